@@ -1,0 +1,188 @@
+"""Checkpoints: safetensors files whose metadata is one JSON string.
+
+Nothing in them can run. They hold no time and no date, so that equal runs give equal bytes, and
+they appear under their name whole or not at all.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from kptools import models
+from kptools.config import Model
+from kptools.crops import Frame
+from kptools.errors import KptoolsError
+from kptools.images import write_whole
+from kptools.limits import MAX_HEADER_BYTES
+
+VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """A network's weights and what they are.
+
+    `history`: an object an epoch, without times. `run`: what identifies the training run.
+    """
+
+    model: Model
+    weights: dict[str, Tensor]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.model.input, self.model.margin, self.model.grey)
+
+    def network(self) -> nn.Module:
+        """The network with these weights, in evaluation mode. KptoolsError where they differ."""
+        m = self.model
+        network = models.build(m.arch, m.count, m.input, width=m.width, stride=m.stride)
+        load_weights(network, self.weights, m.arch)
+        return network.eval()
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """As load_state_dict, with one line for what does not fit."""
+    wanted = network.state_dict()
+    for key, value in wanted.items():
+        given = weights.get(key)
+        if given is None:
+            raise KptoolsError(f"the checkpoint lacks {key} of {name}; it is of another network")
+        if given.shape != value.shape or given.dtype != value.dtype:
+            raise KptoolsError(
+                f"the checkpoint's {key} is {tuple(given.shape)} {given.dtype}, {name} needs "
+                f"{tuple(value.shape)} {value.dtype}; it is of another network"
+            )
+    extra = [key for key in weights if key not in wanted]
+    if extra:
+        raise KptoolsError(f"the checkpoint has {extra[0]}, which {name} has not")
+    network.load_state_dict(dict(weights))
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    meta = {
+        "version": VERSION,
+        "model": asdict(checkpoint.model),
+        "history": checkpoint.history,
+        "run": checkpoint.run,
+    }
+    write(path, checkpoint.weights, meta)
+
+
+def load(path: str) -> Checkpoint:
+    """Raises KptoolsError: not there, not a checkpoint, another version, weights not finite."""
+    tensors, meta = read(path)
+    if meta.get("version") != VERSION:
+        raise KptoolsError(
+            f"{path} is a checkpoint of version {meta.get('version')!r}; this kptools reads "
+            f"version {VERSION}"
+        )
+    try:
+        model = _model(meta["model"])
+        history, run = meta.get("history", []), meta.get("run", {})
+        if not isinstance(history, list) or not isinstance(run, dict):
+            raise TypeError("history")
+    except (KeyError, TypeError, ValueError) as error:
+        raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise KptoolsError(f"{path}: {name} holds numbers that are not finite; train again")
+    return Checkpoint(model, tensors, history, run)
+
+
+def _model(m: dict[str, Any]) -> Model:
+    width, height = (int(v) for v in m["input"])
+    mean = tuple((float(x), float(y)) for x, y in m["mean"])
+    model = Model(
+        arch=str(m["arch"]),
+        scheme=str(m["scheme"]),
+        count=int(m["count"]),
+        input=(width, height),
+        grey=bool(m["grey"]),
+        margin=float(m["margin"]),
+        heatmap=bool(m["heatmap"]),
+        width=int(m["width"]),
+        stride=int(m["stride"]),
+        box_sources=tuple(str(s) for s in m["box_sources"]),
+        mean=mean,
+    )
+    sound = (
+        8 <= width <= 4096
+        and 8 <= height <= 4096
+        and 1 <= model.count <= 100_000
+        and len(mean) == model.count
+        and 0 <= model.margin <= 10
+        and 1 <= model.width <= 4096
+        and all(math.isfinite(v) for point in mean for v in point)
+    )
+    if not sound:
+        raise ValueError("a size or a count is out of bounds")
+    return model
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write tensors and metadata whole or not at all. KptoolsError where the disk says no."""
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    held = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    data = safetensors.torch.save(held, {"kptools": text})
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
+
+
+def read(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata of a file that `write` made. Raises KptoolsError."""
+    meta = read_metadata(path)
+    try:
+        return safetensors.torch.load_file(path), meta
+    except Exception as error:
+        raise KptoolsError(f"{path} is broken: {' '.join(str(error).split())[:160]}") from None
+
+
+def read_metadata(path: str) -> dict[str, Any]:
+    """The metadata alone. A header over the limit is refused before it is read."""
+    try:
+        with open(path, "rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            if length > MAX_HEADER_BYTES or length > os.fstat(handle.fileno()).st_size:
+                raise ValueError("no header")
+            header = orjson.loads(handle.read(length))
+        meta = orjson.loads(header["__metadata__"]["kptools"])
+        if not isinstance(meta, dict):
+            raise ValueError("no object")
+    except OSError as error:
+        raise KptoolsError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise KptoolsError(
+            f"{path} is no checkpoint of kptools; kp-train -o makes one (pickles are not read)"
+        ) from None
+    return meta
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's weights, on the CPU."""
+    return {
+        name: t.detach().to("cpu", copy=True).contiguous()
+        for name, t in network.state_dict().items()
+    }
+
+
+def device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `mps`; KptoolsError where the machine has none such."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    if (name == "cuda" and not cuda) or (name == "mps" and not mps):
+        raise KptoolsError(f"--device {name}: this machine has none that torch can use")
+    return torch.device(name)

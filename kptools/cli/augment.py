@@ -1,0 +1,134 @@
+"""kp-augment: add an augmentation policy to each record, or write augmented images."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kptools.cli.common import Files, Output, Resume, Strict, app, need_input
+from kptools.errors import RecordError, UsageError
+from kptools.stream import Item, Stream
+
+
+def _share(text: str) -> Any:
+    return typer.Option(min=0, help=text)
+
+
+def augment(
+    files: Files = None,
+    rotate: Annotated[float, _share("Degrees to either side, about the box's centre.")] = 0.0,
+    shift: Annotated[float, _share("Fraction of sqrt(box area), along each axis.")] = 0.0,
+    scale: Annotated[float, _share("Fraction: up to 1 + F times larger or smaller.")] = 0.0,
+    flip: Annotated[float, _share("Probability of a mirror image.")] = 0.0,
+    brightness: Annotated[float, _share("Fraction.")] = 0.0,
+    contrast: Annotated[float, _share("Fraction, about mid-grey.")] = 0.0,
+    saturation: Annotated[float, _share("Fraction.")] = 0.0,
+    hue: Annotated[float, _share("Fraction of a turn of the colour wheel, up to 0.5.")] = 0.0,
+    gray: Annotated[float, _share("Probability of a grey image.")] = 0.0,
+    blur: Annotated[float, _share("Largest standard deviation, pixels of the file.")] = 0.0,
+    noise: Annotated[float, _share("Largest standard deviation, fraction of white.")] = 0.0,
+    erase: Annotated[float, _share("Probability of a filled rectangle in the box.")] = 0.0,
+    copies: Annotated[int, typer.Option(min=1, max=10_000, help="Records for each record.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of all that is drawn.")] = 0,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw now: write images there, with no policy left."),
+    ] = None,
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """Add to each record what may happen to its face; it is drawn afresh in each epoch of
+    kp-train. No pixels are read, unless --write asks for images.
+
+    \b
+    kp-prep synth --count 100 | kp-augment --rotate 15 --flip 0.5 | kp-viz grid -o grid.png
+    kp-augment --copies 8 --rotate 10 --flip 0.5 < faces.jsonl | kp-predict model.safetensors |
+        kp-eval --merge mean
+    kp-augment --rotate 30 --write turned < faces.jsonl > turned.jsonl
+    """
+    from kptools.augment import OPERATIONS
+
+    given = locals()
+    stage: dict[str, Any] = {"seed": seed}
+    for name, (bound, meaning) in OPERATIONS.items():
+        value = given[name]
+        if value > bound:
+            raise UsageError(f"--{name} {value:g}: at most {bound:g} ({meaning})")
+        if value:
+            stage[name] = value
+    # drawn or not, an option is only asked for where it can be met
+    stream = Stream(
+        need_input(files), output, strict=strict, resume=resume, lines_per_record=copies
+    )
+    if write is not None:
+        _write_images(stream, stage, copies, write)
+    elif len(stage) == 1 and copies == 1:
+        for item in stream:
+            stream.write(item)
+    else:
+        _add_policy(stream, stage if len(stage) > 1 else None, copies)
+    return stream.close()
+
+
+def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> None:
+    """The policy is spliced into the line: one parse a record, and no dump."""
+    import orjson
+
+    from kptools import augment, records
+
+    fresh = b',"augment":[' + orjson.dumps(stage) + b"]}" if stage else b"}"
+    flips = stage is not None and "flip" in stage
+    for item in stream:
+        if item.failed:
+            stream.write(item)
+            continue
+        record = item.record
+        try:
+            records.box(record)
+            if flips:
+                augment.swap_table(record)
+            stages = augment.policy(record)
+            copy = records.copy_index(record)
+            if copies > 1 and "copy" not in record:
+                records.identity(record)
+        except RecordError as error:
+            stream.write(stream.fail(item, error))
+            continue
+        if copies == 1 and "augment" not in record and item.raw is not None:
+            stream.write_line(item.raw[:-1] + fresh)
+            continue
+        for index in range(copies):
+            if copies > 1:
+                record["copy"] = copy * copies + index
+            if stage is not None:
+                record["augment"] = [*stages, stage]
+            stream.write_line(orjson.dumps(record))
+
+
+def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
+    from kptools import records, written
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in stream:
+        if item.failed:
+            stream.write(item)
+            continue
+        record = item.record
+        try:
+            copy = records.copy_index(record)
+            stages = record.get("augment") or []
+            for index in range(copies):
+                one = dict(record)
+                if copies > 1:
+                    one["copy"] = copy * copies + index
+                one["augment"] = [*stages, stage] if len(stage) > 1 else stages
+                stream.write(Item(written.write_image(one, folder), item.file, item.line))
+        except RecordError as error:
+            stream.write(stream.fail(item, error))
+
+
+main = app(augment)
+
+if __name__ == "__main__":
+    main()

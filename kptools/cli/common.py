@@ -1,0 +1,146 @@
+"""What all commands share: their options, and the edge where an error becomes a line and a status.
+
+Nothing here imports torch, numpy, Pillow or rich, and commands import those inside their
+functions, so that `--help` answers at once.
+"""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from kptools.errors import KptoolsError, UsageError
+from kptools.stream import program, tell
+
+Files = Annotated[
+    list[str] | None, typer.Argument(metavar="[FILE]...", help="Records; - or none: stdin.")
+]
+Output = Annotated[
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Where records go; - is stdout.",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first failure, exit 3.")]
+Workers = Annotated[
+    int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.")]
+Precision = Annotated[
+    str, typer.Option(metavar="auto|fp32|bf16", help="auto: bf16 where that is faster.")
+]
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that what is open is closed."""
+
+
+def app(function: Callable[..., Any]) -> Callable[[], NoReturn]:
+    """The entry point of a tool of one command."""
+    tool = new_app()
+    tool.command()(function)
+    return lambda: run(tool)
+
+
+def new_app() -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def run(tool: typer.Typer) -> NoReturn:
+    """Run the tool and exit: every error is one line on stderr and a documented status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = tool(standalone_mode=False) or 0
+        _flush_stdout()
+    except KptoolsError as error:
+        tell(f"{program()}: {error}")
+        status = error.exit_status
+    except KeyboardInterrupt:
+        status = 130
+    except Terminated:
+        status = 143
+    except BrokenPipeError:
+        status = 141
+    except MemoryError:
+        tell(f"{program()}: out of memory; try a smaller --batch-size, or fewer --workers")
+        status = 3
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            status = 141
+        else:
+            tell(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
+            status = 3
+    except Exception as error:
+        status = _usage(error)
+    # The interpreter's own farewell would flush a stdout whose reader is gone, and wait for
+    # threads whose work nobody wants.
+    sys.stderr.flush() if sys.stderr else None
+    os._exit(status)
+
+
+def _usage(error: Exception) -> int:
+    """A wrong use as typer tells it: one line, exit 2. What is none of ours is raised."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        if type(error).__name__ == "Abort":
+            return 130
+        raise error
+    text = " ".join(str(message()).split()).rstrip(".")
+    tell(f"{program()}: {text[:1].lower()}{text[1:]}; see {program()} --help")
+    return 2
+
+
+def _flush_stdout() -> None:
+    """What typer printed (help), and what a command printed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise KptoolsError(f"cannot write to stdout: {error.strerror}") from None
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def need_input(files: list[str] | None) -> list[str]:
+    """The files to read; at a terminal without input: usage, exit 2."""
+    if not files and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError(
+            f"no input: pipe records in, or name a FILE; see {program()} --help for examples"
+        )
+    return list(files or [])
+
+
+def choice(option: str, value: str, valid: tuple[str, ...]) -> str:
+    """The value, if it is one of these."""
+    if value not in valid:
+        raise UsageError(f"{option} {value!r}: one of {', '.join(valid)}")
+    return value
+
+
+def cores(workers: int) -> int:
+    return workers or os.cpu_count() or 1
+
+
+def examples(text: str) -> str:
+    """A block of text that --help prints line by line, as it stands."""
+    lines = text.strip("\n").splitlines()
+    return "\b\n" + "\n".join(lines)

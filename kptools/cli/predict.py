@@ -1,0 +1,120 @@
+"""kp-predict: a network's keypoints for each face, in the pixels of its file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kptools.cli.common import (
+    Device,
+    Files,
+    Output,
+    Precision,
+    Resume,
+    Strict,
+    Workers,
+    app,
+    choice,
+    cores,
+    need_input,
+)
+from kptools.errors import UsageError
+from kptools.stream import Stream, tell
+
+
+def predict(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="What kp-train -o wrote.")],
+    files: Files = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Faces at a time.")] = 32,
+    decode: Annotated[
+        str,
+        typer.Option(metavar="argmax|quarter|dark|softargmax", help="From heatmaps to points."),
+    ] = "argmax",
+    heatmaps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
+    ] = None,
+    workers: Workers = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """Add to each record `pred` (K points), `mean` (the training mean shape in its box) and, from
+    heatmaps, `score` (the probability at each peak).
+
+    \b
+    kp-predict model.safetensors < photos.jsonl > preds.jsonl
+    kp-prep photos holiday/ | kp-predict model.safetensors | kp-viz grid -o holiday.png
+    kp-predict unet.safetensors --decode dark -o preds.jsonl --resume faces.jsonl
+    """
+    from kptools import config
+
+    choice("--decode", decode, config.DECODERS)
+    choice("--device", device, config.DEVICES)
+    choice("--precision", precision, config.PRECISIONS)
+    if checkpoint.endswith((".jsonl", ".json")):
+        raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
+    names = need_input(files)
+
+    import torch
+
+    from kptools import checkpoint as checkpoints
+    from kptools import inference
+
+    if threads:
+        torch.set_num_threads(threads)
+    inference.keep_pages()
+    loaded = checkpoints.load(checkpoint)
+    model = loaded.model
+    if not model.heatmap and (heatmaps is not None or decode != "argmax"):
+        raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
+    where = checkpoints.device(device)
+    if heatmaps is not None:
+        heatmaps.mkdir(parents=True, exist_ok=True)
+    stream = Stream(names, output, strict=strict, resume=resume)
+    predictor = inference.Predictor(
+        loaded.network(),
+        model,
+        device=where,
+        precision=inference.precision_for(model.arch, where, precision),
+        batch=batch_size,
+        workers=cores(workers),
+        decoder=decode,
+        maps=heatmaps,
+        maps_start=stream.done,
+    )
+    warned = False
+    for item in predictor.run(_for_model(stream, model.scheme), stream.fail):
+        source = item.record.get("box_source")
+        if not warned and not item.failed and str(source) not in model.box_sources:
+            warned = True
+            trained = ", ".join(model.box_sources)
+            tell(f"kp-predict: {item.where}: box_source {source!r}; trained on {trained}")
+        stream.write(item)
+    return stream.close()
+
+
+def _for_model(stream: Stream, scheme: str):  # type: ignore[no-untyped-def]
+    """The items; a face without truth takes the scheme of the network."""
+    from kptools.errors import RecordError
+
+    for item in stream:
+        record = item.record
+        if not item.failed and record.get("scheme") != scheme:
+            if record.get("points") is not None:
+                theirs = record.get("scheme")
+                stream.fail(
+                    item,
+                    RecordError("bad_scheme", f"its points are {theirs}, the network's {scheme}"),
+                )
+            else:
+                record["scheme"] = scheme
+        yield item
+
+
+main = app(predict)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""kp-prep: a dataset, in its own files, to records."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kptools.cli.common import Output, Resume, Strict, choice, new_app, run
+from kptools.errors import RecordError, UsageError
+from kptools.stream import Item, Stream, tell
+
+tool = new_app()
+
+
+@tool.callback()
+def _kp_prep() -> None:
+    """Write the records of a dataset: one face a line.
+
+    \b
+    kp-prep synth --count 200 --out faces > faces.jsonl
+    kp-prep imm data/imm_face_db --points nose > nose.jsonl
+    kp-prep ibug data/ibug --annotations pts --xml labels_ibug_300W_train.xml > ibug.jsonl
+    kp-prep ibug data/ibug --xml labels_ibug_300W_test_parsed.xml --split test > test.jsonl
+    kp-prep photos holiday/ > photos.jsonl
+
+    Without ROOT a dataset is looked for in $KPTOOLS_DATA, then in ./data, under its usual name.
+    """
+
+
+Root = Annotated[str | None, typer.Argument(metavar="[ROOT]", help="The dataset's folder.")]
+Split = Annotated[
+    str | None, typer.Option(metavar="train|val|test", help="The split of every record.")
+]
+ValFraction = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of groups (persons, photos) to hold out as val."),
+]
+Points = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Keep these: nose, region:mouth, 30, 36-47, with commas."),
+]
+BoxFrom = Annotated[str | None, typer.Option("--box", metavar="dataset|points|image")]
+Limit = Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Of the draw of --val-fraction.")]
+
+
+@tool.command()
+def ibug(
+    root: Root = None,
+    xml: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="dlib's XML [default: labels_ibug_300W_train.xml]."),
+    ] = None,
+    annotations: Annotated[str, typer.Option(metavar="xml|pts")] = "xml",
+    split: Split = None,
+    val_fraction: ValFraction = None,
+    points: Points = None,
+    box: BoxFrom = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """iBUG 300-W, 68 points: dlib's XML, a tree of .pts files, or the boxes of the one with the
+    points of the other (--annotations pts --xml FILE)."""
+    from kptools.importers import ibug as importer
+
+    choice("--annotations", annotations, ("xml", "pts"))
+    items = importer.read(root, xml=xml, annotations=annotations)
+    default = "test" if importer.is_test(xml) else "train"
+    prep = _Prep(split or default, val_fraction, points, box, seed)
+    return _write(islice(items, limit), prep, Stream([], output, strict=strict, resume=resume))
+
+
+@tool.command()
+def imm(
+    root: Root = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Turn the eyes whose points run the wrong way round.")
+    ] = False,
+    split: Split = None,
+    val_fraction: ValFraction = None,
+    points: Points = None,
+    box: BoxFrom = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """IMM face database, 58 points. Persons 1 to 32 are train, 33 to 40 val, as in the course.
+
+    It has no boxes: the box is the whole image, or with --box points that of the points.
+    """
+    from kptools.importers import imm as importer
+
+    if box == "dataset":
+        raise UsageError("--box dataset: IMM has no boxes; use image or points")
+    items = importer.read(root, repair=repair)
+    prep = _Prep(split, val_fraction, points, box, seed)
+    status = _write(islice(items, limit), prep, Stream([], output, strict=strict, resume=resume))
+    if repair:
+        tell(f"kp-prep: {prep.repaired} pictures had an eye turned (marked `repaired`)")
+    return status
+
+
+@tool.command()
+def synth(
+    count: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many faces.")] = 1000,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="For the pictures.")] = Path(
+        "synth"
+    ),
+    split: Split = None,
+    val_fraction: ValFraction = None,
+    points: Points = None,
+    box: BoxFrom = None,
+    limit: Limit = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Of faces and --val-fraction.")
+    ] = 0,
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """Draw faces with 68 known points: nothing to download, and the truth is exact."""
+    from kptools.importers import synth as importer
+
+    if limit is not None:
+        count = min(count, limit)
+    found = importer.read(out, count, seed)
+    items = (Item(record, "synth", number) for number, record in enumerate(found, start=1))
+    prep = _Prep(split, val_fraction, points, box, seed)
+    return _write(items, prep, Stream([], output, strict=strict, resume=resume))
+
+
+class _Prep:
+    """The options that all datasets share, applied to one record after the other."""
+
+    def __init__(
+        self,
+        split: str | None,
+        val_fraction: float | None,
+        points: str | None,
+        box: str | None,
+        seed: int,
+    ) -> None:
+        from kptools.config import SPLITS
+
+        self.split = choice("--split", split, SPLITS) if split else None
+        self.box = choice("--box", box, ("dataset", "points", "image")) if box else None
+        self.val_fraction, self.points, self.seed = val_fraction, points, seed
+        self.seen = _Seen()
+        self.repaired = 0
+
+    def apply(self, item: Item) -> None:
+        """Raises RecordError."""
+        from kptools import geometry as g
+        from kptools import records
+
+        record = item.record
+        if self.split:
+            record["split"] = self.split
+        if self.val_fraction is not None and record.get("split") != "test":
+            held_out = records.held_out(records.group(record), self.val_fraction, self.seed)
+            record["split"] = "val" if held_out else "train"
+        if self.seen.before(records.identity(record)):
+            raise RecordError(
+                "bad_record", f"id {record['id']!r} was there before; each face is listed once"
+            )
+        if item.failed:
+            return
+        self.repaired += "repaired" in record
+        if self.box == "image":
+            record["box"] = list(g.whole_image((record["size"][0], record["size"][1])))
+            record["box_source"] = "image"
+        elif self.box == "points":
+            truth = g.from_list(records.points(record))
+            record["box"], record["box_source"] = list(g.box_of_points(truth)), "points"
+        if self.points is not None:
+            self._select(item)
+
+    def _select(self, item: Item) -> None:
+        from kptools import records, schemes
+
+        record = item.record
+        try:
+            chosen, keep = schemes.choose(records.scheme(record), self.points or "")
+        except ValueError as error:
+            raise UsageError(f"--points {self.points}: {error}") from None
+        if "points" in record:
+            truth = records.points(record)
+            record["points"] = [truth[i] for i in keep]
+        if "visible" in record:
+            record["visible"] = [record["visible"][i] for i in keep]
+        record["scheme"] = chosen.name
+
+
+class _Seen:
+    """Which ids were there before, in 16 to 24 bytes each: a table of 64-bit hashes."""
+
+    def __init__(self) -> None:
+        from array import array
+
+        self._table, self._count = array("Q", bytes(8 * 1024)), 0
+
+    def before(self, name: str) -> bool:
+        from hashlib import blake2b
+
+        digest = blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
+        if self._count * 3 > len(self._table) * 2:
+            self._grow()
+        return self._add(int.from_bytes(digest, "little") or 1)
+
+    def _add(self, key: int) -> bool:
+        size = len(self._table)
+        at = key % size
+        while self._table[at]:
+            if self._table[at] == key:
+                return True
+            at = (at + 1) % size
+        self._table[at] = key
+        self._count += 1
+        return False
+
+    def _grow(self) -> None:
+        from array import array
+
+        old, self._count = self._table, 0
+        self._table = array("Q", bytes(8 * len(old) * 2))
+        for key in old:
+            if key:
+                self._add(key)
+
+
+def _write(items: Iterator[Item], prep: _Prep, stream: Stream) -> int:
+    for item in stream.from_items(items):
+        try:
+            if item.failed:
+                error = RecordError(item.record["status"], item.record["error"])
+                prep.apply(item)
+                raise error
+            prep.apply(item)
+        except RecordError as error:
+            stream.fail(item, error)
+        stream.write(item)
+    return stream.close()
+
+
+def main() -> None:
+    run(tool)
+
+
+if __name__ == "__main__":
+    main()

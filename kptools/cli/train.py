@@ -1,0 +1,360 @@
+"""kp-train: train a network on records; its validation records come out with predictions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kptools import config
+from kptools.cli.common import (
+    Device,
+    Files,
+    Precision,
+    Strict,
+    Workers,
+    app,
+    choice,
+    cores,
+    examples,
+    need_input,
+)
+from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.stream import Item, Stream, tell
+
+if TYPE_CHECKING:
+    from kptools.checkpoint import Checkpoint
+    from kptools.training import Faces
+
+HELP = f"""Train on the records of split train, validate on those of split val.
+
+Without val records a tenth of the groups is held out. The checkpoint goes to -o, an object an
+epoch to STEM.log.jsonl, and the validation records, with `pred`, to stdout.
+
+{
+    examples('''
+kp-prep imm --points nose | kp-augment --rotate 15 --shift 0.05 | kp-train --arch nose | kp-eval
+kp-train --arch resnet18 --epochs 5 -o r18.safetensors faces.jsonl | kp-viz grid -o val.png
+kp-train --arch face --init face.safetensors --lr 1e-4 --epochs 100 -o long.safetensors faces.jsonl
+''')
+}
+
+{
+    examples(f'''
+Defaults by architecture (any other NAME: a classifier of torchvision, as resnet18):
+{config.table()}
+''')
+}
+"""
+
+
+def train(
+    files: Files = None,
+    arch: Annotated[str, typer.Option(metavar="NAME", help="The network; see the table.")] = "",
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="CKPT", help="[default: ARCH.safetensors]"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Cut the schedule, or go on at its last rate.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate, instead of the schedule's.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="LR:EPOCHS,...", help="As 1e-3:15,3e-4:15.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=65536)] = None,
+    input_size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of the network.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, max=10, help="Added to each side of the box, of sqrt(box area)."),
+    ] = None,
+    loss: Annotated[str | None, typer.Option(metavar="mse|l1|smooth_l1|wing|bce")] = None,
+    keep: Annotated[
+        str, typer.Option(metavar="best|last", help="Which epoch (best: least NME on val).")
+    ] = "best",
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="default|none|FILE", help="ImageNet's, nothing, or a classifier's."),
+    ] = None,
+    init: Annotated[str, typer.Option(metavar="CKPT", help="Train on from this checkpoint.")] = "",
+    sigma: Annotated[float, typer.Option(help="unet: of the Gaussians, pixels of the map.")] = 1.0,
+    pos_weight: Annotated[float, typer.Option(help="unet: weight of the label's term.")] = 1.0,
+    width: Annotated[int, typer.Option(min=4, max=256, help="unet: channels at the top.")] = 64,
+    stride: Annotated[int, typer.Option(help="unet: input pixels per map pixel, 1, 2, 4, 8.")] = 1,
+    val: Annotated[str | None, typer.Option(metavar="FILE", help="More records, all val.")] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Hold out so much; 0: train on all.")
+    ] = None,
+    workers: Workers = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31)] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    cache_memory: Annotated[
+        float, typer.Option(min=0, help="GB of crops in memory; past it, a mapped file.")
+    ] = 8.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a run was cut off, or start.")
+    ] = False,
+    strict: Strict = False,
+) -> int:
+    names = need_input(files)
+    if not arch:
+        raise UsageError("--arch NAME is needed; kp-train --help has the table")
+    defaults = config.arch(arch)
+    choice("--keep", keep, ("best", "last"))
+    choice("--device", device, config.DEVICES)
+    choice("--precision", precision, config.PRECISIONS)
+    heatmap = defaults.loss == "bce"
+    wanted_loss = choice("--loss", loss or defaults.loss, config.LOSSES)
+    if (wanted_loss == "bce") != heatmap:
+        valid = "bce" if heatmap else "mse, l1, smooth_l1 or wing"
+        raise UsageError(f"--loss {wanted_loss} is not for {arch}; use {valid}")
+    if lr is not None and not 0 < lr < 1e3:
+        raise UsageError("--lr: more than 0")
+    if not (sigma > 0 and pos_weight > 0):
+        raise UsageError("--sigma and --pos-weight: more than 0")
+    plan = config.parse_schedule(schedule) if schedule else defaults.schedule
+    if lr is not None:
+        plan = tuple((lr, count) for _, count in plan)
+    if epochs is not None:
+        plan = config.set_length(plan, epochs)
+    if weights is not None and not defaults.pretrained and weights != "none":
+        raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
+    out = Path(output or f"{arch}.safetensors")
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError(f"-o {out}: a file in a folder that exists is needed")
+    size = config.parse_size(input_size) if input_size else defaults.input
+
+    import torch
+
+    from kptools import checkpoint, inference
+
+    if threads:
+        torch.set_num_threads(threads)
+    inference.keep_pages()
+    where = checkpoint.device(device)
+    settings = config.Settings(
+        arch=arch,
+        input=size,
+        grey=defaults.grey,
+        batch=batch_size or defaults.batch,
+        loss=wanted_loss,
+        schedule=plan,
+        margin=defaults.margin if margin is None else margin,
+        keep=keep,
+        weights=weights or ("default" if defaults.pretrained and not init else "none"),
+        init=init,
+        seed=seed,
+        sigma=sigma,
+        pos_weight=pos_weight,
+        width=width,
+        stride=stride,
+        precision=inference.precision_for(arch, where, precision),
+        threads=torch.get_num_threads(),
+    )
+    stream = Stream(names, "-", strict=strict)
+    job = _Job(stream, settings, cores(workers), int(cache_memory * 2**30))
+    job.read(val, val_fraction)
+    faces, val_faces = job.load()
+    result = _run(faces, val_faces, job.scheme, settings, out, where, resume, compile_network)
+    if val_faces is not None:
+        from kptools import training
+
+        training.predict(result.network(), val_faces, settings, result.model, where)
+    for item in job.output:
+        item.raw = None
+        stream.write(item)
+    return stream.close()
+
+
+train.__doc__ = HELP
+
+
+class _Job:
+    """The records of a run: sorted by split, checked, and their crops decoded."""
+
+    def __init__(
+        self, stream: Stream, settings: config.Settings, workers: int, memory: int
+    ) -> None:
+        self.stream, self.settings = stream, settings
+        self.workers, self.memory = workers, memory
+        self.train: list[Item] = []
+        self.val: list[Item] = []
+        self.output: list[Item] = []  # what goes to stdout: val, and failures that are not train's
+        self.scheme = ""
+        self._seen: set[tuple[str, int]] = set()
+
+    def read(self, val_file: str | None, val_fraction: float | None) -> None:
+        from kptools import records
+
+        unsplit, tests = [], 0
+        for item in self.stream:
+            split = item.record.get("split")
+            if item.failed:
+                if split not in ("train", "test"):
+                    self.output.append(item)
+                continue
+            if split == "test":
+                tests += 1
+            elif self._check(item):
+                (self.val if split == "val" else self.train).append(item)
+                unsplit.append(item)
+            elif split == "val":
+                self.output.append(item)
+        if val_file is not None:
+            more = Stream([val_file], "-", strict=self.stream.strict)
+            for item in more:
+                item.record["split"] = "val"
+                if item.failed or not self._check(item):
+                    self.output.append(item)
+                else:
+                    self.val.append(item)
+            self.stream.failures += more.failures
+            self.stream.count += more.count
+        if tests:
+            tell(f"kp-train: {tests} records of split test were left alone")
+        if val_fraction is not None or not self.val:
+            fraction = 0.1 if val_fraction is None else val_fraction
+            held_out = [
+                item
+                for item in self.train
+                if records.held_out(records.group(item.record), fraction)
+            ]
+            out = set(map(id, held_out))
+            self.train = [item for item in self.train if id(item) not in out]
+            for item in held_out:
+                item.record["split"] = "val"
+            self.val += held_out
+            if fraction:
+                groups = len({records.group(item.record) for item in held_out})
+                tell(
+                    f"kp-train: held out {len(held_out)} of {len(unsplit)} records as val "
+                    f"({groups} groups, by hash)"
+                )
+        self.val = [item for item in self.val if records.copy_index(item.record) == 0]
+        for item in self.val:
+            item.record.pop("augment", None)
+        if not self.train:
+            raise KptoolsError("no record to train on; records of split train, with points, needed")
+        if not self.val:
+            tell("kp-train: no validation records, so the last epoch is kept")
+
+    def _check(self, item: Item) -> bool:
+        from kptools import augment, records
+
+        record = item.record
+        try:
+            records.image(record)
+            records.box(record)
+            records.split(record)
+            key = (records.identity(record), records.copy_index(record))
+            if key in self._seen:
+                raise RecordError("bad_record", f"id and copy {key} were there before; each once")
+            self._seen.add(key)
+            points = records.points(record)
+            if not any(points):
+                raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
+            scheme = str(record.get("scheme", f"points{len(points)}"))
+            self.scheme = self.scheme or scheme
+            if scheme != self.scheme:
+                raise RecordError("bad_scheme", f"it is {scheme}, the run {self.scheme}; one a run")
+            if augment.flips(augment.policy(record)):
+                augment.swap_table(record)
+        except RecordError as error:
+            self.stream.fail(item, error)
+            return False
+        return True
+
+    def load(self) -> "tuple[Faces, Faces | None]":
+        faces, _ = self._faces(self.train)
+        if faces is None:
+            raise KptoolsError("no image of the training records could be read")
+        val, failed = self._faces(self.val)
+        self.output += failed
+        place = {id(item): index for index, item in enumerate(self.val)}
+        self.output += [item for item in self.val if not item.failed]
+        self.output.sort(key=lambda item: (item.file, item.line, place.get(id(item), 0)))
+        return faces, val
+
+    def _faces(self, items: list[Item]) -> "tuple[Faces | None, list[Item]]":
+        import numpy as np
+        import torch
+
+        from kptools import augment, crops
+        from kptools import geometry as g
+        from kptools.training import Faces
+
+        if not items:
+            return None, []
+        s = self.settings
+        kept = [item.record for item in items]
+        layout = crops.plan(kept, crops.Frame(s.input, s.margin, s.grey))
+        good, failed = [], []
+
+        def done(index: int, error: RecordError | None) -> None:
+            if error is None:
+                good.append(index)
+            else:
+                failed.append(self.stream.fail(items[index], error))
+
+        pixels = crops.load(kept, layout, workers=self.workers, memory=self.memory, done=done)
+        if failed:
+            pixels = pixels[torch.tensor(good, dtype=torch.int64)]
+            kept = [kept[i] for i in good]
+        if not kept:
+            return None, failed
+        points = np.stack([g.from_list(record["points"]) for record in kept])
+        flips = any(augment.flips(record.get("augment", [])) for record in kept)
+        swap = augment.swap_table(kept[0]) if flips else None
+        return Faces(kept, points, pixels, layout, swap), failed
+
+
+def _run(
+    faces: "Faces",
+    val: "Faces | None",
+    scheme: str,
+    settings: config.Settings,
+    out: Path,
+    device: Any,
+    resume: bool,
+    compile_network: bool,
+) -> "Checkpoint":
+    """Train, with a log and a bar; or, where a run was finished, take what it made."""
+    from kptools import checkpoint, training
+    from kptools.cli.progress import TrainingTalk
+
+    state = out.with_name(out.stem + ".state.safetensors")
+    if resume and out.exists() and not state.exists():
+        done = checkpoint.load(str(out))
+        if done.run.get("fingerprint") != training.fingerprint(faces, val, settings):
+            raise UsageError(
+                f"{out} is of another stream or other arguments; give the same, or another -o"
+            )
+        tell(f"kp-train: {out} is finished")
+        return done
+    with TrainingTalk(out.with_name(out.stem + ".log.jsonl"), settings, keep_log=resume) as talk:
+        result = training.train(
+            faces,
+            val,
+            scheme,
+            settings,
+            device=device,
+            state_path=state,
+            resume=resume,
+            compile_network=compile_network,
+            progress=talk.progress,
+        )
+    checkpoint.save(out, result)
+    state.unlink(missing_ok=True)
+    return result
+
+
+main = app(train)
+
+if __name__ == "__main__":
+    main()

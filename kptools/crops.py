@@ -1,0 +1,289 @@
+"""Crops: the pixels of each face, decoded once, and what a network sees of them.
+
+Two steps, both exact affine maps of the file. `cut` decodes the part of a file that a face may
+need, antialiased, into a stored crop of a fixed size (uint8). `look` makes the network's input of
+a batch of stored crops, on their device: one bilinear warp that holds the augmentation and the
+box, then colour, blur, noise and what is erased. A face without a policy is cut at the input's
+own size, so that nothing is resampled twice.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from kptools import augment, images, records
+from kptools import geometry as g
+from kptools.augment import Draw
+from kptools.errors import RecordError
+from kptools.images import FILL
+from kptools.limits import MAX_IMAGE_PIXELS
+from kptools.records import Record
+from kptools.units import Box, Fraction, Pixels, Size
+
+Pixels8 = NDArray[np.uint8]  # (H, W, C)
+
+# Stored pixels for each pixel of the input, where a warp follows
+OVERSAMPLE = 1.25
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a network sees of a face: the box and its margin, stretched to `size`."""
+
+    size: Size
+    margin: Fraction
+    grey: bool
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.grey else 3
+
+    def matrix(self, box: Box) -> g.Matrix:
+        """File to input, continuous."""
+        return g.box_to_input(box, self.margin, self.size)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """What `look` gives, to the network's numbers, in place: grey stays -0.5..0.5, RGB gets
+        ImageNet's mean and deviation. (B, C, H, W)."""
+        if self.grey:
+            return x
+        mean = torch.tensor(IMAGENET_MEAN, device=x.device).view(3, 1, 1)
+        std = torch.tensor(IMAGENET_STD, device=x.device).view(3, 1, 1)
+        return x.add_(FILL / 255 - mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The stored crops of a set of faces: their size, and their extent over the input's."""
+
+    frame: Frame
+    size: Size
+    ratio: tuple[float, float]
+
+    def rectangle(self, box: Box) -> tuple[tuple[Pixels, Pixels], tuple[Pixels, Pixels]]:
+        """(centre, half extent) of a stored crop; file frame, continuous."""
+        half = g.half_extent(box, self.frame.margin)
+        return g.centre(box), (half[0] * self.ratio[0], half[1] * self.ratio[1])
+
+    def matrix(self, box: Box) -> g.Matrix:
+        """File to stored crop, continuous."""
+        return g.fit(*self.rectangle(box), self.size)
+
+
+def plan(faces: Iterable[Record], frame: Frame) -> Layout:
+    """The layout that holds all that the policies of these faces may bring into the input."""
+    ratio_x = ratio_y = 1.0
+    warped = False
+    for record in faces:
+        stages = record.get("augment")
+        if stages:
+            warped = True
+            box = records.box(record)
+            half = g.half_extent(box, frame.margin)
+            far = augment.reach(stages, half, g.side(box))
+            ratio_x, ratio_y = max(ratio_x, far[0] / half[0]), max(ratio_y, far[1] / half[1])
+    if not warped:
+        return Layout(frame, frame.size, (1.0, 1.0))
+    width, height = frame.size
+    size = (math.ceil(width * OVERSAMPLE * ratio_x), math.ceil(height * OVERSAMPLE * ratio_y))
+    return Layout(frame, size, (ratio_x, ratio_y))
+
+
+def cut(record: Record, layout: Layout) -> Pixels8:
+    """Decode one stored crop, (H, W, C) uint8. Raises RecordError."""
+    path = records.image(record)
+    box = records.box(record)
+    (x, y), (half_x, half_y) = layout.rectangle(box)
+    wanted = min(2 * half_x / layout.size[0], 2 * half_y / layout.size[1])
+    shrink = next(s for s in (8, 4, 2, 1) if s <= max(wanted, 1.0))
+    picture, m = images.read(path, grey=layout.frame.grey, shrink=shrink)
+    left, top = m[:, :2] @ (x - half_x, y - half_y) + m[:, 2]
+    right, bottom = m[:, :2] @ (x + half_x, y + half_y) + m[:, 2]
+    if right <= 0 or bottom <= 0 or left >= picture.width or top >= picture.height:
+        raise RecordError(
+            "bad_box", f"the box lies outside {path} ({picture.width}x{picture.height}); mend it"
+        )
+    picture, dx, dy = _canvas(picture, (left, top, right, bottom), layout.size)
+    region = (left - dx, top - dy, right - dx, bottom - dy)
+    crop = picture.resize(layout.size, Image.Resampling.BILINEAR, box=region)
+    return np.asarray(crop).reshape(layout.size[1], layout.size[0], layout.frame.channels)
+
+
+def _canvas(
+    picture: Image.Image, region: tuple[float, float, float, float], size: Size
+) -> tuple[Image.Image, int, int]:
+    """A picture that holds all of the region, filled where the file has nothing, and where its
+    origin lies in the old one."""
+    left, top, right, bottom = region
+    if left >= 0 and top >= 0 and right <= picture.width and bottom <= picture.height:
+        return picture, 0, 0
+    # the antialiasing filter looks one stored pixel further
+    pad_x = math.ceil((right - left) / size[0]) + 1
+    pad_y = math.ceil((bottom - top) / size[1]) + 1
+    x0, y0 = math.floor(left) - pad_x, math.floor(top) - pad_y
+    x1, y1 = math.ceil(right) + pad_x, math.ceil(bottom) + pad_y
+    if (x1 - x0) * (y1 - y0) > MAX_IMAGE_PIXELS:
+        raise RecordError("bad_box", f"the box spans {x1 - x0}x{y1 - y0} pixels; mend it")
+    canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
+    inside = (max(x0, 0), max(y0, 0), min(x1, picture.width), min(y1, picture.height))
+    canvas.paste(picture.crop(inside), (inside[0] - x0, inside[1] - y0))
+    return canvas, x0, y0
+
+
+def load(
+    faces: Sequence[Record],
+    layout: Layout,
+    *,
+    workers: int,
+    memory: int,
+    done: Callable[[int, RecordError | None], None],
+) -> Tensor:
+    """Cut all stored crops, in threads: (N, H, W, C) uint8, in memory or, past `memory` bytes, in
+    an unnamed memory-mapped file. `done(i, error)` is called for each, in order; a face that
+    failed has an empty crop."""
+    width, height = layout.size
+    shape = (len(faces), height, width, layout.frame.channels)
+    store: Pixels8
+    if math.prod(shape) > memory:
+        with tempfile.TemporaryFile() as file:
+            store = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    else:
+        store = np.empty(shape, dtype=np.uint8)
+
+    def fill(index: int) -> RecordError | None:
+        try:
+            store[index] = cut(faces[index], layout)
+        except RecordError as error:
+            store[index] = FILL
+            return error
+        return None
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for index, error in enumerate(pool.map(fill, range(len(faces)))):
+            done(index, error)
+    return torch.from_numpy(store)
+
+
+def look(crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Layout) -> Tensor:
+    """What the network sees, before normalisation.
+
+    `crops`: (B, Hs, Ws, C) uint8 stored crops. Returns (B, C, H, W) float32, mid-grey (`FILL`) at
+    0 and 255 levels to 1.
+    """
+    size = layout.frame.size
+    matrices = []  # input to stored crop
+    for box, drawn in zip(boxes, draws, strict=True):
+        inverse = g.compose(g.invert(drawn.matrix), g.invert(layout.frame.matrix(box)))
+        matrices.append(g.compose(layout.matrix(box), inverse))
+    zooms = [layout.frame.matrix(box) for box in boxes]
+    return recolour(warp(crops, matrices, size), draws, zooms)
+
+
+def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
+    """Resample bilinearly: (B, Hs, Ws, C) uint8 to (B, C, H, W) float32, mid-grey at 0. Each
+    matrix maps the output's continuous coordinates to the source's."""
+    centred = pixels.permute(0, 3, 1, 2).to(torch.float32).sub_(FILL)
+    source = (pixels.shape[2], pixels.shape[1])
+    if source != size or not all(np.allclose(m, g.IDENTITY, atol=1e-6) for m in matrices):
+        normalised = np.stack([_normalised(m, size, source) for m in matrices])
+        theta = torch.from_numpy(normalised).to(pixels.device, torch.float32)
+        shape = [len(matrices), pixels.shape[3], size[1], size[0]]
+        grid = F.affine_grid(theta, shape, align_corners=False)
+        centred = F.grid_sample(centred, grid, "bilinear", "zeros", align_corners=False)
+    return centred.div_(255)
+
+
+def _normalised(m: g.Matrix, output: Size, source: Size) -> g.Matrix:
+    """The same map between coordinates that run from -1 to 1, as grid_sample has them."""
+    half_out = g.compose(g.scaling(output[0] / 2, output[1] / 2), g.translation(1, 1))
+    half_in = g.compose(g.translation(-1, -1), g.scaling(2 / source[0], 2 / source[1]))
+    return g.compose(half_in, m, half_out)
+
+
+def recolour(x: Tensor, draws: Sequence[Draw], zooms: Sequence[g.Matrix]) -> Tensor:
+    """Blur, colour, noise and erasure, as drawn. (B, C, H, W), mid-grey at 0, to the same.
+
+    `zooms` map the file to these pixels (continuous); the axes are not turned.
+    """
+    if any(d.blur for d in draws):
+        x = _blur(x, [(d.blur * z[0, 0], d.blur * z[1, 1]) for d, z in zip(draws, zooms, strict=True)])
+    if any(d.colour is not None for d in draws):
+        x = _colour(x, draws)
+    if any(d.noise for d in draws):
+        levels = torch.tensor([d.noise for d in draws], device=x.device, dtype=x.dtype)
+        noise = _gaussian([d.noise_key for d in draws], x[0].numel(), x.device).view_as(x)
+        x = x.add_(noise.mul_(levels.view(-1, 1, 1, 1))).clamp_(-FILL / 255, 1 - FILL / 255)
+    for image, drawn, zoom in zip(x, draws, zooms, strict=True):
+        for box in drawn.erased:
+            x0, y0 = np.round(g.to_continuous(zoom, box[:2])).astype(int).clip(0).tolist()
+            x1, y1 = np.round(g.to_continuous(zoom, box[2:])).astype(int).clip(0).tolist()
+            image[:, y0:y1, x0:x1] = 0
+    return x
+
+
+def _colour(x: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """One affine map of colour for each image; of a grey image the map's effect on grey."""
+    identity = np.eye(3, 4)
+    maps = np.stack([identity if d.colour is None else d.colour for d in draws])
+    if x.shape[1] == 1:
+        grey = maps[:, :, :3].sum(axis=2).mean(axis=1)
+        maps = np.stack([grey, maps[:, :, 3].mean(axis=1)], axis=1)[:, None, :]  # (B, 1, 2)
+    linear = torch.from_numpy(maps[:, :, :-1]).to(x.device, x.dtype)
+    offset = torch.from_numpy(maps[:, :, -1:]).to(x.device, x.dtype)
+    mixed = torch.baddbmm(offset, linear, x.flatten(2))
+    return mixed.clamp_(-FILL / 255, 1 - FILL / 255).view_as(x)
+
+
+def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
+    """Gaussian blur, each image with its own deviations (x, y), cut off at 3 of them."""
+    batch, channels, height, width = x.shape
+    for axis, length in ((1, height), (0, width)):
+        sigma = np.array([s[axis] for s in sigmas])
+        reach = np.minimum(np.ceil(3 * sigma), length - 1)
+        radius = int(reach.max())
+        if not radius:
+            continue
+        at = np.abs(np.arange(-radius, radius + 1))
+        taps = np.exp(-0.5 * (at / np.maximum(sigma, 1e-3)[:, None]) ** 2) * (at <= reach[:, None])
+        taps /= taps.sum(axis=1, keepdims=True)
+        kernel = torch.from_numpy(taps).to(x.device, x.dtype).repeat_interleave(channels, 0)
+        shape = (-1, 1, 1, 2 * radius + 1) if axis == 0 else (-1, 1, 2 * radius + 1, 1)
+        edge = (radius, radius, 0, 0) if axis == 0 else (0, 0, radius, radius)
+        flat = F.pad(x.reshape(1, batch * channels, height, width), edge, mode="replicate")
+        x = F.conv2d(flat, kernel.view(shape), groups=batch * channels)
+        x = x.view(batch, channels, height, width)
+    return x
+
+
+def _gaussian(keys: Sequence[int], count: int, device: torch.device) -> Tensor:
+    """(B, count) normal numbers, each a hash of its key and its place: the same in any batch and
+    on any device. The hash is lowbias32 (Wellons), the numbers Box and Muller's."""
+    mask = 0xFFFFFFFF
+    key = torch.tensor(keys, device=device, dtype=torch.int64).view(-1, 1)
+    h = (torch.arange(count, device=device) * 0x9E3779B1 + key * 0x85EBCA6B) & mask
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+        h = ((h ^ (h >> shift)) * factor) & mask
+    h = h ^ (h >> 15)
+    radius = ((h >> 16).float().add_(0.5) / 65536).log_().mul_(-2).sqrt_()
+    return radius.mul_(((h & 0xFFFF).float() * (2 * math.pi / 65536)).cos_())
+
+
+def whole(picture: Image.Image, drawn: Draw) -> Image.Image:
+    """A draw applied to a whole picture (RGB or L), by the same steps as `look`; the size stays."""
+    pixels = torch.from_numpy(np.array(picture)).view(1, picture.height, picture.width, -1)
+    x = warp(pixels, [g.invert(drawn.matrix)], picture.size)
+    x = recolour(x, [drawn], [g.IDENTITY])
+    levels = x[0].mul_(255).add_(FILL).round_().clamp_(0, 255).to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).squeeze(2).contiguous().numpy())

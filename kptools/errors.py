@@ -1,0 +1,34 @@
+"""What can go wrong, and the exit status of each.
+
+The library raises; `kptools.cli.common` turns an error into one line on stderr and its status.
+"""
+
+
+class KptoolsError(Exception):
+    """The job could not be finished: disk, memory, weights, checkpoint, divergence. Exit 3."""
+
+    exit_status = 3
+
+
+class UsageError(KptoolsError):
+    """The command was used wrongly, as its arguments alone show. Exit 2."""
+
+    exit_status = 2
+
+
+class GateError(KptoolsError):
+    """A gate that the person set was not met (`--fail-if`). Exit 4."""
+
+    exit_status = 4
+
+
+class RecordError(Exception):
+    """One record cannot be used. It becomes a failure record, and the job goes on.
+
+    `status` is one of `records.STATUSES`; the message says what is wrong, then what to do,
+    joined by "; ".
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status

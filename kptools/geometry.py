@@ -1,0 +1,178 @@
+"""Matrices and boxes: the one home of the pixel convention.
+
+Records hold pixels whose centres are whole numbers (file frame). Every matrix here acts in
+continuous coordinates, whose origin is the outer corner of the top-left pixel, so that scaling,
+mirroring and resampling are plain arithmetic. `transform` and `centred` add the half pixel and
+take it off again; nothing else in the project does.
+
+A matrix is a float64 array of shape (2, 3), [[a, b, tx], [c, d, ty]], applied to columns (x, y, 1).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kptools.units import Box, Fraction, Pixels, Radians, Size
+
+Matrix: TypeAlias = NDArray[np.float64]  # (2, 3), continuous to continuous
+Points: TypeAlias = NDArray[np.float64]  # (K, 2), NaN where not annotated
+
+IDENTITY: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def translation(dx: Pixels, dy: Pixels) -> Matrix:
+    return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
+
+
+def scaling(sx: float, sy: float) -> Matrix:
+    return np.array([[sx, 0.0, 0.0], [0.0, sy, 0.0]])
+
+
+def rotation(angle: Radians) -> Matrix:
+    """Counter-clockwise as seen, with y down."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
+
+
+def compose(*matrices: Matrix) -> Matrix:
+    """The matrix that applies the last argument first, as in a product."""
+    result = matrices[-1]
+    for m in reversed(matrices[:-1]):
+        product = m[:, :2] @ result
+        product[:, 2] += m[:, 2]
+        result = product
+    return result
+
+
+def invert(m: Matrix) -> Matrix:
+    inverse = np.linalg.inv(m[:, :2])
+    return np.hstack([inverse, -inverse @ m[:, 2:]])
+
+
+def about(m: Matrix, x: Pixels, y: Pixels) -> Matrix:
+    """The same map with (x, y), continuous, as its origin."""
+    return compose(translation(x, y), m, translation(-x, -y))
+
+
+def transform(m: Matrix, points: Points) -> Points:
+    """Map pixels to pixels, both with whole numbers at the centres. (..., 2) to (..., 2)."""
+    moved: Points = (points + 0.5) @ m[:, :2].T + (m[:, 2] - 0.5)
+    return moved
+
+
+def to_continuous(m: Matrix, point: Sequence[float]) -> NDArray[np.float64]:
+    """A pixel of the file through `m` to continuous coordinates. (2,)."""
+    moved: NDArray[np.float64] = m[:, :2] @ (np.asarray(point) + 0.5) + m[:, 2]
+    return moved
+
+
+def to_unit(m: Matrix, points: Points, size: Size) -> Points:
+    """File pixels through `m` (file to input) to fractions of the input. (K, 2) to (K, 2)."""
+    unit: Points = ((points + 0.5) @ m[:, :2].T + m[:, 2]) / size
+    return unit
+
+
+def from_unit(m: Matrix, unit: Points, size: Size) -> Points:
+    """The inverse of `to_unit`, given the same `m`."""
+    back = invert(m)
+    points: Points = (unit * size) @ back[:, :2].T + (back[:, 2] - 0.5)
+    return points
+
+
+def unit_to_map(unit: Points, size: tuple[float, float]) -> Points:
+    """Fractions of the input to pixels of a map of this size, whole at the centres."""
+    return unit * size - 0.5
+
+
+def map_to_unit(points: Points, size: tuple[float, float]) -> Points:
+    """The inverse of `unit_to_map`."""
+    return (points + 0.5) / size
+
+
+def map_to_file(m: Matrix, input_size: Size, map_size: tuple[float, float]) -> Matrix:
+    """The matrix from a heatmap's pixels to the file's, both whole at the centres; `m` is file to
+    input, continuous."""
+    sx, sy = input_size[0] / map_size[0], input_size[1] / map_size[1]
+    return centred(compose(invert(m), scaling(sx, sy)))
+
+
+def centred(m: Matrix) -> Matrix:
+    """The same map written for pixels whose centres are whole numbers, as files hold it."""
+    return compose(translation(-0.5, -0.5), m, translation(0.5, 0.5))
+
+
+def uncentred(m: Matrix) -> Matrix:
+    """The inverse of `centred`."""
+    return compose(translation(0.5, 0.5), m, translation(-0.5, -0.5))
+
+
+def from_list(points: Sequence[Sequence[float] | None]) -> Points:
+    """Points of a record as (K, 2) float64; NaN where null."""
+    nothing = (math.nan, math.nan)
+    return np.array([nothing if p is None else p for p in points], dtype=np.float64).reshape(-1, 2)
+
+
+def to_list(points: Points) -> list[list[float] | None]:
+    """The inverse of `from_list`."""
+    pairs: list[list[float]] = points.tolist()
+    return [p if all(map(math.isfinite, p)) else None for p in pairs]
+
+
+def whole_image(size: Size) -> Box:
+    """The box of the whole image: its outer edges, in the file frame."""
+    width, height = size
+    return (-0.5, -0.5, width - 0.5, height - 0.5)
+
+
+def box_of_points(points: Points) -> Box:
+    """The tight box of the annotated points; at least a pixel wide and high."""
+    x0, y0 = np.nanmin(points, axis=0).tolist()
+    x1, y1 = np.nanmax(points, axis=0).tolist()
+    grow_x, grow_y = max(0.0, 1 - (x1 - x0)) / 2, max(0.0, 1 - (y1 - y0)) / 2
+    return (x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y)
+
+
+def side(box: Box) -> Pixels:
+    """sqrt(box area): the unit of shifts and margins."""
+    return math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def centre(box: Box) -> tuple[Pixels, Pixels]:
+    """The box's centre, continuous."""
+    return ((box[0] + box[2]) / 2 + 0.5, (box[1] + box[3]) / 2 + 0.5)
+
+
+def half_extent(box: Box, margin: Fraction) -> tuple[Pixels, Pixels]:
+    """Half the width and height of the box with its margin on each side."""
+    grow = margin * side(box)
+    return ((box[2] - box[0]) / 2 + grow, (box[3] - box[1]) / 2 + grow)
+
+
+def fit(centre: tuple[Pixels, Pixels], half: tuple[Pixels, Pixels], size: Size) -> Matrix:
+    """The rectangle of that centre and half extent onto [0, W] x [0, H]; each axis stretched."""
+    sx, sy = size[0] / (2 * half[0]), size[1] / (2 * half[1])
+    return np.array(
+        [[sx, 0.0, size[0] / 2 - sx * centre[0]], [0.0, sy, size[1] / 2 - sy * centre[1]]]
+    )
+
+
+def box_to_input(box: Box, margin: Fraction, size: Size) -> Matrix:
+    """File to network input: the box with its margin, stretched to the input."""
+    return fit(centre(box), half_extent(box, margin), size)
+
+
+def place(shape: Points, box: Box) -> Points:
+    """A shape in fractions of a box, (0, 0) its top-left corner, placed in this box. (K, 2)."""
+    x0, y0, x1, y1 = box
+    placed: Points = shape * (x1 - x0, y1 - y0) + (x0, y0)
+    return placed
+
+
+def in_box(points: Points, box: Box) -> Points:
+    """The inverse of `place`: points as fractions of the box. (K, 2)."""
+    x0, y0, x1, y1 = box
+    shape: Points = (points - (x0, y0)) / (x1 - x0, y1 - y0)
+    return shape

@@ -1,0 +1,267 @@
+"""From stored crops to points in the pixels of each file.
+
+`Predictor` streams: while the network works on one batch, threads decode the next ones. A bounded
+number of faces is held, and the order is kept.
+"""
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kptools import augment, crops, heatmaps, images, records
+from kptools import geometry as g
+from kptools.augment import Draw
+from kptools.config import Model
+from kptools.crops import Frame, Layout, Pixels8
+from kptools.errors import KptoolsError, RecordError
+from kptools.records import Record
+from kptools.stream import Item
+from kptools.units import Box
+
+BATCHES_AHEAD = 2
+
+# Networks that gain from bf16 on a CPU that computes in it (measured: tests/benchmarks).
+_BF16_ON_CPU = ("resnet", "resnext", "wide_resnet", "inception", "vgg", "unet")
+
+
+def precision_for(arch: str, device: torch.device, wanted: str) -> str:
+    """`fp32` or `bf16`: what is wanted, or under `auto` what is faster on the device."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu" and arch.startswith(_BF16_ON_CPU) and _cpu_has_bf16():
+        return "bf16"
+    return "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
+
+
+def keep_pages() -> None:
+    """Tell glibc's allocator to keep freed pages: on a virtual machine a page fault is dear, and
+    a training step frees and takes the same buffers again and again. The process then holds its
+    peak to its end. Elsewhere this does nothing."""
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 1 << 30)
+
+
+def forward(network: nn.Module, x: Tensor, precision: str) -> Tensor:
+    """The network's output; under bf16 its inner arithmetic is autocast."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        output: Tensor = network(x.contiguous(memory_format=torch.channels_last))
+    return output
+
+
+@dataclass
+class Decoded:
+    """Points (B, K, 2) in fractions of the input; scores (B, K) and logits, of heatmaps only."""
+
+    unit: g.Points
+    scores: g.Points | None = None
+    maps: Tensor | None = None
+
+
+def decode(output: Tensor, model: Model, method: str = "argmax") -> Decoded:
+    """The points of a network's output."""
+    if not model.heatmap:
+        return Decoded(output.detach().float().cpu().numpy().astype(np.float64))
+    maps = output.detach().float().cpu()
+    found = [heatmaps.decode(z.numpy(), method) for z in maps]
+    size = (model.input[0] / model.stride, model.input[1] / model.stride)
+    unit = g.map_to_unit(np.stack([points for points, _ in found]), size)
+    return Decoded(unit, np.stack([scores for _, scores in found]), maps)
+
+
+def finish(
+    record: Record,
+    unit: g.Points,
+    scores: g.Points | None,
+    drawn: Draw,
+    model: Model,
+    swap: tuple[int, ...] | None,
+) -> Record:
+    """Add `pred`, `score` and `mean` to the record, in the pixels of its file."""
+    box = records.box(record)
+    frame = Frame(model.input, model.margin, model.grey)
+    seen = g.from_unit(frame.matrix(box), unit, model.input)
+    if not np.isfinite(seen).all():
+        raise RecordError("bad_points", "the network gave numbers that are not finite")
+    record["pred"] = augment.unfollow(seen, drawn, swap).tolist()
+    if scores is not None:
+        named = scores[list(swap)] if drawn.flipped and swap is not None else scores
+        record["score"] = named.tolist()
+    else:
+        record.pop("score", None)
+    record["mean"] = g.place(np.array(model.mean), box).tolist()
+    return record
+
+
+class Predictor:
+    """Predicts a stream of items with one network, batch by batch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        model: Model,
+        *,
+        device: torch.device,
+        precision: str,
+        batch: int,
+        workers: int,
+        decoder: str = "argmax",
+        maps: Path | None = None,
+        maps_start: int = 0,
+    ) -> None:
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.model = model
+        self.frame = Frame(model.input, model.margin, model.grey)
+        self.device = device
+        self.precision = precision
+        self.batch = batch
+        self.workers = max(1, workers)
+        self.decoder = decoder
+        self.maps = maps
+        self._maps_written = maps_start
+
+    def run(
+        self, items: Iterable[Item], fail: Callable[[Item, RecordError], Item]
+    ) -> Iterator[Item]:
+        """Each item again, in order, with its prediction; `fail` marks those that have none."""
+        source = iter(items)
+        waiting: deque[_Batch] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                while True:
+                    while len(waiting) <= BATCHES_AHEAD:
+                        batch = list(islice(source, self.batch))
+                        if not batch:
+                            break
+                        waiting.append(self._start(batch, pool, fail))
+                    if not waiting:
+                        return
+                    batch_done = waiting.popleft()
+                    self._finish(batch_done, fail)
+                    yield from batch_done.items
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _start(
+        self,
+        items: list[Item],
+        pool: ThreadPoolExecutor,
+        fail: Callable[[Item, RecordError], Item],
+    ) -> "_Batch":
+        """Check the records, and let the threads decode their crops."""
+        good: list[tuple[Item, tuple[int, ...] | None]] = []
+        for item in items:
+            if item.failed:
+                continue
+            try:
+                records.box(item.record)
+                flips = augment.flips(augment.policy(item.record))
+                good.append((item, augment.swap_table(item.record) if flips else None))
+            except RecordError as error:
+                fail(item, error)
+        layout = crops.plan([item.record for item, _ in good], self.frame)
+        faces = [
+            _Face(item, swap, pool.submit(crops.cut, item.record, layout)) for item, swap in good
+        ]
+        return _Batch(items, faces, layout)
+
+    def _finish(self, batch: "_Batch", fail: Callable[[Item, RecordError], Item]) -> None:
+        """Give the records of a batch their predictions, in place."""
+        faces, pixels = [], []
+        for face in batch.faces:
+            try:
+                pixels.append(face.pixels.result())
+                faces.append(face)
+            except RecordError as error:
+                fail(face.item, error)
+        if not faces:
+            return
+        boxes = [records.box(face.item.record) for face in faces]
+        draws = [augment.draw(face.item.record, 0) for face in faces]
+        decoded = self._forward(np.stack(pixels), boxes, draws, batch.layout)
+        for row, (face, drawn) in enumerate(zip(faces, draws, strict=True)):
+            record = face.item.record
+            scores = None if decoded.scores is None else decoded.scores[row]
+            try:
+                finish(record, decoded.unit[row], scores, drawn, self.model, face.swap)
+            except RecordError as error:
+                fail(face.item, error)
+                continue
+            if self.maps is not None and decoded.maps is not None:
+                self._save_maps(record, decoded.maps[row].numpy(), drawn, face.swap)
+            face.item.raw = None
+
+    @torch.inference_mode()
+    def _forward(
+        self, pixels: Pixels8, boxes: list[Box], draws: list[Draw], layout: Layout
+    ) -> Decoded:
+        x = crops.look(torch.from_numpy(pixels).to(self.device), boxes, draws, layout)
+        try:
+            output = forward(self.network, self.frame.normalise(x), self.precision)
+        except (torch.OutOfMemoryError, MemoryError):
+            half = max(1, len(boxes) // 2)
+            raise KptoolsError(
+                f"out of memory at a batch of {len(boxes)}; try --batch-size {half}"
+            ) from None
+        return decode(output, self.model, self.decoder)
+
+    def _save_maps(
+        self, record: Record, z: heatmaps.Maps, drawn: Draw, swap: tuple[int, ...] | None
+    ) -> None:
+        """Write the logits of one face and name them in the record; the order is the record's."""
+        assert self.maps is not None
+        if drawn.flipped and swap is not None:
+            z = z[list(swap)]
+        to_input = g.compose(self.frame.matrix(records.box(record)), drawn.matrix)
+        size, stride = self.model.input, self.model.stride
+        matrix = g.map_to_file(to_input, size, (size[0] / stride, size[1] / stride))
+        record["heatmap"] = save_maps(self.maps, self._maps_written, z, matrix)
+        self._maps_written += 1
+
+
+@dataclass
+class _Face:
+    item: Item
+    swap: tuple[int, ...] | None
+    pixels: Future[Pixels8]
+
+
+@dataclass
+class _Batch:
+    items: list[Item]  # all, in order
+    faces: list[_Face]  # those that are being decoded
+    layout: Layout
+
+
+def save_maps(folder: Path, number: int, z: heatmaps.Maps, matrix: g.Matrix) -> dict[str, object]:
+    """Write logits (K, H, W) as float16 to FOLDER/NNNNNN.npy; the record's `heatmap` object."""
+    path = folder / f"{number:06d}.npy"
+    data = io.BytesIO()
+    np.save(data, np.ascontiguousarray(z.clip(-60000, 60000), dtype=np.float16)[None])
+    try:
+        images.write_whole(path, data.getbuffer())
+    except OSError as error:
+        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
+    return {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist()}

@@ -1,0 +1,51 @@
+"""The networks: one a file, and `build`, which makes any of them from its name.
+
+Every network takes (B, C, H, W) and gives either points, (B, K, 2) in fractions of its input, or
+heatmaps, (B, K, H / stride, W / stride) logits. Inception-v3 in training gives two of the former.
+"""
+
+from torch import Tensor, nn
+
+from kptools.errors import UsageError
+from kptools.models import backbones
+from kptools.models.face import Face
+from kptools.models.nose import Nose
+from kptools.models.unet import UNet
+from kptools.units import Size
+
+HEATMAP_ARCHS = ("unet",)
+
+
+def build(
+    arch: str,
+    count: int,
+    size: Size,
+    *,
+    weights: str = "none",
+    width: int | None = None,
+    stride: int = 1,
+) -> nn.Module:
+    """The network `arch` for `count` points and inputs of `size`.
+
+    `weights` (torchvision's classifiers alone): `default`, `none` or a file. `width` and `stride`
+    (unet): channels of its first block, input pixels per map pixel.
+    """
+    if arch == "nose":
+        return Nose(count, size)
+    if arch == "face":
+        return Face(count, size)
+    if arch == "unet":
+        return UNet(count, width=width or 64, stride=stride)
+    if arch not in backbones.names():
+        raise UsageError(
+            f"--arch {arch!r} is neither nose, face, unet nor a classifier of torchvision "
+            "(resnet50, convnext_tiny, mobilenet_v3_small, ...)"
+        )
+    return backbones.build(arch, count, weights=weights)
+
+
+def start_at(network: nn.Module, mean: Tensor) -> None:
+    """Let a network of points start from a mean shape, (K, 2) in fractions of its input: the bias
+    of each of its last layers."""
+    for head in network.heads():  # type: ignore[operator]
+        head.bias.data.copy_(mean.flatten())

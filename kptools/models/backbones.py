@@ -1,0 +1,108 @@
+"""Any classifier of torchvision as a network of points: its last linear layer gives way to a
+head of 200 units and 2K outputs (Inception-v3: one more layer, and the same for its auxiliary
+output). The ImageNet weights are torchvision's own, or a file's.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from kptools.errors import KptoolsError, UsageError
+from kptools.models.head import Head
+
+HIDDEN = 200
+
+
+@lru_cache(maxsize=1)
+def names() -> frozenset[str]:
+    """The classifiers that torchvision knows."""
+    return frozenset(torchvision.models.list_models(module=torchvision.models))
+
+
+class Points(nn.Module):
+    """A backbone whose last layer gives points: (B, 3, H, W) to (B, K, 2) in fractions of the
+    input; a pair of these where it trains with an auxiliary output."""
+
+    def __init__(self, backbone: nn.Module, heads: list[Head]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._heads = [head[-1] for head in heads]
+
+    def heads(self) -> list[nn.Module]:
+        return self._heads
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        out = self.backbone(x)
+        if isinstance(out, tuple):  # Inception-v3 in training
+            return out[0].unflatten(1, (-1, 2)), out[1].unflatten(1, (-1, 2))
+        points: Tensor = out.unflatten(1, (-1, 2))
+        return points
+
+
+def build(arch: str, count: int, *, weights: str = "none") -> Points:
+    """Raises KptoolsError where the weights cannot be had."""
+    options: dict[str, Any] = {}
+    if arch in ("inception_v3", "googlenet") and weights != "default":
+        options = {"aux_logits": arch == "inception_v3", "init_weights": True}
+    backbone = _backbone(arch, weights, options)
+    hidden = (HIDDEN, HIDDEN) if arch == "inception_v3" else (HIDDEN,)
+    heads = [_replace_last_linear(backbone, hidden, count)]
+    if arch == "inception_v3":
+        heads.append(_replace_last_linear(backbone.get_submodule("AuxLogits"), hidden, count))
+    return Points(backbone, heads)
+
+
+def _backbone(arch: str, weights: str, options: dict[str, Any]) -> nn.Module:
+    if weights == "default":
+        try:
+            return torchvision.models.get_model(arch, weights="DEFAULT", **options)  # type: ignore[no-any-return]
+        except (OSError, RuntimeError) as error:
+            raise KptoolsError(
+                f"torchvision's weights for {arch} cannot be had ({_reason(error)}); "
+                "give a file with --weights FILE, or start from nothing with --weights none"
+            ) from None
+    backbone: nn.Module = torchvision.models.get_model(arch, weights=None, **options)
+    if weights != "none":
+        _load(backbone, Path(weights), arch)
+    return backbone
+
+
+def _load(backbone: nn.Module, path: Path, arch: str) -> None:
+    """Take a classifier's weights from a file: safetensors, or torch.save's (never unpickled
+    beyond tensors)."""
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        if not isinstance(state, dict):
+            raise TypeError("it holds no table of tensors")
+        backbone.load_state_dict(state)
+    except FileNotFoundError:
+        raise KptoolsError(f"--weights {path}: there is no such file") from None
+    except Exception as error:
+        raise KptoolsError(
+            f"--weights {path} does not hold torchvision's {arch} ({_reason(error)}); "
+            "a state_dict of the whole classifier is needed"
+        ) from None
+
+
+def _replace_last_linear(network: nn.Module, hidden: tuple[int, ...], count: int) -> Head:
+    linears = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    if not linears:
+        raise UsageError("this classifier has no linear layer to replace; choose another --arch")
+    name, last = linears[-1]
+    head = Head(last.in_features, hidden, count)
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, head)
+    return head
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,167 @@
+"""The record: one face, one JSON object.
+
+A record is a plain dict, so that keys nobody here knows pass through in their order. These
+functions are its schema: each returns one key, checked, or raises `RecordError` with the status
+that the record then bears. A tool checks the keys it uses and no others.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+from kptools import schemes
+from kptools.config import SPLITS
+from kptools.errors import RecordError
+from kptools.limits import MAX_COORDINATE
+from kptools.units import Box
+
+Record: TypeAlias = dict[str, Any]
+Point: TypeAlias = list[float] | None
+
+STATUSES = (
+    "bad_record",
+    "missing",
+    "unreadable",
+    "too_large",
+    "bad_box",
+    "bad_points",
+    "bad_scheme",
+    "no_face",
+)
+
+
+def failed(record: Record) -> bool:
+    """Whether the record is a failure: a `status` other than `ok`."""
+    return bool(record.get("status", "ok") != "ok")
+
+
+def fail(record: Record, error: RecordError) -> Record:
+    """Mark the record, in place, with what went wrong."""
+    record["status"] = error.status
+    record["error"] = str(error)
+    return record
+
+
+def image(record: Record) -> str:
+    """The path of the image, as the person gave it."""
+    path = record.get("image")
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise RecordError("bad_record", "no `image`; each record needs the path of its image")
+    return path
+
+
+def identity(record: Record) -> str:
+    """The record's `id`, or its image where it has none: what its draws are keyed by."""
+    name = record.get("id", record.get("image"))
+    if not isinstance(name, str):
+        raise RecordError("bad_record", "`id` is not a string; kp-prep gives each face its id")
+    return name
+
+
+def copy_index(record: Record) -> int:
+    """Which copy of `kp-augment --copies` this is; 0 where it was not copied."""
+    copy = record.get("copy", 0)
+    if not isinstance(copy, int) or isinstance(copy, bool) or copy < 0:
+        raise RecordError("bad_record", f"`copy` is {copy!r}; it counts from 0")
+    return copy
+
+
+def group(record: Record) -> str:
+    """What must not be split between train and val; the id where no group is given."""
+    return str(record.get("group", identity(record)))
+
+
+def held_out(name: str, fraction: float, seed: int = 0) -> bool:
+    """Whether the group of this name is among the share that is held out as val: a function of
+    the name and the seed alone, so that neither order nor length of the stream matters."""
+    digest = blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") < fraction * 2**64
+
+
+def split(record: Record) -> str | None:
+    """`train`, `val`, `test`, or None where the record has no split."""
+    name = record.get("split")
+    if name is not None and name not in SPLITS:
+        raise RecordError("bad_record", f"split {name!r} is none of {', '.join(SPLITS)}")
+    return name
+
+
+def _number(value: Any) -> bool:
+    # NaN compares false, and infinity exceeds the bound
+    return (
+        isinstance(value, float | int)
+        and not isinstance(value, bool)
+        and -MAX_COORDINATE <= value <= MAX_COORDINATE
+    )
+
+
+def box(record: Record) -> Box:
+    """The face box (x0, y0, x1, y1) in the file frame, of positive width and height."""
+    value = record.get("box")
+    if value is None:
+        raise RecordError("bad_box", "no `box`; `kp-prep --box image` takes the whole image")
+    if not isinstance(value, list) or len(value) != 4 or not all(map(_number, value)):
+        raise RecordError(
+            "bad_box",
+            f"box {_short(value)} is not four numbers [x0, y0, x1, y1] within "
+            f"{MAX_COORDINATE:g}; mend it or leave the record out",
+        )
+    x0, y0, x1, y1 = value
+    if not (x1 - x0 > 1e-3 and y1 - y0 > 1e-3):
+        raise RecordError(
+            "bad_box", f"box {_short(value)} has no area; x1 > x0 and y1 > y0 are needed"
+        )
+    return (float(x0), float(y0), float(x1), float(y1))
+
+
+def scheme(record: Record) -> schemes.Scheme:
+    """The record's scheme, where one is needed."""
+    name = record.get("scheme")
+    if not isinstance(name, str):
+        raise RecordError("bad_scheme", "no `scheme`; it says what the points are")
+    try:
+        return schemes.get(name)
+    except ValueError as error:
+        raise RecordError("bad_scheme", str(error)) from None
+
+
+def points(record: Record, key: str = "points") -> list[Point]:
+    """The K points under `key`, [x, y] in the file frame, None where not annotated.
+
+    Checked against the scheme's count where the record has a scheme that is known.
+    """
+    value = record.get(key)
+    if not isinstance(value, list) or not value:
+        raise RecordError("bad_points", f"no `{key}`; a list of [x, y] or null is needed")
+    for index, point in enumerate(value):
+        if point is not None and not (
+            isinstance(point, list) and len(point) == 2 and _number(point[0]) and _number(point[1])
+        ):
+            raise RecordError(
+                "bad_points",
+                f"{key}[{index}] is {_short(point)}; [x, y] within {MAX_COORDINATE:g} "
+                "or null is needed",
+            )
+    name = record.get("scheme")
+    if isinstance(name, str):
+        expected = schemes.count(name)
+        if expected is not None and expected != len(value):
+            raise RecordError(
+                "bad_points", f"{len(value)} {key}, but {name} has {expected}; mend the one or both"
+            )
+    return value
+
+
+def per_point(record: Record, key: str, count: int) -> Sequence[float] | None:
+    """A list of `count` numbers under `key` (`visible`, `score`), or None where there is none."""
+    value = record.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != count or not all(map(_number, value)):
+        raise RecordError("bad_points", f"`{key}` is not {count} numbers; one for each point")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

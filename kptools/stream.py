@@ -1,0 +1,271 @@
+"""JSON Lines in, JSON Lines out.
+
+A tool reads `Item`s from a `Stream` and writes each one back to it. The stream keeps the order,
+turns a line that cannot be parsed into a failure record, tells each failure once on stderr, and
+knows the exit status that they add up to. It holds one line at a time: a line leaves before the
+next read that could wait.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from io import BufferedRandom, BufferedWriter
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.limits import MAX_LINE_BYTES, MAX_RAW_CHARS
+from kptools.records import Record, fail, failed
+
+_CHUNK = 1 << 18
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class Item:
+    """A record and where it came from. `raw` is its line while the record is as it was read."""
+
+    record: Record
+    file: str
+    line: int
+    raw: bytes | None = None
+    told: bool = field(default=False)
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def failed(self) -> bool:
+        return failed(self.record)
+
+
+class Stream:
+    """The lines of `files` (`-` or none: stdin), and the lines that go out.
+
+    `output` is `-` for stdout, or a path that appears whole or not at all: lines go to
+    `PATH.part`, which `close` renames. With `resume` the records that `PATH.part` already holds
+    are kept, and as many are skipped unread; `lines_per_record` is how many lines a record that
+    did not fail makes (a failure makes one).
+    """
+
+    def __init__(
+        self,
+        files: Iterable[str] = (),
+        output: str = "-",
+        *,
+        strict: bool = False,
+        resume: bool = False,
+        lines_per_record: int = 1,
+    ) -> None:
+        self.files = list(files) or ["-"]
+        self.strict = strict
+        self.count = 0  # records read
+        self.failures = 0
+        self.done = 0  # records that an earlier run wrote
+        self._output = output
+        self._part = Path(output + ".part")
+        if resume and output == "-":
+            raise UsageError("--resume goes on with a file; name it with -o FILE")
+        self._out = self._open(resume, lines_per_record)
+
+    # Reading
+
+    def __iter__(self) -> Iterator[Item]:
+        for name in self.files:
+            yield from self._read(name)
+
+    def _read(self, name: str) -> Iterator[Item]:
+        shown = "stdin" if name == "-" else name
+        try:
+            handle = _open_input(name)
+            with handle:
+                for number, line in enumerate(_lines(handle, self.flush), start=1):
+                    line = line.strip()
+                    if not line:
+                        continue
+                    self.count += 1
+                    if self.count > self.done:
+                        yield self._parse(line, shown, number)
+        except IsADirectoryError:
+            raise KptoolsError(f"{shown} is a folder; records come from a file") from None
+        except FileNotFoundError:
+            raise KptoolsError(f"there is no file {shown}; name one, or - for stdin") from None
+
+    def from_items(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Count items that come from elsewhere than `files`, and skip those already done."""
+        for item in items:
+            self.count += 1
+            if self.count > self.done:
+                yield item
+
+    def _parse(self, line: bytes, file: str, number: int) -> Item:
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MiB")
+            record = orjson.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError(f"{_KINDS.get(type(record), 'a constant')}, not an object")
+        except ValueError as error:
+            item = Item({"id": f"{file}:{number}"}, file, number)
+            self.fail(item, RecordError("bad_record", f"{error}; a line is one JSON object"))
+            item.record["raw"] = line[:MAX_RAW_CHARS].decode("utf-8", "replace")
+            return item
+        item = Item(record, file, number, line)
+        if failed(record):
+            item.told = True
+            self.failures += 1
+        return item
+
+    # Failing
+
+    def fail(self, item: Item, error: RecordError) -> Item:
+        """Make the item a failure: told on stderr, counted, its record marked."""
+        fail(item.record, error)
+        item.raw = None
+        if not item.told:
+            item.told = True
+            self.failures += 1
+            tell(f"{item.where}: {error}")
+        if self.strict:
+            raise KptoolsError(f"stopped at {item.where}, as --strict asks")
+        return item
+
+    # Writing
+
+    def write(self, item: Item) -> None:
+        """Write the item's record, or its line as it came where the record is unchanged."""
+        if item.raw is not None:
+            self.write_line(item.raw)
+            return
+        try:
+            line = orjson.dumps(item.record)
+        except (TypeError, ValueError) as error:
+            kept = str(item.record.get("id", item.where))[:MAX_RAW_CHARS]
+            lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
+            lost.told = item.told
+            self.fail(lost, RecordError("bad_record", f"not to be written as JSON: {error}"))
+            line = orjson.dumps(lost.record)
+        self.write_line(line)
+
+    def write_line(self, line: bytes) -> None:
+        """Write one line, given without its line feed."""
+        try:
+            self._out.write(line)
+            self._out.write(b"\n")
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def flush(self) -> None:
+        """Let go of all that was written: called before any read that could wait."""
+        try:
+            self._out.flush()
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def close(self) -> int:
+        """Finish: flush, give the file its name, say how many records failed; the exit status."""
+        self.flush()
+        if self._output != "-":
+            try:
+                os.fsync(self._out.fileno())
+                self._out.close()
+                os.replace(self._part, self._output)
+            except OSError as error:
+                raise self._lost(error) from None
+        if self.failures:
+            tell(f"{program()}: {self.failures} of {self.count} records failed")
+        return 1 if self.failures else 0
+
+    def _open(self, resume: bool, lines_per_record: int) -> BufferedWriter | BufferedRandom:
+        try:
+            if self._output == "-":
+                return open(1, "wb", closefd=False)
+            if Path(self._output).is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if not resume:
+                return open(self._part, "wb")
+            if not self._part.exists() and Path(self._output).exists():
+                os.replace(self._output, self._part)  # a finished run: nothing is left to do
+            out = open(self._part, "ab+")  # noqa: SIM115 (it lives as long as the stream)
+            self._keep_whole_records(out, lines_per_record)
+            return out
+        except OSError as error:
+            name = "stdout" if self._output == "-" else self._output
+            raise KptoolsError(f"cannot write to {name}: {error.strerror}") from None
+
+    def _keep_whole_records(self, part: BufferedRandom, lines_per_record: int) -> None:
+        """Cut off a torn last line, and the lines of a record whose copies are not all there."""
+        part.seek(0)
+        end = whole = pending = 0
+        for line in part:
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            if b'"status"' in line and failed(orjson.loads(line)):
+                self.failures += 1
+                pending = lines_per_record
+            else:
+                pending += 1
+            if pending == lines_per_record:
+                self.done, whole, pending = self.done + 1, end, 0
+        part.seek(whole)
+        part.truncate()
+
+    def _lost(self, error: OSError) -> BaseException:
+        if error.errno == errno.EPIPE:
+            return BrokenPipeError(errno.EPIPE, "the reader went away")
+        name = "stdout" if self._output == "-" else self._output
+        return KptoolsError(f"cannot write to {name}: {error.strerror}; mend that and run again")
+
+
+_KINDS: dict[type, str] = {list: "an array", str: "a string", int: "a number", float: "a number"}
+
+
+def program() -> str:
+    """The name of the tool that runs, for messages."""
+    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "kptools"
+
+
+def tell(message: str) -> None:
+    """One line on stderr; a stderr that is closed or full never stops the job."""
+    try:
+        sys.stderr.write(message.replace("\n", " ") + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def _open_input(name: str) -> BinaryIO:
+    if name == "-":
+        return open(0, "rb", buffering=0, closefd=False)
+    return open(name, "rb", buffering=0)
+
+
+def _lines(handle: BinaryIO, before_wait: Callable[[], None]) -> Iterator[bytes]:
+    """The lines, without their line feeds. One over the limit is skipped to its end: its first
+    MAX_LINE_BYTES + 1 bytes stand for it. `before_wait` is called before each read."""
+    parts: list[bytes] = []
+    held = 0
+    start = True
+    while True:
+        before_wait()
+        chunk = handle.read(_CHUNK)
+        if not chunk:
+            break
+        if start:
+            chunk, start = chunk.removeprefix(_BOM), False
+        head, *rest = chunk.split(b"\n")
+        if held <= MAX_LINE_BYTES:
+            parts.append(head[: MAX_LINE_BYTES + 1 - held])
+            held += len(parts[-1])
+        if rest:
+            yield b"".join(parts)
+            yield from rest[:-1]
+            parts, held = [rest[-1]], len(rest[-1])
+    if held:
+        yield b"".join(parts)

@@ -1,0 +1,404 @@
+"""Training: a run reads down this page.
+
+`train` takes faces whose crops are in memory and gives the best or the last checkpoint. An epoch
+touches no file: the crops are warped and coloured on the device, by what their policies draw for
+that epoch. On a CPU, the same faces and settings give the same bits; a run that was cut off goes
+on from its state file to the same bits.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from torch import Tensor, nn
+
+from kptools import (
+    augment,
+    checkpoint,
+    crops,
+    heatmaps,
+    inference,
+    losses,
+    metrics,
+    models,
+    records,
+)
+from kptools import geometry as g
+from kptools.checkpoint import Checkpoint
+from kptools.config import Model, Settings, rates
+from kptools.crops import Frame, Layout
+from kptools.errors import KptoolsError, UsageError
+from kptools.records import Record
+from kptools.units import Box
+
+AUXILIARY = 0.4  # weight of Inception-v3's auxiliary output
+
+
+@dataclass
+class Faces:
+    """The faces of a run: records, and what the loop needs of them. N faces, K points."""
+
+    records: list[Record]
+    points: g.Points  # (N, K, 2), file frame, NaN where not annotated
+    pixels: Tensor  # (N, Hs, Ws, C) uint8 stored crops
+    layout: Layout
+    swap: tuple[int, ...] | None
+    boxes: list[Box] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.boxes = [records.box(record) for record in self.records]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def batch(
+        self, indices: Tensor, epoch: int, device: torch.device
+    ) -> tuple[Tensor, g.Points, list[augment.Draw]]:
+        """The network's input (B, C, H, W) and its truth (B, K, 2) in fractions of it."""
+        frame = self.layout.frame
+        picked = indices.tolist()
+        boxes = [self.boxes[i] for i in picked]
+        draws = [augment.draw(self.records[i], epoch) for i in picked]
+        pixels = self.pixels[indices.to(self.pixels.device)].to(device)
+        x = frame.normalise(crops.look(pixels, boxes, draws, self.layout))
+        truth = [
+            g.to_unit(
+                frame.matrix(box), augment.follow(self.points[i], drawn, self.swap), frame.size
+            )
+            for i, box, drawn in zip(picked, boxes, draws, strict=True)
+        ]
+        return x, np.stack(truth), draws
+
+
+@dataclass
+class Epoch:
+    """What one epoch came to. `history` goes into the checkpoint, the rest into the log."""
+
+    history: dict[str, Any]
+    seconds: float
+    images_per_second: float
+
+    @property
+    def log(self) -> dict[str, Any]:
+        return {
+            **self.history,
+            "img_s": round(self.images_per_second, 2),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass
+class Progress:
+    """How the loop tells where it is: after each batch (done, of, loss) and each epoch."""
+
+    batch: Callable[[int, int, float], None] = lambda done, total, loss: None
+    epoch: Callable[[Epoch], None] = lambda epoch: None
+
+
+def train(
+    faces: Faces,
+    val: Faces | None,
+    scheme: str,
+    settings: Settings,
+    *,
+    device: torch.device,
+    state_path: Path,
+    resume: bool = False,
+    compile_network: bool = False,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train a network; raises KptoolsError where the loss is not finite, memory or disk give out,
+    or the weights to start from do not fit."""
+    progress = progress or Progress()
+    frame = Frame(settings.input, settings.margin, settings.grey)
+
+    # set-up: the network, where it starts from, and how far an earlier run came
+    torch.manual_seed(settings.seed)
+    model = _describe(faces, scheme, settings)
+    network = models.build(
+        settings.arch,
+        model.count,
+        settings.input,
+        weights=settings.weights,
+        width=settings.width,
+        stride=settings.stride,
+    )
+    history: list[dict[str, Any]] = []
+    if settings.init:
+        history = _start_from(network, settings.init, model)
+    elif not model.heatmap:
+        models.start_at(network, _mean_input(faces, frame))
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.schedule[0][0])
+    before = len(history)  # epochs of the run that --init goes on from
+    run = fingerprint(faces, val, settings)
+    best: dict[str, Tensor] = {}
+    if resume and state_path.exists():
+        history, best = _load_state(state_path, network, optimizer, run)
+    step_network: nn.Module = torch.compile(network) if compile_network else network  # type: ignore[assignment]
+
+    # the loop
+    schedule = rates(settings.schedule)
+    for epoch in range(len(history), before + len(schedule)):
+        began = time.perf_counter()
+        rate = schedule[epoch - before]
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        network.train()
+        loss = _epoch(step_network, optimizer, faces, epoch, settings, model, device, progress)
+        stepped = time.perf_counter() - began
+
+        entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": loss}
+        if val is not None:
+            entry |= evaluate(network, val, settings, model, device)
+        history.append(entry)
+        lead = min(history[before:], key=_rank) is entry
+        if lead and settings.keep == "best":
+            best = checkpoint.tensors_of(network)
+        _save_state(state_path, network, best, optimizer, history, run)
+        progress.epoch(Epoch(entry, time.perf_counter() - began, len(faces) / stepped))
+
+    weights = best if settings.keep == "best" and best else checkpoint.tensors_of(network)
+    return Checkpoint(model, weights, history, {"settings": asdict(settings), "fingerprint": run})
+
+
+def _epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    faces: Faces,
+    epoch: int,
+    settings: Settings,
+    model: Model,
+    device: torch.device,
+    progress: Progress,
+) -> float:
+    """One pass over the faces, in an order drawn for this epoch; the mean loss."""
+    torch.manual_seed(_seed(settings.seed, epoch))
+    batches = list(torch.split(torch.randperm(len(faces)), settings.batch))
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation needs two
+        batches[-2:] = [torch.cat(batches[-2:])]
+    total, done = 0.0, 0
+    waiting: tuple[Tensor, Tensor] | None = None  # a step's loss is read while the next one runs
+    for indices in [*batches, None]:
+        current = None
+        if indices is not None:
+            x, truth, _ = faces.batch(indices, epoch, device)
+            try:
+                loss = batch_loss(network, x, truth, settings, model)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                raise _out_of_memory(error, settings.batch) from error
+            optimizer.zero_grad(set_to_none=True)
+            current = (loss.detach(), indices)
+        if waiting is not None:
+            value = float(waiting[0])
+            if not math.isfinite(value):
+                raise _diverged(value, faces, waiting[1], epoch, settings)
+            total += value * len(waiting[1])
+            done += len(waiting[1])
+            progress.batch(done, len(faces), total / done)
+        waiting = current
+    return total / len(faces)
+
+
+def batch_loss(
+    network: nn.Module, x: Tensor, truth: g.Points, settings: Settings, model: Model
+) -> Tensor:
+    """The loss of one batch, reduced in fp32."""
+    output = inference.forward(network, x, settings.precision)
+    if model.heatmap:
+        size = (model.input[0] / model.stride, model.input[1] / model.stride)
+        centres = torch.from_numpy(g.unit_to_map(truth, size)).to(x.device, torch.float32)
+        return heatmaps.bernoulli_loss(output, centres, settings.sigma, settings.pos_weight)
+    target = torch.from_numpy(truth).to(x.device, torch.float32)
+    if isinstance(output, tuple):
+        main, auxiliary = output
+        return losses.point_loss(main, target, settings.loss) + AUXILIARY * losses.point_loss(
+            auxiliary, target, settings.loss
+        )
+    return losses.point_loss(output, target, settings.loss)
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
+) -> dict[str, float]:
+    """Validation loss, NME (its default norm) and MAE (pixels of the files)."""
+    network.eval()
+    total = 0.0
+    nme, mae = [], []
+    scheme = records.scheme(val.records[0]) if "scheme" in val.records[0] else None
+    norm = metrics.norm_for(scheme, None)
+    for indices in torch.split(torch.arange(len(val)), settings.batch):
+        x, truth, _ = val.batch(indices, 0, device)
+        output = inference.forward(network, x, settings.precision)
+        if model.heatmap:
+            size = (model.input[0] / model.stride, model.input[1] / model.stride)
+            centres = torch.from_numpy(g.unit_to_map(truth, size)).to(device, torch.float32)
+            loss = heatmaps.bernoulli_loss(output, centres, settings.sigma, settings.pos_weight)
+        else:
+            target = torch.from_numpy(truth).to(device, torch.float32)
+            loss = losses.point_loss(output, target, settings.loss)
+        total += float(loss) * len(indices)
+        unit = inference.decode(output, model).unit
+        for i, u in zip(indices.tolist(), unit, strict=True):
+            found = g.from_unit(val.layout.frame.matrix(val.boxes[i]), u, model.input)
+            apart = metrics.distances(found, val.points[i])
+            length = metrics.norm(norm, val.points[i], scheme, val.boxes[i], model.input)
+            nme.append(float(np.nanmean(apart) / length))
+            mae.append(float(np.nanmean(np.abs(found - val.points[i]))))
+    return {
+        "val_loss": total / len(val),
+        "val_nme": _mean(nme),
+        "val_mae": _mean(mae),
+    }
+
+
+@torch.inference_mode()
+def predict(
+    network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
+) -> None:
+    """Add `pred`, `score` and `mean` to the records of `val`, in place."""
+    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    for indices in torch.split(torch.arange(len(val)), settings.batch):
+        x, _, draws = val.batch(indices, 0, device)
+        decoded = inference.decode(inference.forward(network, x, settings.precision), model)
+        for row, (i, drawn) in enumerate(zip(indices.tolist(), draws, strict=True)):
+            scores = None if decoded.scores is None else decoded.scores[row]
+            inference.finish(val.records[i], decoded.unit[row], scores, drawn, model, None)
+
+
+def _describe(faces: Faces, scheme: str, settings: Settings) -> Model:
+    shapes = [g.in_box(p, box) for p, box in zip(faces.points, faces.boxes, strict=True)]
+    sources = {str(record.get("box_source", "unknown")) for record in faces.records}
+    return Model(
+        arch=settings.arch,
+        scheme=scheme,
+        count=faces.points.shape[1],
+        input=settings.input,
+        grey=settings.grey,
+        margin=settings.margin,
+        heatmap=settings.arch in models.HEATMAP_ARCHS,
+        width=settings.width,
+        stride=settings.stride,
+        box_sources=tuple(sorted(sources)),
+        mean=tuple((float(x), float(y)) for x, y in mean_shape(shapes)),
+    )
+
+
+def mean_shape(shapes: Sequence[g.Points]) -> g.Points:
+    """The mean (K, 2) of the annotated points; the middle of the box for a point that never is."""
+    stack = np.stack(shapes)
+    known = np.isfinite(stack)
+    total = np.where(known, stack, 0.0).sum(axis=0)
+    count = known.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+
+def _mean_input(faces: Faces, frame: Frame) -> Tensor:
+    """The mean shape in fractions of the input, (K, 2)."""
+    shapes = [
+        g.to_unit(frame.matrix(box), points, frame.size)
+        for points, box in zip(faces.points, faces.boxes, strict=True)
+    ]
+    return torch.from_numpy(mean_shape(shapes)).float()
+
+
+def _start_from(network: nn.Module, path: str, model: Model) -> list[dict[str, Any]]:
+    """Take the weights of a checkpoint, which must be of the same kind; its history goes on."""
+    start = checkpoint.load(path)
+    for name in ("arch", "scheme", "count", "input", "grey", "margin", "width", "stride"):
+        theirs, ours = getattr(start.model, name), getattr(model, name)
+        if theirs != ours:
+            raise KptoolsError(f"--init {path} has {name} {theirs}, this run {ours}; make them one")
+    checkpoint.load_weights(network, start.weights, model.arch)
+    return list(start.history)
+
+
+def fingerprint(faces: Faces, val: Faces | None, settings: Settings) -> str:
+    """What tells one run from another: its settings and its records."""
+    digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
+    for record in [*faces.records, *(val.records if val else ())]:
+        digest.update(orjson.dumps(record) + b"\n")
+    return digest.hexdigest()
+
+
+def _rank(entry: dict[str, Any]) -> float:
+    """What the best epoch has least of."""
+    value = entry.get("val_nme", -entry["epoch"])
+    return value if math.isfinite(value) else math.inf
+
+
+def _mean(values: list[float]) -> float:
+    known = [v for v in values if math.isfinite(v)]
+    return sum(known) / len(known) if known else math.inf
+
+
+def _seed(seed: int, epoch: int) -> int:
+    digest = blake2b(f"{seed}\0{epoch}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "little")
+
+
+# The state file: the last and the best weights, the optimizer and the history, in one piece.
+
+
+def _save_state(
+    path: Path,
+    network: nn.Module,
+    best: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, Any]],
+    run: str,
+) -> None:
+    tensors = {f"last/{name}": t for name, t in network.state_dict().items()}
+    tensors |= {f"best/{name}": t for name, t in best.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": t for name, t in state.items()}
+    checkpoint.write(path, tensors, {"fingerprint": run, "history": history})
+
+
+def _load_state(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, run: str
+) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    tensors, meta = checkpoint.read(str(path))
+    if meta.get("fingerprint") != run:
+        raise UsageError(
+            f"{path} is of another stream or other arguments; give the same, or leave --resume out"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"last": {}, "best": {}, "adam": {}}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        parts[kind][rest] = tensor
+    checkpoint.load_weights(network, parts["last"], "the network")
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["adam"].items():
+        index, _, key = name.partition("/")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return meta["history"], parts["best"]
+
+
+def _diverged(
+    value: float, faces: Faces, indices: Tensor, epoch: int, settings: Settings
+) -> KptoolsError:
+    names = [records.identity(faces.records[i]) for i in indices.tolist()]
+    lower = settings.schedule[0][0] / 3
+    return KptoolsError(
+        f"the loss became {value} in epoch {epoch + 1}, at the batch of {', '.join(names)}; "
+        f"try --lr {lower:.1g}"
+    )
+
+
+def _out_of_memory(error: Exception, batch: int) -> Exception:
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text:
+        return KptoolsError(f"out of memory at --batch-size {batch}; try {max(1, batch // 2)}")
+    return error
