@@ -118,7 +118,7 @@ def cut(record: Record, layout: Layout) -> Pixels8:
     picture, dx, dy = _canvas(picture, (left, top, right, bottom), layout.size)
     region = (left - dx, top - dy, right - dx, bottom - dy)
     crop = picture.resize(layout.size, Image.Resampling.BILINEAR, box=region)
-    return np.asarray(crop).reshape(layout.size[1], layout.size[0], layout.frame.channels)
+    return np.array(crop).reshape(layout.size[1], layout.size[0], layout.frame.channels)
 
 
 def _canvas(
@@ -218,7 +218,9 @@ def recolour(x: Tensor, draws: Sequence[Draw], zooms: Sequence[g.Matrix]) -> Ten
     `zooms` map the file to these pixels (continuous); the axes are not turned.
     """
     if any(d.blur for d in draws):
-        x = _blur(x, [(d.blur * z[0, 0], d.blur * z[1, 1]) for d, z in zip(draws, zooms, strict=True)])
+        x = _blur(
+            x, [(d.blur * z[0, 0], d.blur * z[1, 1]) for d, z in zip(draws, zooms, strict=True)]
+        )
     if any(d.colour is not None for d in draws):
         x = _colour(x, draws)
     if any(d.noise for d in draws):

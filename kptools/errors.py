@@ -22,6 +22,10 @@ class GateError(KptoolsError):
     exit_status = 4
 
 
+class ReaderGone(Exception):
+    """Nobody reads what the tool writes any more. Exit 141, silently."""
+
+
 class RecordError(Exception):
     """One record cannot be used. It becomes a failure record, and the job goes on.
 

@@ -139,12 +139,14 @@ def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _windows(z: Maps, x: NDArray[Any], y: NDArray[Any], radius: int) -> NDArray[np.float64]:
-    """Log-probabilities (K, 2r+1, 2r+1) around each peak; NaN outside the map."""
+    """Log-probabilities (K, 2r+1, 2r+1) around each peak; NaN where the map, or its mirror image
+    about the peak, has ended."""
     reach = np.arange(-radius, radius + 1)
     rows, columns = y[:, None] + reach, x[:, None] + reach
     inside = ((rows >= 0) & (rows < z.shape[1]))[:, :, None] & (
         (columns >= 0) & (columns < z.shape[2])
     )[:, None, :]
+    inside &= inside[:, ::-1, ::-1]  # as far on either side, or the mean would lean inward
     rows, columns = rows.clip(0, z.shape[1] - 1), columns.clip(0, z.shape[2] - 1)
     values = z[np.arange(len(z))[:, None, None], rows[:, :, None], columns[:, None, :]]
     logp = -np.logaddexp(0, -values.astype(np.float64))

@@ -4,8 +4,6 @@
 number of faces is held, and the order is kept.
 """
 
-import io
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kptools import augment, crops, heatmaps, images, records
+from kptools import augment, crops, heatmaps, labels, records
 from kptools import geometry as g
 from kptools.augment import Draw
 from kptools.config import Model
@@ -237,7 +235,7 @@ class Predictor:
         to_input = g.compose(self.frame.matrix(records.box(record)), drawn.matrix)
         size, stride = self.model.input, self.model.stride
         matrix = g.map_to_file(to_input, size, (size[0] / stride, size[1] / stride))
-        record["heatmap"] = save_maps(self.maps, self._maps_written, z, matrix)
+        record["heatmap"] = labels.save(self.maps, self._maps_written, z, matrix)
         self._maps_written += 1
 
 
@@ -253,15 +251,3 @@ class _Batch:
     items: list[Item]  # all, in order
     faces: list[_Face]  # those that are being decoded
     layout: Layout
-
-
-def save_maps(folder: Path, number: int, z: heatmaps.Maps, matrix: g.Matrix) -> dict[str, object]:
-    """Write logits (K, H, W) as float16 to FOLDER/NNNNNN.npy; the record's `heatmap` object."""
-    path = folder / f"{number:06d}.npy"
-    data = io.BytesIO()
-    np.save(data, np.ascontiguousarray(z.clip(-60000, 60000), dtype=np.float16)[None])
-    try:
-        images.write_whole(path, data.getbuffer())
-    except OSError as error:
-        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
-    return {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist()}

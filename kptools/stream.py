@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import orjson
 
-from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.errors import KptoolsError, ReaderGone, RecordError, UsageError
 from kptools.limits import MAX_LINE_BYTES, MAX_RAW_CHARS
 from kptools.records import Record, fail, failed
 
@@ -216,9 +216,9 @@ class Stream:
         part.seek(whole)
         part.truncate()
 
-    def _lost(self, error: OSError) -> BaseException:
+    def _lost(self, error: OSError) -> Exception:
         if error.errno == errno.EPIPE:
-            return BrokenPipeError(errno.EPIPE, "the reader went away")
+            return ReaderGone()
         name = "stdout" if self._output == "-" else self._output
         return KptoolsError(f"cannot write to {name}: {error.strerror}; mend that and run again")
 

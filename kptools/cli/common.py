@@ -4,7 +4,6 @@ Nothing here imports torch, numpy, Pillow or rich, and commands import those ins
 functions, so that `--help` answers at once.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from kptools.errors import KptoolsError, UsageError
+from kptools.errors import KptoolsError, ReaderGone, UsageError
 from kptools.stream import program, tell
 
 Files = Annotated[
@@ -75,17 +74,14 @@ def run(tool: typer.Typer) -> NoReturn:
         status = 130
     except Terminated:
         status = 143
-    except BrokenPipeError:
+    except ReaderGone:
         status = 141
     except MemoryError:
         tell(f"{program()}: out of memory; try a smaller --batch-size, or fewer --workers")
         status = 3
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            status = 141
-        else:
-            tell(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
-            status = 3
+        tell(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
+        status = 3
     except Exception as error:
         status = _usage(error)
     # The interpreter's own farewell would flush a stdout whose reader is gone, and wait for
@@ -111,7 +107,7 @@ def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        raise
+        raise ReaderGone from None
     except OSError as error:
         raise KptoolsError(f"cannot write to stdout: {error.strerror}") from None
 

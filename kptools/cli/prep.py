@@ -110,17 +110,13 @@ def imm(
 @tool.command()
 def synth(
     count: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many faces.")] = 1000,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="For the pictures.")] = Path(
-        "synth"
-    ),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="For the pictures.")] = Path("synth"),
     split: Split = None,
     val_fraction: ValFraction = None,
     points: Points = None,
     box: BoxFrom = None,
     limit: Limit = None,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**31, help="Of faces and --val-fraction.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of faces and --val-fraction.")] = 0,
     output: Output = "-",
     resume: Resume = False,
     strict: Strict = False,

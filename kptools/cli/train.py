@@ -64,9 +64,7 @@ def train(
         str | None, typer.Option(metavar="LR:EPOCHS,...", help="As 1e-3:15,3e-4:15.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=65536)] = None,
-    input_size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Of the network.")
-    ] = None,
+    input_size: Annotated[str | None, typer.Option(metavar="WxH", help="Of the network.")] = None,
     margin: Annotated[
         float | None,
         typer.Option(min=0, max=10, help="Added to each side of the box, of sqrt(box area)."),

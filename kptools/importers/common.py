@@ -67,9 +67,7 @@ def read_text(path: str) -> str:
     """A small text file. RecordError where it cannot be read or is no text."""
     try:
         if Path(path).stat().st_size > 1 << 20:
-            raise RecordError(
-                "bad_points", f"{path} is over 1 MiB; it is no annotation"
-            )
+            raise RecordError("bad_points", f"{path} is over 1 MiB; it is no annotation")
         return Path(path).read_text(encoding="latin-1")
     except FileNotFoundError:
         raise RecordError("bad_points", f"{path} does not exist; each image needs one") from None

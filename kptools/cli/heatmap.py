@@ -1,0 +1,113 @@
+"""kp-heatmap: labels of points as files, and points from files of heatmaps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kptools.cli.common import Files, Output, Resume, Strict, choice, need_input, new_app, run
+from kptools.errors import RecordError, UsageError
+from kptools.stream import Stream
+
+tool = new_app()
+
+
+@tool.callback()
+def _kp_heatmap() -> None:
+    """Heatmaps as files: encode writes labels, decode reads points.
+
+    \b
+    kp-heatmap encode --out maps --pictures < faces.jsonl | kp-heatmap decode --decode dark
+    kp-predict unet.safetensors --heatmaps maps < faces.jsonl > mapped.jsonl
+    kp-heatmap decode --decode quarter mapped.jsonl | kp-eval
+    """
+
+
+Out = Annotated[Path, typer.Option(metavar="DIR", help="For the .npy files.")]
+
+
+@tool.command()
+def encode(
+    files: Files = None,
+    out: Out = Path("heatmaps"),
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of the maps.")] = "200x200",
+    margin: Annotated[
+        float, typer.Option(min=0, max=10, help="Added to each side of the box, of sqrt(box area).")
+    ] = 0.25,
+    sigma: Annotated[float, typer.Option(help="Of the Gaussians, pixels of the map.")] = 1.0,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Beside each .npy a .png: all its labels in one.")
+    ] = False,
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """Write the labels that the loss of kp-train --arch unet stands for: a Gaussian about each
+    point, on the box and its margin. They go to DIR/NNNNNN.npy as float16 logits, (1, K, H, W),
+    and the record gets `heatmap`.
+
+    \b
+    kp-prep synth --count 4 | kp-heatmap encode --out maps --pictures > mapped.jsonl
+    """
+    from kptools import config
+
+    if not sigma > 0:
+        raise UsageError("--sigma: more than 0")
+    map_size = config.parse_size(size)
+
+    from kptools import labels
+
+    out.mkdir(parents=True, exist_ok=True)
+    stream = Stream(need_input(files), output, strict=strict, resume=resume)
+    for number, item in enumerate(stream, start=stream.done):
+        if not item.failed:
+            try:
+                labels.encode(item.record, out, number, map_size, margin, sigma, pictures)
+                item.raw = None
+            except RecordError as error:
+                stream.fail(item, error)
+        stream.write(item)
+    return stream.close()
+
+
+@tool.command()
+def decode(
+    files: Files = None,
+    method: Annotated[
+        str, typer.Option("--decode", metavar="argmax|quarter|dark|softargmax")
+    ] = "argmax",
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """Read the maps that `heatmap` names and set `pred` and `score` from them: the decoders can be
+    compared on one set of maps, without the network.
+
+    \b
+    kp-heatmap decode --decode dark mapped.jsonl | kp-eval
+    """
+    from kptools import config
+
+    choice("--decode", method, config.DECODERS)
+    names = need_input(files)
+
+    from kptools import labels
+
+    stream = Stream(names, output, strict=strict, resume=resume)
+    for item in stream:
+        if not item.failed:
+            try:
+                labels.decode(item.record, method)
+                item.raw = None
+            except RecordError as error:
+                stream.fail(item, error)
+        stream.write(item)
+    return stream.close()
+
+
+def main() -> None:
+    run(tool)
+
+
+if __name__ == "__main__":
+    main()

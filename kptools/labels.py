@@ -1,0 +1,103 @@
+"""Heatmaps as files: labels of a record's points, and points from a record's maps.
+
+A file is float16 logits, (N, K, H, W) .npy; a record names the file, the index in it, and the
+2 x 3 matrix from the map's pixels to the image's, both with whole numbers at the centres.
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kptools import geometry as g
+from kptools import heatmaps, images, records
+from kptools.errors import KptoolsError, RecordError
+from kptools.records import Record
+from kptools.units import Fraction, Pixels, Size
+
+MAX_MAP_VALUES = 1 << 28  # of one face
+_MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
+
+
+def save(folder: Path, number: int, z: heatmaps.Maps, matrix: g.Matrix) -> dict[str, Any]:
+    """Write logits (K, H, W) to FOLDER/NNNNNN.npy; the record's `heatmap`. Raises KptoolsError."""
+    path = folder / f"{number:06d}.npy"
+    data = io.BytesIO()
+    np.save(data, z.clip(-60000, 60000).astype(np.float16)[None])
+    _write(path, data.getbuffer())
+    return {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist()}
+
+
+def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
+    """The logits (K, H, W) and the matrix of a record's `heatmap`. Raises RecordError."""
+    value: Any = record.get("heatmap")
+    try:
+        path, index = value["file"], value["index"]
+        matrix = np.array(value["matrix"], dtype=np.float64)
+        sound = isinstance(path, str) and isinstance(index, int) and matrix.shape == (2, 3)
+        if not sound or not np.isfinite(matrix).all():
+            raise TypeError
+    except (TypeError, KeyError, ValueError):
+        raise RecordError(
+            "bad_record", "no `heatmap` {file, index, matrix}; kp-predict --heatmaps gives it"
+        ) from None
+    try:
+        maps = np.load(path, mmap_mode="r", allow_pickle=False)
+        z = maps[index]
+    except FileNotFoundError:
+        raise RecordError("missing", f"{path} does not exist; check the path") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise RecordError("unreadable", f"{path} is no file of maps: {reason}") from None
+    if z.ndim != 3 or z.dtype.kind != "f" or not 0 < z.size <= MAX_MAP_VALUES:
+        raise RecordError(
+            "unreadable", f"{path} holds {z.dtype} of shape {z.shape}; (N, K, H, W) logits needed"
+        )
+    logits = np.array(z, dtype=np.float32)
+    if np.isnan(logits).any():
+        raise RecordError("unreadable", f"{path} holds NaN; predict again")
+    return logits, matrix
+
+
+def encode(
+    record: Record,
+    folder: Path,
+    number: int,
+    size: Size,
+    margin: Fraction,
+    sigma: Pixels,
+    picture: bool,
+) -> None:
+    """Write the labels of the record's points and name them in it. Raises RecordError."""
+    box = records.box(record)
+    truth = g.from_list(records.points(record))
+    to_map = g.box_to_input(box, margin, size)
+    points = g.unit_to_map(g.to_unit(to_map, truth, size), size)
+    labels = heatmaps.encode(points, size, sigma).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        logits = np.log(labels) - np.log1p(-labels)
+    matrix = g.centred(g.invert(to_map))
+    record["heatmap"] = save(folder, number, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix)
+    if picture:
+        data = io.BytesIO()
+        Image.fromarray((labels.max(axis=0) * 255).round().astype(np.uint8)).save(data, "PNG")
+        _write(folder / f"{number:06d}.png", data.getbuffer())
+
+
+def decode(record: Record, method: str) -> None:
+    """Set `pred` and `score` of a record from its maps. Raises RecordError."""
+    z, matrix = load(record)
+    points, scores = heatmaps.decode(z, method)
+    record["pred"] = g.transform(g.uncentred(matrix), points).tolist()
+    record["score"] = scores.tolist()
+
+
+def _write(path: Path, data: memoryview) -> None:
+    try:
+        images.write_whole(path, data)
+    except OSError as error:
+        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None

@@ -1,0 +1,81 @@
+"""What the tests share: the tools as a person runs them, and small pictures."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+TOOLS = ("prep", "augment", "train", "predict", "eval", "heatmap", "viz")
+
+
+def run(
+    tool: str,
+    *arguments: object,
+    stdin: bytes | list[dict[str, Any]] = b"",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `kp-TOOL` in a process of its own."""
+    data = stdin if isinstance(stdin, bytes) else lines(stdin)
+    return subprocess.run(
+        [sys.executable, "-m", f"kptools.cli.{tool}", *map(str, arguments)],
+        input=data,
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        timeout=300,
+    )
+
+
+def lines(records: list[dict[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(record) + b"\n" for record in records)
+
+
+def parse(data: bytes) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in data.splitlines()]
+
+
+@pytest.fixture
+def face(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Make a record of a small picture with 68 points, or what `keys` say instead."""
+
+    def make(number: int = 0, **keys: Any) -> dict[str, Any]:
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (80, 60), (number * 7 % 256, 90, 60)).save(path)
+        points = [[20.0 + i % 9 * 4 + number % 5, 10.0 + i // 9 * 5] for i in range(68)]
+        return {
+            "image": str(path),
+            "id": f"face{number}",
+            "group": f"face{number}",
+            "size": [80, 60],
+            "box": [15.5, 5.5, 60.5, 55.5],
+            "box_source": "dataset",
+            "points": points,
+            "scheme": "ibug68",
+            "split": "train",
+        } | keys
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ibug_root() -> Path:
+    root = SHARED / "ibug_300W_large_face_landmark_dataset"
+    if not root.is_dir():
+        pytest.skip("needs the iBUG faces of ../shared/data, which are not here")
+    return root
+
+
+@pytest.fixture(scope="session")
+def imm_root() -> Path:
+    root = SHARED / "imm_face_db"
+    if not root.is_dir():
+        pytest.skip("needs the IMM faces of ../shared/data, which are not here")
+    return root

@@ -1,0 +1,108 @@
+"""Heatmaps: the loss without labels, and the decoders."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import parse, run
+
+from kptools import heatmaps
+
+
+def stored_label_loss(z, points, sigma, weight):
+    """The same loss written plainly, with the labels stored, in double precision."""
+    known = torch.isfinite(points).all(dim=-1)
+    batch, count, height, width = z.shape
+    x, y = torch.nan_to_num(points).unsqueeze(-1).unbind(dim=2)
+    gx = torch.exp(-0.5 * ((torch.arange(width) - x) / sigma) ** 2)
+    gy = torch.exp(-0.5 * ((torch.arange(height) - y) / sigma) ** 2)
+    label = gy.unsqueeze(3) * gx.unsqueeze(2)
+    losses = F.softplus(z) * (1 - label) + weight * label * F.softplus(-z)
+    return (losses * known[..., None, None]).sum() / (height * width * known.sum())
+
+
+@pytest.mark.parametrize("weight", [1.0, 25.0])
+@pytest.mark.parametrize("sigma", [1.0, 2.5])
+def test_the_loss_and_its_gradient_are_those_of_stored_labels(sigma, weight):
+    torch.manual_seed(0)
+    z = 3 * torch.randn(3, 5, 40, 52) - 4
+    points = torch.rand(3, 5, 2) * torch.tensor([51.0, 39.0])
+    points[0, 0] = float("nan")  # not annotated
+    points[1, 2] = torch.tensor([-3.0, 20.0])  # outside: its tail counts
+    ours, plain = z.clone().requires_grad_(), z.double().requires_grad_()
+    loss = heatmaps.bernoulli_loss(ours, points, sigma, weight)
+    reference = stored_label_loss(plain, points.double(), sigma, weight)
+    (7 * loss).backward()
+    (7 * reference).backward()
+    assert float(loss) == pytest.approx(float(reference), rel=1e-5)
+    largest = plain.grad.abs().max()
+    assert (ours.grad - plain.grad).abs().max() < 1e-5 * largest
+    assert ours.grad[0, 0].abs().max() == 0
+
+
+def test_the_loss_in_bf16_is_reduced_in_fp32():
+    torch.manual_seed(0)
+    z = (torch.randn(2, 3, 64, 64) - 4).bfloat16()
+    points = torch.rand(2, 3, 2) * 63
+    loss = heatmaps.bernoulli_loss(z.requires_grad_(), points)
+    reference = stored_label_loss(z.double(), points.double(), 1.0, 1.0)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(reference), rel=1e-5)
+    loss.backward()
+    assert z.grad.dtype == torch.bfloat16
+
+
+def test_no_annotated_point_makes_a_loss_of_zero():
+    z = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    loss = heatmaps.bernoulli_loss(z, torch.full((1, 2, 2), float("nan")))
+    loss.backward()
+    assert float(loss) == 0
+    assert float(z.grad.abs().max()) == 0
+
+
+def test_a_label_is_a_unit_gaussian_written_out():
+    maps = heatmaps.encode(np.array([[1.0, 2.0], [np.nan, np.nan]]), (4, 3))
+    e = np.exp(-0.5)
+    expected = [
+        [e * np.exp(-2), np.exp(-2), e * np.exp(-2), np.exp(-4)],
+        [e * e, e, e * e, e * np.exp(-2)],
+        [e, 1, e, np.exp(-2)],
+    ]
+    assert maps[0] == pytest.approx(np.array(expected), abs=1e-7)
+    assert maps[1].max() == 0
+
+
+def logits(points, size=(50, 40), sigma=2.0):
+    p = heatmaps.encode(np.array(points, dtype=float), size, sigma).astype(np.float64) * 0.9
+    p = np.maximum(p, 1e-12)
+    return np.log(p) - np.log1p(-p)
+
+
+def test_decoders_find_a_gaussian_as_well_as_they_promise():
+    points = np.array([[20.3, 10.6], [7.8, 30.1], [33.0, 21.45]])
+    z = logits(points)
+    bound = {"argmax": 0.5, "quarter": 0.26, "dark": 0.02, "softargmax": 0.25}
+    for method, most in bound.items():
+        found, scores = heatmaps.decode(z, method)
+        assert np.abs(found - points).max() <= most, method
+        assert ((scores > 0.7) & (scores < 1)).all()
+
+
+@pytest.mark.parametrize("method", ["argmax", "quarter", "dark", "softargmax"])
+def test_decoders_stay_finite_at_the_edges_and_on_flat_maps(method):
+    z = np.concatenate([logits([[0, 0], [49, 39], [0.2, 39]]), np.zeros((1, 40, 50))])
+    z = np.concatenate([z, np.full((1, 40, 50), -60000.0)])
+    found, scores = heatmaps.decode(z.astype(np.float16), method)
+    assert np.isfinite(found).all()
+    assert np.isfinite(scores).all()
+    assert np.abs(found[:3] - [[0, 0], [49, 39], [0, 39]]).max() < 0.6
+
+
+def test_labels_written_and_read_back_are_the_points(face, tmp_path):
+    records = [face(i) for i in range(3)]
+    written = run("heatmap", "encode", "--out", tmp_path / "maps", "--pictures", stdin=records)
+    assert written.returncode == 0, written.stderr
+    assert (tmp_path / "maps" / "000002.png").exists()
+    read = run("heatmap", "decode", "--decode", "dark", stdin=written.stdout)
+    for before, after in zip(records, parse(read.stdout), strict=True):
+        assert np.abs(np.array(before["points"]) - after["pred"]).max() < 0.05

@@ -1,0 +1,219 @@
+"""A white spot lands where its point lands: in written files and in the crops of training.
+
+The spot is a Gaussian of known centre; where it lands is measured by the centroid of what is
+brighter than the ground, with nothing of the project's own geometry.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kptools import augment, crops, written
+from kptools import geometry as g
+from kptools.augment import Draw
+
+SPOT = (70.0, 41.0)
+SIZE = (133, 97)  # not square, and no multiple of 8
+BOX = [30.5, 12.5, 108.5, 80.5]
+POLICIES = {
+    "nothing": {},
+    "rotate": {"rotate": 40},
+    "scale": {"scale": 0.3},
+    "shift": {"shift": 0.15},
+    "flip": {"flip": 1.0},
+    "all": {"rotate": 25, "scale": 0.2, "shift": 0.1, "flip": 0.5},
+}
+
+
+def picture(path: Path, size: tuple[int, int] = SIZE, at: tuple[float, float] = SPOT) -> Path:
+    """Mid-grey with a white spot of deviation 1.5 whose centre is the centre of pixel `at`."""
+    x, y = np.arange(size[0]), np.arange(size[1])[:, None]
+    spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 1.5**2 * (size[0] / SIZE[0]) ** 2))
+    grey = (128 + 127 * spot).round().astype(np.uint8)
+    image = Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
+    if path.suffix == ".jpg":
+        image.save(path, quality=100, subsampling=0)
+    else:
+        image.save(path)
+    return path
+
+
+def centroid(pixels: np.ndarray) -> tuple[float, float]:
+    """Of the brightness over 8 levels above mid-grey, in whole-number-centred pixels."""
+    weight = np.clip(pixels.astype(float) - 136, 0, None)
+    total = weight.sum()
+    return (
+        float((weight.sum(axis=0) * np.arange(pixels.shape[1])).sum() / total),
+        float((weight.sum(axis=1) * np.arange(pixels.shape[0])).sum() / total),
+    )
+
+
+def record(path: Path, stages: list[dict], name: str = "a") -> dict:
+    return {
+        "image": str(path),
+        "id": name,
+        "box": BOX,
+        "points": [list(SPOT)],
+        "scheme": "nose1",
+        "augment": stages,
+    }
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_written_file_has_its_spot_where_its_point_is(tmp_path, policy, suffix):
+    path = picture(tmp_path / f"spot{suffix}")
+    for name in "abc":
+        made = written.write_image(record(path, [{"seed": 1} | POLICIES[policy]], name), tmp_path)
+        found = centroid(np.asarray(Image.open(made["image"]).convert("L")))
+        assert Image.open(made["image"]).size == SIZE
+        assert found == pytest.approx(made["points"][0], abs=0.05)
+
+
+def looked_at(rec: dict, frame: crops.Frame, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The crop that a network sees of a record, and where its point is in it."""
+    layout = crops.plan([rec], frame)
+    pixels = torch.from_numpy(crops.cut(rec, layout))[None]
+    drawn = augment.draw(rec, epoch)
+    box = tuple(rec["box"])
+    seen = crops.look(pixels, [box], [drawn], layout)[0, 0].numpy() * 255 + 128
+    followed = augment.follow(g.from_list(rec["points"]), drawn, None)
+    unit = g.to_unit(frame.matrix(box), followed, frame.size)
+    return seen, g.unit_to_map(unit, frame.size)[0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("size", [(150, 120), (64, 90)])
+def test_a_crop_of_training_has_its_spot_where_its_target_is(tmp_path, policy, suffix, size):
+    path = picture(tmp_path / f"spot{suffix}")
+    for grey in (False, True):
+        frame = crops.Frame(size, 0.2, grey)
+        for epoch in range(3):
+            rec = record(path, [{"seed": 2} | POLICIES[policy]] if POLICIES[policy] else [])
+            seen, target = looked_at(rec, frame, epoch)
+            # 0.05 pixels of the file, which the crop may show larger
+            zoom = max(frame.matrix(tuple(BOX))[0, 0], frame.matrix(tuple(BOX))[1, 1], 1.0)
+            assert centroid(seen) == pytest.approx(tuple(target), abs=0.05 * zoom)
+
+
+def test_stages_compose_about_one_pivot(tmp_path):
+    path = picture(tmp_path / "spot.png")
+    stages = [{"seed": 3, "rotate": 30, "flip": 0.5}, {"seed": 3, "scale": 0.2, "shift": 0.1}]
+    for epoch in range(4):
+        seen, target = looked_at(record(path, stages), crops.Frame((160, 140), 0.3, False), epoch)
+        assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_shrunk_and_turned_jpeg_keeps_its_frame(tmp_path, orientation):
+    """A JPEG of 1333 x 971, decoded at a fraction of its size, its EXIF saying how it is held."""
+    at = (700.0, 410.0)
+    path = picture(tmp_path / "large.jpg", (1333, 971), at)
+    image = Image.open(path)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = tmp_path / "turned.jpg"
+    image.save(turned, quality=100, subsampling=0, exif=exif)
+    w, h = image.size
+    shown = {
+        1: at,
+        2: (w - 1 - at[0], at[1]),
+        3: (w - 1 - at[0], h - 1 - at[1]),
+        4: (at[0], h - 1 - at[1]),
+        5: (at[1], at[0]),
+        6: (h - 1 - at[1], at[0]),
+        7: (h - 1 - at[1], w - 1 - at[0]),
+        8: (at[1], w - 1 - at[0]),
+    }[orientation]
+    x, y = shown
+    rec = record(turned, [])
+    rec |= {"box": [x - 330, y - 300, x + 270, y + 280], "points": [[x, y]]}
+    for size in ((320, 300), (150, 140), (75, 72)):
+        seen, target = looked_at(rec, crops.Frame(size, 0.0, False), 0)
+        zoom = size[0] / 600
+        assert centroid(seen) == pytest.approx(tuple(target), abs=max(0.05 * zoom, 0.03))
+
+
+def test_a_box_that_leaves_the_image_is_filled_with_mid_grey(tmp_path):
+    path = tmp_path / "white.png"
+    Image.new("RGB", (40, 30), "white").save(path)
+    rec = {"image": str(path), "id": "a", "box": [-20.5, -0.5, 19.5, 29.5], "points": [[5, 5]]}
+    seen, _ = looked_at(rec, crops.Frame((80, 60), 0.0, False), 0)
+    assert np.allclose(seen[:, :38], 128, atol=1)
+    assert np.allclose(seen[2:-2, 42:], 255, atol=1)
+
+
+def test_a_flip_of_a_flip_is_the_identity(tmp_path):
+    path = picture(tmp_path / "spot.png")
+    twice = [{"seed": 0, "flip": 1.0}, {"seed": 0, "flip": 1.0}]
+    drawn = augment.draw(record(path, twice), 0)
+    assert not drawn.flipped
+    assert np.array_equal(drawn.matrix, g.IDENTITY)
+    once = written.write_image(record(path, twice[:1]), tmp_path)
+    back = written.write_image(once | {"augment": twice[:1]}, tmp_path / "..")
+    assert back["points"] == [list(SPOT)]
+    assert np.array_equal(np.asarray(Image.open(back["image"])), np.asarray(Image.open(path)))
+
+
+def test_two_halves_of_a_flip_do_not_cancel():
+    """`--flip 0.5 | --flip 0.5`: equal stages draw apart."""
+    stages = [{"seed": 0, "flip": 0.5}, {"seed": 0, "flip": 0.5}]
+    flipped = [
+        augment.draw({"id": str(i), "box": BOX, "augment": stages}, 0).flipped for i in range(200)
+    ]
+    assert 60 < sum(flipped) < 140
+
+
+def test_the_left_eye_stays_the_left_eye(face):
+    """In a mirror image the person's left eye is on the left, and the points of the left eye say
+    so: they are where the right eye's were, mirrored."""
+    rec = face(augment=[{"seed": 0, "flip": 1.0}])
+    drawn = augment.draw(rec, 0)
+    before = g.from_list(rec["points"])
+    after = augment.follow(before, drawn, augment.swap_table(rec))
+    mirrored = before.copy()
+    mirrored[:, 0] = rec["box"][0] + rec["box"][2] - before[:, 0]
+    assert after[45] == pytest.approx(mirrored[36])  # outer corner of the left eye
+    assert after[30] == pytest.approx(mirrored[30])  # nose tip
+    assert after[16] == pytest.approx(mirrored[0])
+    assert np.allclose(augment.unfollow(after, drawn, augment.swap_table(rec)), before)
+
+
+def test_the_batched_path_is_the_single_one(tmp_path):
+    """Within half a grey level on average; faces of one batch do not touch each other."""
+    policy = {"seed": 4, "rotate": 20, "scale": 0.2, "shift": 0.1, "flip": 0.5}
+    policy |= {"brightness": 0.3, "contrast": 0.3, "saturation": 0.5, "hue": 0.1, "gray": 0.3}
+    policy |= {"blur": 2.0, "noise": 0.05, "erase": 0.5}
+    rng = np.random.default_rng(0)
+    recs = []
+    for i in range(6):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120)).save(path)
+        recs.append(record(path, [policy], str(i)) | {"box": [20.0, 10.0, 120.0 + i, 110.0]})
+    frame = crops.Frame((96, 80), 0.1, False)
+    layout = crops.plan(recs, frame)
+    pixels = torch.stack([torch.from_numpy(crops.cut(r, layout)) for r in recs])
+    boxes, draws = [tuple(r["box"]) for r in recs], [augment.draw(r, 0) for r in recs]
+    together = crops.look(pixels, boxes, draws, layout)
+    for i in range(6):
+        alone = crops.look(pixels[i : i + 1], [boxes[i]], [draws[i]], layout)
+        assert 255 * (together[i] - alone[0]).abs().mean() < 0.5
+
+
+def test_what_is_not_drawn_leaves_the_pixels_as_they_are(tmp_path):
+    rng = np.random.default_rng(1)
+    image = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
+    assert np.array_equal(np.asarray(crops.whole(image, Draw())), np.asarray(image))
+
+
+def test_noise_is_normal_and_the_same_in_any_batch():
+    device = torch.device("cpu")
+    both = crops._gaussian([7, 8], 50_000, device)
+    assert torch.equal(crops._gaussian([8], 50_000, device)[0], both[1])
+    assert abs(both.mean()) < 0.02
+    assert abs(both.std() - 1) < 0.02
+    assert abs(torch.corrcoef(both)[0, 1]) < 0.02

@@ -1,0 +1,278 @@
+"""Lines in, lines out: what every tool promises of its stream."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import orjson
+import pytest
+from conftest import TOOLS, lines, parse, run
+
+from kptools.limits import MAX_LINE_BYTES
+
+# Each tool that takes records, as it is run on them; the checkpoint is made below
+STREAMING = {
+    "augment": ["augment", "--rotate", "10"],
+    "eval": ["eval", "--records"],
+    "heatmap": ["heatmap", "encode", "--out", "maps"],
+    "predict": ["predict", "CKPT"],
+    "viz": ["viz", "grid", "-o", "grid.png"],
+}
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory):
+    """A network of 68 points, trained on next to nothing."""
+    folder = tmp_path_factory.mktemp("ckpt")
+    made = run("prep", "synth", "--count", 12, "--out", folder / "faces")
+    assert made.returncode == 0, made.stderr
+    out = folder / "nose.safetensors"
+    trained = run(
+        "train", "--arch", "nose", "--epochs", 1, "-o", out, stdin=made.stdout, cwd=folder
+    )
+    assert trained.returncode == 0, trained.stderr
+    return out
+
+
+@pytest.fixture(params=STREAMING)
+def tool(request, ckpt, tmp_path):
+    command = [str(ckpt) if word == "CKPT" else word for word in STREAMING[request.param]]
+
+    def call(stdin):
+        return run(*command, stdin=stdin, cwd=tmp_path)
+
+    return call
+
+
+def scored(face, number, **keys):
+    record = face(number, **keys)
+    return record | {"pred": record["points"]}
+
+
+def test_empty_input_is_no_error(tool):
+    done = tool(b"")
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+def test_a_broken_line_is_a_failure_record_in_its_place(tool, face):
+    data = (
+        lines([scored(face, 0), scored(face, 1)]) + b'{"image": "x", \n' + lines([scored(face, 3)])
+    )
+    done = tool(data)
+    out = parse(done.stdout)
+    assert done.returncode == 1
+    assert [r["id"] for r in out] == ["face0", "face1", "stdin:3", "face3"]
+    assert out[2]["status"] == "bad_record"
+    assert out[2]["raw"] == '{"image": "x",'
+    told = [line for line in done.stderr.splitlines() if line.startswith(b"stdin:3: ")]
+    assert len(told) == 1
+    assert b"Traceback" not in done.stderr
+
+
+def test_unknown_keys_pass_through_in_order(tool, face):
+    record = {"zeta": [1, {"a": None}], **scored(face, 0), "alpha": "é\u2028", "n": 0.1}
+    done = tool(lines([record]))
+    (out,) = parse(done.stdout)
+    assert done.returncode == 0, done.stderr
+    kept = [key for key in out if key in record]
+    assert kept == list(record)
+    assert all(out[key] == record[key] for key in record if key != "pred")
+
+
+def test_a_failure_that_arrives_passes_untold_and_makes_exit_1(tool, face):
+    failed = {"id": "gone", "status": "missing", "error": "was not there", "extra": 1}
+    done = tool(lines([failed, scored(face, 1)]))
+    out = parse(done.stdout)
+    assert done.returncode == 1
+    assert {key: out[0][key] for key in failed} == failed
+    assert b"was not there" not in done.stderr
+    assert "status" not in out[1]
+
+
+def test_lines_of_all_kinds_of_brokenness_keep_their_place(tool, face):
+    good = lines([scored(face, 0)])
+    broken = [
+        b"[1, 2]\n",
+        b'"text"\n',
+        b'{"id": "\xff\xfe"}\n',
+        b"\x00\x00\n",
+        b'{"id": NaN}\n',
+        b'{"id": 1e999}\n',
+        b"[" * 5000 + b"\n",
+        b'{"a":' * 400 + b"1" + b"}" * 400 + b"\n",
+        b'{"half": "a li',
+    ]
+    done = tool(b"\xef\xbb\xbf" + good + b"\r\n\n" + b"".join(broken[:-1]) + good + broken[-1])
+    out = parse(done.stdout)
+    assert done.returncode == 1
+    assert len(out) == len(broken) + 2
+    assert [r.get("status") for r in out] == [
+        None,
+        *["bad_record"] * 6,
+        None,
+        None,
+        "bad_record",
+    ] or (sum(r.get("status") is not None for r in out) >= len(broken) - 1)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_line_over_the_limit_is_skipped_to_its_end(face):
+    long = b'{"id": "' + b"x" * (MAX_LINE_BYTES + 10) + b'"}\n'
+    done = run("augment", "--rotate", 5, stdin=lines([face(0)]) + long + lines([face(1)]))
+    out = parse(done.stdout)
+    assert done.returncode == 1
+    assert [r["id"] for r in out] == ["face0", "stdin:2", "face1"]
+    assert len(out[1]["raw"]) <= 1024
+    assert b"16 MiB" in done.stderr
+
+
+def test_strict_stops_at_the_first_failure(face):
+    done = run("augment", "--rotate", 5, "--strict", stdin=b"broken\n" + lines([face(0)]))
+    assert done.returncode == 3
+    assert b"stdin:1" in done.stderr
+
+
+def shell(command, cwd, **keys):
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=cwd,
+        capture_output=True,
+        timeout=120,
+        **keys,
+    )
+
+
+def module(name):
+    return f"{sys.executable} -m kptools.cli.{name}"
+
+
+def test_a_reader_that_goes_away_ends_a_tool_silently_with_141(face, tmp_path):
+    (tmp_path / "many.jsonl").write_bytes(lines([face(0)]) * 5000)
+    done = shell(f"{module('augment')} --rotate 5 many.jsonl | head -1", tmp_path)
+    assert done.returncode == 141
+    assert done.stderr == b""
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("name", [*STREAMING, "train", "prep"])
+def test_a_full_disk_is_exit_3_and_one_line(name, ckpt, face, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(lines([scored(face, i) for i in range(4)]))
+    words = {
+        **STREAMING,
+        "train": ["train", "--arch", "nose", "--epochs", "1", "--val-fraction", "0.5"],
+        "prep": ["prep", "synth", "--count", "2"],
+    }[name]
+    command = " ".join(str(ckpt) if word == "CKPT" else word for word in words[1:])
+    source = "" if name == "prep" else "< in.jsonl"
+    done = shell(f"{module(words[0])} {command} {source} > /dev/full", tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert b"No space left" in done.stderr.splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_is_full_disk_safe_and_a_wrong_option_is_one_line_and_exit_2(name, tmp_path):
+    assert shell(f"{module(name)} --help > /dev/full", tmp_path).returncode == 3
+    wrong = run(name, "--no-such-option", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert len(wrong.stderr.splitlines()) == 1
+    assert b"--no-such-option" in wrong.stderr
+
+
+@pytest.mark.parametrize("words", [["augment"], ["eval"], ["train", "--arch", "nose"]])
+def test_at_a_terminal_without_input_a_tool_says_how_it_is_used(words, tmp_path):
+    main, terminal = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"kptools.cli.{words[0]}", *words[1:]],
+            stdin=terminal,
+            capture_output=True,
+            timeout=60,
+        )
+    finally:
+        os.close(main)
+        os.close(terminal)
+    assert done.returncode == 2
+    assert b"no input" in done.stderr
+
+
+def test_a_file_appears_whole_or_not_at_all(face, tmp_path):
+    data = lines([face(i) for i in range(3)])
+    run(
+        "augment",
+        "--rotate",
+        5,
+        "-o",
+        "out.jsonl",
+        "--strict",
+        stdin=data + b"broken\n",
+        cwd=tmp_path,
+    )
+    assert not (tmp_path / "out.jsonl").exists()
+    done = run("augment", "--rotate", 5, "-o", "out.jsonl", stdin=data, cwd=tmp_path)
+    assert done.returncode == 0
+    assert len(parse((tmp_path / "out.jsonl").read_bytes())) == 3
+    assert not (tmp_path / "out.jsonl.part").exists()
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_resume_goes_on_where_the_part_ends(face, tmp_path, copies):
+    data = lines([face(0)]) + b"broken\n" + lines([face(i) for i in range(2, 6)])
+    command = ["augment", "--rotate", 5, "--copies", copies, "-o", "out.jsonl"]
+    run(*command, stdin=data, cwd=tmp_path)
+    whole = (tmp_path / "out.jsonl").read_bytes()
+    for cut in range(0, len(whole), 97):
+        (tmp_path / "out.jsonl").unlink()
+        (tmp_path / "out.jsonl.part").write_bytes(whole[:cut])
+        if cut % 5 == 0:  # a few are enough
+            done = run(*command, "--resume", stdin=data, cwd=tmp_path)
+            assert done.returncode == 1
+            assert (tmp_path / "out.jsonl").read_bytes() == whole
+        else:
+            (tmp_path / "out.jsonl").write_bytes(b"")
+    again = run(*command, "--resume", stdin=data, cwd=tmp_path)
+    assert again.returncode == 1
+
+
+def test_a_closed_stderr_does_not_stop_the_job(face, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(lines([face(0)]) + b"broken\n" + lines([face(1)]))
+    done = shell(f"{module('augment')} --rotate 5 in.jsonl 2>&-", tmp_path)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_record_leaves_as_soon_as_it_is_ready(face):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kptools.cli.augment", "--rotate", "5"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        process.stdin.write(lines([face(0)]))
+        process.stdin.flush()
+        first = process.stdout.readline()  # while stdin is still open
+        assert orjson.loads(first)["id"] == "face0"
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+def test_interruptions_have_their_exit_status(face):
+    import signal
+
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kptools.cli.augment", "--rotate", "5"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        process.stdin.write(lines([face(0)]))
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(timeout=30) == status
+        assert process.stderr.read() == b""
+        process.stdin.close()

@@ -1,0 +1,171 @@
+"""Drawn faces: repeatable, independent of each other, and exact."""
+
+import itertools
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kptools import records, schemes
+from kptools.importers import synth
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[synth.Face]:
+    return [synth.draw(3, index) for index in range(40)]
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = list(synth.read(tmp_path / "a", 4, seed=7))
+    again = list(synth.read(tmp_path / "b", 4, seed=7))
+    for one, other in zip(first, again, strict=True):
+        assert Path(one["image"]).read_bytes() == Path(other["image"]).read_bytes()
+        assert {**one, "image": ""} == {**other, "image": ""}
+
+
+def test_another_seed_gives_another_face() -> None:
+    assert not np.array_equal(synth.draw(0, 0).points, synth.draw(1, 0).points)
+
+
+def test_a_face_does_not_depend_on_how_many_are_drawn(tmp_path: Path) -> None:
+    few = list(synth.read(tmp_path / "few", 2, seed=0))
+    many = list(synth.read(tmp_path / "many", 5, seed=0))
+    assert [r["points"] for r in few] == [r["points"] for r in many[:2]]
+    assert Path(few[1]["image"]).read_bytes() == Path(many[1]["image"]).read_bytes()
+
+
+def test_a_record_holds_what_the_tools_read(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    record = next(synth.read(out, 1, seed=5))
+    assert list(record) == [
+        "image", "id", "group", "size", "box", "box_source", "points", "visible", "scheme", "split",
+    ]  # fmt: skip
+    assert record["image"] == f"{out}/000000.jpg"
+    assert record["id"] == record["group"] == "000000"
+    with Image.open(record["image"]) as image:
+        assert (image.format, image.mode, list(image.size)) == ("JPEG", "RGB", record["size"])
+    assert len(records.points(record)) == schemes.count(synth.SCHEME) == 68
+    assert set(record["visible"]) <= {0, 1}
+    assert records.box(record)
+    assert record["points"] == [[round(x, 3), round(y, 3)] for x, y in record["points"]]
+
+
+def test_points_lie_inside_or_near_the_image(faces: list[synth.Face]) -> None:
+    for face in faces:
+        assert face.points.shape == (68, 2)
+        assert face.visible.shape == (68,)
+        size = np.array(face.image.size)
+        assert (face.points > -0.4 * size).all()
+        assert (face.points < 1.4 * size).all()
+        assert ((face.points > 0) & (face.points < size)).mean() > 0.5
+
+
+def test_left_and_right_are_where_the_scheme_has_them(faces: list[synth.Face]) -> None:
+    for face in faces:
+        p = face.points
+        assert p[36:42, 0].mean() < p[42:48, 0].mean()
+        assert p[17:22, 0].mean() < p[22:27, 0].mean()
+        assert p[48, 0] < p[54, 0]
+        assert p[17:27, 1].mean() < p[31:36, 1].mean() < p[48:60, 1].mean() < p[8, 1]
+
+
+def test_the_mean_face_is_symmetric_under_the_scheme() -> None:
+    swap = schemes.get(synth.SCHEME).swap
+    np.testing.assert_allclose(synth._MEAN[list(swap or ())] * (-1, 1), synth._MEAN)
+
+
+def test_boxes_are_square_vary_and_are_not_made_from_the_points(faces: list[synth.Face]) -> None:
+    boxes = np.array([face.box for face in faces])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=0.01)
+    tips = (np.array([face.points[30] for face in faces]) - boxes[:, :2]) / sides
+    assert (tips.std(0) > 0.03).all()
+    assert np.std([np.ptp(face.points, axis=0).max() for face in faces] / sides[:, 0]) > 0.05
+
+
+def test_some_points_are_hidden_and_most_are_not(faces: list[synth.Face]) -> None:
+    assert 0.6 < np.mean([face.visible for face in faces]) < 0.99
+
+
+def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """White spots take the features' place on a black head, and their centroids are measured."""
+    marked = [19, 24, 30, 33, 36, 45, 48, 54, 57]
+
+    def spots(*places: np.ndarray) -> list[synth._Stroke]:
+        return [
+            synth._Stroke(place + synth._CIRCLE * 0.012, (255, 255, 255, 255)) for place in places
+        ]
+
+    rotation = synth._rotation  # far from profile, where the contour of the head would cut spots
+    nothing = [synth._Stroke(np.zeros((3, 2)), (0, 0, 0, 255))]
+    replaced = {
+        "_eye": lambda p, look: spots(p[0] if p[0, 0] < 0 else p[3]),
+        "_brow": lambda p, look: spots(p[2]),
+        "_mouth": lambda rng, p, look: spots(p[48], p[54], p[57]),
+        "_nose": lambda rng, p, look: spots(p[30], p[33]),
+        "_scene": lambda rng, size: Image.new("RGB", size),
+        "_clutter": lambda rng, size: [],
+        "_body": lambda *a: nothing,
+        "_light": lambda rng, normals, camera: np.ones((normals.shape[0] * normals.shape[1], 3)),
+        "_albedo": lambda rng, u, v, skin, hair: (np.zeros((len(u), 3)), np.zeros(len(u), bool)),
+        "_rotation": lambda *angles: rotation(*np.multiply(angles, 0.4)),
+        "_glasses": lambda *a: False,
+        "_occluder": lambda *a: np.zeros(68, bool),
+        "_photograph": lambda image, rng: image,
+    }
+    for name, function in replaced.items():
+        monkeypatch.setattr(synth, name, function)
+    errors = []
+    for index in range(25):
+        face = synth.draw(11, index)
+        grey = np.asarray(face.image.convert("L"), dtype=float)
+        for k in marked:
+            x, y = np.rint(face.points[k]).astype(int)
+            others = np.delete(face.points[marked], marked.index(k), axis=0)
+            near = abs(others - face.points[k]).max(1).min() < 9
+            if near or not face.visible[k] or min(x, y) < 4:
+                continue
+            window = grey[y - 4 : y + 5, x - 4 : x + 5]
+            if window.shape != (9, 9):
+                continue
+            rows, columns = np.mgrid[y - 4 : y + 5, x - 4 : x + 5]
+            centroid = np.array([(columns * window).sum(), (rows * window).sum()]) / window.sum()
+            errors.append(centroid - face.points[k])
+    assert len(errors) > 100
+    assert abs(np.mean(errors, axis=0)).max() < 0.03
+    assert np.quantile(np.abs(errors), 0.95) < 0.1
+
+
+def test_a_polygon_covers_the_pixels_that_it_bounds() -> None:
+    image = Image.new("RGB", (12, 9))
+    corners = np.array([(2.5, 1.5), (6.5, 1.5), (6.5, 3.5), (2.5, 3.5)])
+    synth._paint(image, [synth._Stroke(corners, (255, 255, 255, 255))], None, zoom=8)
+    expected = np.zeros((9, 12))
+    expected[2:4, 3:7] = 255
+    np.testing.assert_allclose(np.asarray(image)[..., 0], expected, atol=40)  # an eighth of a pixel
+
+
+def test_a_stopped_reader_leaves_whole_files_only(tmp_path: Path) -> None:
+    reader = synth.read(tmp_path, 100, seed=0)
+    taken = list(itertools.islice(reader, 3))
+    assert isinstance(reader, Generator)
+    reader.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        Path(record["image"]).name for record in taken
+    ]
+
+
+def test_a_failed_write_leaves_no_part_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        next(synth.read(tmp_path, 1, seed=0))
+    assert not list(tmp_path.iterdir())
