@@ -38,6 +38,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.records import Record
 from kptools.units import Box
 
+MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
 AUXILIARY = 0.4  # weight of Inception-v3's auxiliary output
 
 
@@ -134,7 +135,7 @@ def train(
     if settings.init:
         history = _start_from(network, settings.init, model)
     elif not model.heatmap:
-        models.start_at(network, _mean_input(faces, frame))
+        models.start_at(network, *_spread(faces, frame))
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.schedule[0][0])
     before = len(history)  # epochs of the run that --init goes on from
@@ -195,7 +196,7 @@ def _epoch(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                raise _out_of_memory(error, settings.batch) from error
+                raise _step_failed(error, settings) from error
             optimizer.zero_grad(set_to_none=True)
             current = (loss.detach(), indices)
         if waiting is not None:
@@ -303,13 +304,17 @@ def mean_shape(shapes: Sequence[g.Points]) -> g.Points:
     return np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
 
-def _mean_input(faces: Faces, frame: Frame) -> Tensor:
-    """The mean shape in fractions of the input, (K, 2)."""
-    shapes = [
-        g.to_unit(frame.matrix(box), points, frame.size)
-        for points, box in zip(faces.points, faces.boxes, strict=True)
-    ]
-    return torch.from_numpy(mean_shape(shapes)).float()
+def _spread(faces: Faces, frame: Frame) -> tuple[Tensor, Tensor]:
+    """The mean of the points and their standard deviation, (K, 2) in fractions of the input, as
+    the first epoch shows them."""
+    shapes = []
+    for record, points, box in zip(faces.records, faces.points, faces.boxes, strict=True):
+        followed = augment.follow(points, augment.draw(record, 0), faces.swap)
+        shapes.append(g.to_unit(frame.matrix(box), followed, frame.size))
+    mean = mean_shape(shapes)
+    spread = np.sqrt(mean_shape([(shape - mean) ** 2 for shape in shapes]))
+    spread = np.maximum(spread, MIN_SPREAD)
+    return torch.from_numpy(mean).float(), torch.from_numpy(spread).float()
 
 
 def _start_from(network: nn.Module, path: str, model: Model) -> list[dict[str, Any]]:
@@ -397,8 +402,13 @@ def _diverged(
     )
 
 
-def _out_of_memory(error: Exception, batch: int) -> Exception:
+def _step_failed(error: Exception, settings: Settings) -> Exception:
+    """What a person can do about it; the error itself where that is nothing."""
     text = str(error).lower()
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text:
-        return KptoolsError(f"out of memory at --batch-size {batch}; try {max(1, batch // 2)}")
+        half = max(1, settings.batch // 2)
+        return KptoolsError(f"out of memory at --batch-size {settings.batch}; try {half}")
+    if "too small" in text or "kernel size" in text:
+        width, height = settings.input
+        return KptoolsError(f"{settings.arch} cannot take inputs of {width}x{height}; enlarge them")
     return error

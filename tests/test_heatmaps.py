@@ -12,7 +12,7 @@ from kptools import heatmaps
 def stored_label_loss(z, points, sigma, weight):
     """The same loss written plainly, with the labels stored, in double precision."""
     known = torch.isfinite(points).all(dim=-1)
-    batch, count, height, width = z.shape
+    height, width = z.shape[2:]
     x, y = torch.nan_to_num(points).unsqueeze(-1).unbind(dim=2)
     gx = torch.exp(-0.5 * ((torch.arange(width) - x) / sigma) ** 2)
     gy = torch.exp(-0.5 * ((torch.arange(height) - y) / sigma) ** 2)

@@ -130,8 +130,9 @@ def train(
 
     import torch
 
-    from kptools import checkpoint, inference
+    from kptools import checkpoint, inference, models
 
+    models.check(arch)
     if threads:
         torch.set_num_threads(threads)
     inference.keep_pages()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kptools.errors import UsageError
 from kptools.models import backbones
 from kptools.models.face import Face
+from kptools.models.head import Head
 from kptools.models.nose import Nose
 from kptools.models.unet import UNet
 from kptools.units import Size
@@ -36,16 +37,22 @@ def build(
         return Face(count, size)
     if arch == "unet":
         return UNet(count, width=width or 64, stride=stride)
-    if arch not in backbones.names():
+    check(arch)
+    return backbones.build(arch, count, weights=weights)
+
+
+def check(arch: str) -> None:
+    """Raises UsageError where there is no such network."""
+    if arch not in ("nose", "face", "unet") and arch not in backbones.names():
         raise UsageError(
             f"--arch {arch!r} is neither nose, face, unet nor a classifier of torchvision "
             "(resnet50, convnext_tiny, mobilenet_v3_small, ...)"
         )
-    return backbones.build(arch, count, weights=weights)
 
 
-def start_at(network: nn.Module, mean: Tensor) -> None:
-    """Let a network of points start from a mean shape, (K, 2) in fractions of its input: the bias
-    of each of its last layers."""
-    for head in network.heads():  # type: ignore[operator]
-        head.bias.data.copy_(mean.flatten())
+def start_at(network: nn.Module, mean: Tensor, spread: Tensor) -> None:
+    """Let a network of points start from a mean shape and the standard deviation about it, both
+    (K, 2) in fractions of its input."""
+    for module in network.modules():
+        if isinstance(module, Head):
+            module.start_at(mean, spread)

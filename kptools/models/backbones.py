@@ -28,13 +28,9 @@ class Points(nn.Module):
     """A backbone whose last layer gives points: (B, 3, H, W) to (B, K, 2) in fractions of the
     input; a pair of these where it trains with an auxiliary output."""
 
-    def __init__(self, backbone: nn.Module, heads: list[Head]) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self._heads = [head[-1] for head in heads]
-
-    def heads(self) -> list[nn.Module]:
-        return self._heads
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         out = self.backbone(x)
@@ -51,10 +47,10 @@ def build(arch: str, count: int, *, weights: str = "none") -> Points:
         options = {"aux_logits": arch == "inception_v3", "init_weights": True}
     backbone = _backbone(arch, weights, options)
     hidden = (HIDDEN, HIDDEN) if arch == "inception_v3" else (HIDDEN,)
-    heads = [_replace_last_linear(backbone, hidden, count)]
+    _replace_last_linear(backbone, hidden, count)
     if arch == "inception_v3":
-        heads.append(_replace_last_linear(backbone.get_submodule("AuxLogits"), hidden, count))
-    return Points(backbone, heads)
+        _replace_last_linear(backbone.get_submodule("AuxLogits"), hidden, count)
+    return Points(backbone)
 
 
 def _backbone(arch: str, weights: str, options: dict[str, Any]) -> nn.Module:
@@ -93,7 +89,7 @@ def _load(backbone: nn.Module, path: Path, arch: str) -> None:
         ) from None
 
 
-def _replace_last_linear(network: nn.Module, hidden: tuple[int, ...], count: int) -> Head:
+def _replace_last_linear(network: nn.Module, hidden: tuple[int, ...], count: int) -> None:
     linears = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
     if not linears:
         raise UsageError("this classifier has no linear layer to replace; choose another --arch")
@@ -101,7 +97,6 @@ def _replace_last_linear(network: nn.Module, hidden: tuple[int, ...], count: int
     head = Head(last.in_features, hidden, count)
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, head)
-    return head
 
 
 def _reason(error: BaseException) -> str:

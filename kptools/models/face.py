@@ -32,9 +32,6 @@ class Face(nn.Module):
             flat = self.features(torch.zeros(1, 1, size[1], size[0])).shape[1]
         self.head = Head(flat, (1000, 300), count)
 
-    def heads(self) -> list[nn.Module]:
-        return [self.head[-1]]
-
     def forward(self, x: Tensor) -> Tensor:
         points: Tensor = self.head(self.features(x)).unflatten(1, (-1, 2))
         return points

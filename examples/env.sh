@@ -1,0 +1,14 @@
+# Sourced by the scripts beside it and by tests/run.sh: puts kptools on the PATH, in a virtual
+# environment of its own (.venv, or $KPTOOLS_VENV), which it makes where there is none.
+# Needs Python 3.11 or later ($PYTHON, default python3) and, the first time, about 6 GB of disk.
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+venv=${KPTOOLS_VENV:-$root/.venv}
+if [ ! -e "$venv/.kptools${extras:-}" ]; then
+    echo "setting up $venv (torch is large: a few minutes)" >&2
+    "${PYTHON:-python3}" -m venv "$venv"
+    "$venv/bin/pip" install --quiet --editable "$root${extras:-}"
+    touch "$venv/.kptools${extras:-}"
+fi
+PATH=$venv/bin:$PATH
+export PATH

@@ -1,0 +1,165 @@
+"""kp-eval: the metrics against numbers worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import lines, parse, run
+
+
+def nose(number, dx, dy, **keys):
+    return {
+        "image": "a.jpg",
+        "id": f"f{number}",
+        "size": [200, 100],
+        "box": [0, 0, 40, 90],
+        "box_source": "dataset",
+        "points": [[50, 50]],
+        "pred": [[50 + dx, 50 + dy]],
+        "scheme": "nose1",
+        "split": "val",
+    } | keys
+
+
+def report(records, *options):
+    done = run("eval", *options, stdin=records)
+    return json.loads(done.stdout), done
+
+
+def test_metrics_are_as_defined():
+    r, done = report([nose(0, 3, 4), nose(1, -6, 8), nose(2, 0, 0)])
+    assert done.returncode == 0
+    assert r["faces"] == 3
+    assert r["mae"] == pytest.approx((3 + 4 + 6 + 8) / 6)
+    assert r["rmse"] == pytest.approx(math.sqrt((9 + 16 + 36 + 64) / 6))
+    assert r["mse"] == pytest.approx((9 / 4e4 + 16 / 1e4 + 36 / 4e4 + 64 / 1e4) / 6)
+    side = math.sqrt(40 * 90)
+    assert r["norm"] == "box"
+    assert r["nme"] == pytest.approx((5 + 10 + 0) / side / 3)
+    assert r["nme_median"] == pytest.approx(5 / side)
+    assert r["box_source"] == {"dataset": 3}
+
+
+def test_auc_and_failure_rate_count_failures_and_means_do_not():
+    side = math.sqrt(40 * 90)
+    failed = {"id": "x", "status": "missing", "error": "gone"}
+    r, done = report([nose(0, 0.04 * side, 0), nose(1, 0.2 * side, 0), failed, nose(3, 0, 0)])
+    assert done.returncode == 1
+    assert r["failed"] == 1
+    assert r["failure_rate"] == pytest.approx(2 / 4)
+    assert r["auc"] == pytest.approx((0.5 + 0 + 0 + 1) / 4)
+    assert r["nme"] == pytest.approx(0.24 / 3)
+
+
+def test_auc_is_the_area_under_the_curve():
+    rng = np.random.default_rng(0)
+    side = math.sqrt(40 * 90)
+    errors = rng.exponential(0.05, 300).tolist()
+    r, _ = report([nose(i, e * side, 0) for i, e in enumerate(errors)], "--threshold", 0.1)
+    grid = np.linspace(0, 0.1, 20001)
+    curve = [(np.array(errors) <= t).mean() for t in grid]
+    assert r["auc"] == pytest.approx(np.trapezoid(curve, grid) / 0.1, abs=1e-4)
+
+
+def test_norms_are_named_and_what_they_say(face):
+    record = face(0)
+    points = np.array(record["points"])
+    record["pred"] = (points + (3, 4)).tolist()
+    lengths = {
+        "interocular": np.hypot(*(points[36] - points[45])),
+        "interpupil": np.hypot(*(points[36:42].mean(0) - points[42:48].mean(0))),
+        "box": math.sqrt(45 * 50),
+        "diagonal": 100.0,
+    }
+    for name, length in lengths.items():
+        r, _ = report([record], "--norm", name)
+        assert r["norm"] == name
+        assert r["nme"] == pytest.approx(5 / length), name
+    assert report([record])[0]["norm"] == "interocular"
+
+
+def test_points_not_annotated_are_masked(face):
+    record = face(0)
+    record["pred"] = [[x + 1, y] for x, y in record["points"]]
+    record["pred"][5] = [900.0, 900.0]
+    record["points"][5] = None
+    r, _ = report([record], "--norm", "diagonal")
+    assert r["mae"] == pytest.approx(0.5)
+    assert r["points"][5] is None
+    assert r["regions"]["jaw"] == pytest.approx(0.01)
+
+
+def test_the_mean_shape_is_scored_beside(face):
+    record = face(0)
+    record |= {"pred": record["points"], "mean": [[x, y + 2] for x, y in record["points"]]}
+    r, _ = report([record], "--norm", "diagonal")
+    assert r["nme"] == 0
+    assert r["mean"]["nme"] == pytest.approx(0.02)
+
+
+def test_splits_and_the_original_photos_pixels():
+    r, _ = report([nose(0, 2, 2, scale=3.0), nose(1, 4, 4, split="test", scale=1.0)])
+    assert r["splits"]["val"]["mae"] == 2
+    assert r["splits"]["test"]["mae"] == 4
+    assert r["mae"] == 3
+    assert r["mae_original"] == 5
+
+
+def test_copies_of_one_id_are_merged():
+    copies = [nose(0, d, 0, copy=c) for c, d in enumerate((0, 3, 30))]
+    failed = {"id": "f0", "copy": 3, "status": "missing", "error": "gone"}
+    for how, mae in (("mean", 11 / 2), ("median", 3 / 2)):
+        r, _ = report([*copies, failed, nose(1, 0, 0)], "--merge", how)
+        assert r["faces"] == 2
+        assert r["mae"] == pytest.approx(mae / 2)
+
+
+def test_a_gate_that_is_not_met_is_exit_4():
+    for gate, status in (("nme>0.05", 4), ("nme<0.05", 0), ("mae>=3.5", 4), ("auc<0.1", 4)):
+        assert report([nose(0, 3, 4)], "--fail-if", gate)[1].returncode == status, gate
+    for gate in ("nme", "nme>x", "colour>1", "nme=1"):
+        assert run("eval", "--fail-if", gate, stdin=b"").returncode == 2, gate
+
+
+def test_records_come_out_with_their_nme():
+    done = run("eval", "--records", stdin=[nose(0, 3, 4, mine="x")])
+    (record,) = parse(done.stdout)
+    assert record["nme"] == pytest.approx(5 / 60)
+    assert record["mine"] == "x"
+
+
+def test_a_record_without_prediction_or_truth_is_told(face):
+    done = run("eval", stdin=[face(0), nose(1, 0, 0, points=None), nose(2, 0, 0, size=None)])
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["failed"] == 3
+    for words in (b"no `pred`", b"no `points`", b"`size`"):
+        assert words in done.stderr
+
+
+def test_a_submission_is_kaggles(tmp_path):
+    out = tmp_path / "kaggle.csv"
+    test = [{k: v for k, v in nose(i, i, 0, scale=2.0).items() if k != "points"} for i in (1, 2)]
+    done = run("eval", "--submission", out, stdin=test)
+    assert done.returncode == 0, done.stderr
+    # a pixel's centre of the small picture is the centre of two by two of the original
+    assert out.read_text() == "Id,Predicted\n0,102.5\n1,100.5\n2,104.5\n3,100.5\n"
+
+
+def test_a_face_missing_from_a_submission_is_an_error_unless_filled(tmp_path):
+    out = tmp_path / "kaggle.csv"
+    gone = {"id": "x", "status": "missing", "error": "it is gone", "mean": [[1.5, 2.0]]}
+    done = run("eval", "--submission", out, stdin=[nose(0, 0, 0), gone])
+    assert done.returncode == 3
+    assert b"stdin:2" in done.stderr
+    assert not out.exists()
+    done = run("eval", "--submission", out, "--fill", "mean", stdin=[nose(0, 0, 0), gone])
+    assert done.returncode == 1  # one record failed, and is filled
+    assert out.read_text().splitlines()[3:] == ["2,1.5", "3,2.0"]
+
+
+def test_nothing_to_score_is_a_report_of_nothing():
+    r, done = report(lines([]))
+    assert done.returncode == 0
+    assert r["faces"] == 0
+    assert r["nme"] is None

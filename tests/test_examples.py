@@ -1,0 +1,94 @@
+"""The scripts of examples/, in their short form, and the README's promises."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import parse, run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run an example in its short form, with the environment that runs the tests."""
+    venv = cwd / "venv"
+    (venv / "bin").mkdir(parents=True, exist_ok=True)
+    (venv / ".kptools").touch()  # made: env.sh installs nothing
+    bin_folder = str(Path(sys.executable).parent)
+    return subprocess.run(
+        ["sh", str(ROOT / "examples" / name), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        timeout=400,
+        env={
+            **os.environ,
+            "KPTOOLS_QUICK": "1",
+            "KPTOOLS_VENV": str(venv),
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        },
+    )
+
+
+def test_the_quickstart_ends_with_a_score_and_pictures(tmp_path):
+    done = script("quickstart.sh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"NME" in done.stdout
+    for name in ("grid.png", "curves.png"):
+        assert (tmp_path / "out" / "quickstart" / name).stat().st_size > 10_000
+
+
+def test_batch_work_goes_over_folders_and_can_be_run_again(face, tmp_path):
+    made = run("prep", "synth", "--count", 12, "--out", tmp_path / "faces")
+    model = tmp_path / "m.safetensors"
+    run("train", "--arch", "nose", "--epochs", 1, "-o", model, stdin=made.stdout, cwd=tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "faces.jsonl").write_bytes(made.stdout)
+    with (tmp_path / "two" / "faces.jsonl").open("ab") as handle:
+        handle.write(b"broken\n")
+    for _ in range(2):
+        done = script("batch.sh", model, tmp_path / "one", tmp_path / "two", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert b"some faces failed" in done.stderr
+    assert len(parse((tmp_path / "two" / "faces.preds.jsonl").read_bytes())) == 13
+    if shutil.which("make"):
+        assert (tmp_path / "one" / "faces.preds.score.json").exists() or (
+            tmp_path / "one" / "faces.score.json"
+        ).exists()
+    if shutil.which("parallel"):
+        assert (tmp_path / "one" / "faces.preds.by-parallel.json").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
+def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
+    if path.name == "env.sh":
+        return
+    head = path.read_text()
+    for word in ("# Shows:", "# Data:", "# Takes:"):
+        assert word in head
+
+
+def test_the_readme_names_no_command_or_option_that_is_not_there():
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
+    assert blocks
+    helps: dict[str, str] = {}
+    for block in blocks:
+        for command in re.split(r"[|;\n]|&&", block.replace("\\\n", " ")):
+            words = command.split()
+            if not words or not words[0].startswith("kp-"):
+                continue
+            tool = words[0].removeprefix("kp-")
+            sub = words[1] if tool in ("prep", "viz", "heatmap") else ""
+            key = f"{tool} {sub}"
+            if key not in helps:
+                done = run(tool, *([sub] if sub else []), "--help", env={"COLUMNS": "200"})
+                assert done.returncode == 0, command
+                helps[key] = done.stdout.decode()
+            for option in re.findall(r"(?<!\S)(--[a-z-]+)", command):
+                assert option in helps[key], (command, option)

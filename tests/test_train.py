@@ -1,0 +1,307 @@
+"""Training: that it learns, says what it did, and gives the same bytes."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import lines, parse, run
+from safetensors import safe_open
+
+from kptools import checkpoint, config, losses, models
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Sixty drawn faces, a policy on each; ten groups or so are val."""
+    folder = tmp_path_factory.mktemp("drawn")
+    made = run("prep", "synth", "--count", 60, "--out", folder / "f", "--val-fraction", 0.2)
+    policy = ["--rotate", 10, "--shift", 0.05, "--brightness", 0.2, "--noise", 0.02]
+    return run("augment", *policy, stdin=made.stdout).stdout
+
+
+def train(folder, stdin, *options, arch="nose", epochs=2, size="48x48"):
+    return run(
+        "train",
+        *("--arch", arch, "--epochs", epochs, "--input-size", size, "--threads", 1),
+        *options,
+        stdin=stdin,
+        cwd=folder,
+    )
+
+
+def test_a_run_leaves_a_checkpoint_a_log_and_predictions(drawn, tmp_path):
+    done = train(tmp_path, drawn, epochs=3)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nose.log.jsonl", "nose.safetensors"]
+    log = parse((tmp_path / "nose.log.jsonl").read_bytes())
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    for key in ("lr", "train_loss", "val_loss", "val_nme", "val_mae", "img_s", "seconds"):
+        assert all(entry[key] > 0 for entry in log), key
+    val = [r for r in parse(drawn) if r["split"] == "val"]
+    out = parse(done.stdout)
+    assert [r["id"] for r in out] == [r["id"] for r in val]
+    for before, after in zip(val, out, strict=True):
+        assert np.shape(after["pred"]) == np.shape(after["mean"]) == (68, 2)
+        assert "augment" not in after
+        assert {k: after[k] for k in before if k != "augment"} == {
+            k: v for k, v in before.items() if k != "augment"
+        }
+
+
+def test_the_best_epoch_is_kept_and_its_val_error_is_the_logs(drawn, tmp_path):
+    done = train(tmp_path, drawn, "--lr", 3e-3, epochs=6)
+    report = json.loads(run("eval", stdin=done.stdout).stdout)
+    log = parse((tmp_path / "nose.log.jsonl").read_bytes())
+    assert report["nme"] == pytest.approx(min(e["val_nme"] for e in log), rel=1e-4)
+    predicted = run("predict", tmp_path / "nose.safetensors", stdin=done.stdout)
+    again = json.loads(run("eval", stdin=predicted.stdout).stdout)
+    assert again["nme"] == pytest.approx(report["nme"], rel=1e-3)
+
+
+def test_the_same_stream_gives_the_same_bytes_with_any_number_of_workers(drawn, tmp_path):
+    contents = []
+    for workers in (1, 4):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        done = train(folder, drawn, "--workers", workers)
+        assert done.returncode == 0, done.stderr
+        contents.append(((folder / "nose.safetensors").read_bytes(), done.stdout))
+    assert contents[0] == contents[1]
+    other = tmp_path / "other"
+    other.mkdir()
+    train(other, drawn, "--seed", 1)
+    assert (other / "nose.safetensors").read_bytes() != contents[0][0]
+
+
+def test_a_shuffled_stream_has_the_same_draws(drawn):
+    from kptools import augment
+
+    records = parse(drawn)
+    shuffled = random.Random(0).sample(records, len(records))
+    ours = {r["id"]: augment.draw(r, 1) for r in records}
+    for r in shuffled:
+        assert np.array_equal(ours[r["id"]].matrix, augment.draw(r, 1).matrix)
+
+
+@pytest.mark.parametrize("arch", ["face", "resnet18", "unet", "mobilenet_v3_small", "inception_v3"])
+def test_each_kind_of_network_trains_and_improves_its_loss(drawn, tmp_path, arch):
+    sizes = {"inception_v3": "203x203", "unet": "40x48"}
+    options = ["--weights", "none"] if arch not in ("face", "unet") else []
+    if arch == "unet":
+        options = ["--width", 4, "--stride", 2, "--pos-weight", 10]
+    done = train(tmp_path, drawn, *options, arch=arch, size=sizes.get(arch, "32x32"), epochs=4)
+    assert done.returncode == 0, done.stderr
+    log = parse((tmp_path / f"{arch}.log.jsonl").read_bytes())
+    assert min(e["train_loss"] for e in log[1:]) < log[0]["train_loss"]
+    out = parse(done.stdout)
+    assert np.isfinite(np.array([r["pred"] for r in out])).all()
+    assert ("score" in out[0]) == (arch == "unet")
+
+
+def test_init_goes_on_from_a_checkpoint_on_one_continuous_curve(drawn, tmp_path):
+    train(tmp_path, drawn, "-o", "a.safetensors", epochs=2)
+    done = train(tmp_path, drawn, "-o", "b.safetensors", "--init", "a.safetensors", "--lr", 1e-4)
+    assert done.returncode == 0, done.stderr
+    history = checkpoint.load(str(tmp_path / "b.safetensors")).history
+    assert [e["epoch"] for e in history] == [1, 2, 3, 4]
+    assert [e["lr"] for e in history] == [1e-3, 1e-3, 1e-4, 1e-4]
+
+
+def test_init_from_another_network_is_refused_with_both_named(drawn, tmp_path):
+    train(tmp_path, drawn, epochs=1)
+    done = train(tmp_path, drawn, "--init", "nose.safetensors", size="64x48", epochs=1)
+    assert done.returncode == 3
+    assert b"(48, 48)" in done.stderr
+    assert b"(64, 48)" in done.stderr
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bits(drawn, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(drawn)
+    options = ["--arch", "nose", "--epochs", "12", "--threads", "1", "--input-size", "48x48"]
+    whole = run("train", *options, "-o", "whole.safetensors", "in.jsonl", cwd=tmp_path)
+    wait = random.Random(1)
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kptools.cli.train", *options, "-o", "cut.safetensors"]
+            + ["--resume", "in.jsonl"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(wait.randrange(1, 4)):
+            process.stderr.readline()
+        time.sleep(wait.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills >= 2
+    cut = run("train", *options, "-o", "cut.safetensors", "--resume", "in.jsonl", cwd=tmp_path)
+    assert cut.returncode == 0, cut.stderr
+    assert cut.stdout == whole.stdout
+    assert (tmp_path / "cut.safetensors").read_bytes() == (
+        tmp_path / "whole.safetensors"
+    ).read_bytes()
+    log = parse((tmp_path / "cut.log.jsonl").read_bytes())
+    assert [e["epoch"] for e in log] == list(range(1, 13))
+    # finished: the records come again; with other arguments it is refused
+    again = run("train", *options, "-o", "cut.safetensors", "--resume", "in.jsonl", cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, whole.stdout)
+    options[3] = "13"
+    other = run("train", *options, "-o", "cut.safetensors", "--resume", "in.jsonl", cwd=tmp_path)
+    assert other.returncode == 2
+
+
+def test_failures_in_the_stream_are_told_and_the_rest_is_trained_on(drawn, tmp_path):
+    records = parse(drawn)
+    records[0] |= {"image": "gone.jpg", "split": "train"}
+    records[1] |= {"image": "gone2.jpg", "split": "val"}
+    records[2] |= {"points": records[2]["points"][:67]}
+    records[3]["id"] = records[4]["id"]
+    records[5] |= {"box": [5, 5, 5, 5]}
+    done = train(tmp_path, lines(records), epochs=1)
+    assert done.returncode == 1
+    for words in (b"gone.jpg", b"gone2.jpg", b"67 points", b"before", b"no area"):
+        assert words in done.stderr
+    failed = [r for r in parse(done.stdout) if "status" in r]
+    assert "gone2.jpg" in [r.get("image") for r in failed]
+    assert "gone.jpg" not in [r.get("image") for r in failed]
+
+
+def test_test_records_are_left_alone_and_counted(drawn, tmp_path):
+    records = parse(drawn)
+    for record in records[:5]:
+        record["split"] = "test"
+    done = train(tmp_path, lines(records), epochs=1)
+    assert b"5 records of split test were left alone" in done.stderr
+
+
+def test_without_val_a_tenth_is_held_out_by_group(drawn, tmp_path):
+    records = [r | {"split": "train", "group": f"g{i // 2}"} for i, r in enumerate(parse(drawn))]
+    done = train(tmp_path, lines(records), epochs=1)
+    out = parse(done.stdout)
+    assert 0 < len(out) < 20
+    groups = {r["group"] for r in out}
+    assert len(out) == 2 * len(groups)
+    assert b"held out" in done.stderr
+    none = train(tmp_path, lines(records), "--val-fraction", 0, epochs=1)
+    assert (none.returncode, none.stdout) == (0, b"")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_named(drawn, tmp_path):
+    done = train(tmp_path, drawn, "--lr", 900)
+    if done.returncode == 0:
+        done = train(tmp_path, drawn, "--lr", 900, epochs=40)
+    assert done.returncode == 3
+    assert b"the loss became" in done.stderr
+    assert b"try --lr" in done.stderr
+    assert not (tmp_path / "nose.safetensors").exists()
+
+
+def test_weights_that_cannot_be_had_are_one_line(drawn, tmp_path):
+    gone = train(tmp_path, drawn, "--weights", "gone.pth", arch="resnet18", epochs=1)
+    assert gone.returncode == 3
+    assert b"gone.pth" in gone.stderr.splitlines()[-1]
+    no_net = {"TORCH_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
+    done = run(
+        *("train", "--arch", "resnet18", "--epochs", 1, "--input-size", "32x32"),
+        stdin=drawn, cwd=tmp_path, env=no_net,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert b"--weights none" in done.stderr.splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+
+
+def test_local_weights_of_a_classifier_are_taken(drawn, tmp_path):
+    import torchvision
+
+    torch.manual_seed(5)
+    classifier = torchvision.models.resnet18(weights=None)
+    torch.save(classifier.state_dict(), tmp_path / "local.pth")
+    network = models.build("resnet18", 68, (32, 32), weights=str(tmp_path / "local.pth"))
+    assert torch.equal(network.backbone.conv1.weight, classifier.conv1.weight)
+
+
+def test_a_wrong_use_is_told_before_any_work(tmp_path):
+    for words, told in (
+        (["--arch", "resnet181"], b"resnet181"),
+        (["--arch", "nose", "--loss", "bce"], b"mse, l1"),
+        (["--arch", "nose", "--schedule", "fast"], b"LR:EPOCHS"),
+        (["--arch", "nose", "--input-size", "big"], b"WIDTHxHEIGHT"),
+        (["--arch", "nose", "--weights", "default"], b"--init"),
+        (["--arch", "nose", "--keep", "first"], b"best, last"),
+        ([], b"--arch NAME"),
+    ):
+        done = run("train", *words, stdin=b"", cwd=tmp_path)
+        assert done.returncode == 2, (words, done.stderr)
+        assert told in done.stderr
+
+
+def test_a_schedule_is_cut_or_goes_on_at_its_last_rate():
+    schedule = ((1e-3, 15), (3e-4, 15))
+    assert config.set_length(schedule, 5) == ((1e-3, 5),)
+    assert config.set_length(schedule, 20) == ((1e-3, 15), (3e-4, 5))
+    assert config.set_length(schedule, 40) == ((1e-3, 15), (3e-4, 25))
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1", "smooth_l1", "wing"])
+def test_points_that_are_not_annotated_have_no_part_in_the_loss(loss):
+    predicted = torch.rand(2, 3, 2, requires_grad=True)
+    truth = torch.rand(2, 3, 2)
+    whole = losses.point_losses(predicted, truth, loss)
+    truth[0, 1] = float("nan")
+    masked = losses.point_loss(predicted, truth, loss)
+    keep = torch.ones(2, 3, dtype=torch.bool)
+    keep[0, 1] = False
+    assert float(masked) == pytest.approx(float(whole[keep].mean()), rel=1e-6)
+    masked.backward()
+    assert predicted.grad[0, 1].abs().max() == 0
+
+
+def test_wing_is_smooth_where_its_pieces_meet():
+    at = torch.tensor([losses.WING_WIDTH - 1e-6, losses.WING_WIDTH + 1e-6]).view(1, 1, 2)
+    a, b = losses.point_losses(at, torch.zeros(1, 1, 2), "wing").flatten().tolist()
+    assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_a_checkpoint_has_no_time_in_it_and_one_string_of_metadata(drawn, tmp_path):
+    train(tmp_path, drawn, epochs=1)
+    with safe_open(tmp_path / "nose.safetensors", "pt") as handle:
+        meta = handle.metadata()
+    assert list(meta) == ["kptools"]
+    text = meta["kptools"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert "seconds" not in text
+    assert "img_s" not in text
+
+
+def test_a_checkpoint_that_is_none_is_refused(drawn, face, tmp_path):
+    import pickle
+
+    train(tmp_path, drawn, epochs=1)
+    good = (tmp_path / "nose.safetensors").read_bytes()
+    header = int.from_bytes(good[:8], "little")
+    bad = {
+        "pickle": pickle.dumps({"a": print}),
+        "empty": b"",
+        "short": good[: len(good) // 2],
+        "header": (2 * 2**30).to_bytes(8, "little") + good[8:],
+        "text": b"hello world, this is no checkpoint",
+        "nan": good[: 8 + header] + b"\xff" * (len(good) - 8 - header),
+        "version": good.replace(b'\\"version\\":1', b'\\"version\\":9'),
+        "scheme": good.replace(b'\\"count\\":68', b'\\"count\\":67'),
+    }
+    for name, data in bad.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(data)
+        done = run("predict", path, stdin=[face(0)])
+        assert done.returncode == 3, (name, done.stderr)
+        assert len(done.stderr.splitlines()) == 1
+        assert name.encode() in done.stderr
+    assert run("predict", tmp_path / "gone", stdin=b"").returncode == 3
