@@ -94,7 +94,7 @@ def _replace_last_linear(network: nn.Module, hidden: tuple[int, ...], count: int
     if not linears:
         raise UsageError("this classifier has no linear layer to replace; choose another --arch")
     name, last = linears[-1]
-    head = Head(last.in_features, hidden, count)
+    head = Head(last.in_features, hidden, count, relu=False)
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, head)
 

@@ -30,7 +30,7 @@ class Face(nn.Module):
         )
         with torch.no_grad():
             flat = self.features(torch.zeros(1, 1, size[1], size[0])).shape[1]
-        self.head = Head(flat, (1000, 300), count)
+        self.head = Head(flat, (1000, 300), count, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
         points: Tensor = self.head(self.features(x)).unflatten(1, (-1, 2))

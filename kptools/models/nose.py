@@ -26,7 +26,7 @@ class Nose(nn.Module):
         )
         with torch.no_grad():
             flat = self.features(torch.zeros(1, 1, size[1], size[0])).shape[1]
-        self.head = Head(flat, (128,), count)
+        self.head = Head(flat, (128,), count, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
         points: Tensor = self.head(self.features(x)).unflatten(1, (-1, 2))

@@ -1,0 +1,1 @@
+"""Pictures of records and of training: what `kp-viz` writes, as functions."""
