@@ -126,6 +126,7 @@ class Settings:
     weights: str = "none"
     init: str = ""
     seed: int = 0
+    average: float = 0.98  # decay of the weights' moving average, a step; 0: none
     sigma: float = 1.0  # of a heatmap's Gaussian, pixels of the map
     pos_weight: float = 1.0  # of the label's term in the Bernoulli loss
     width: int = 64  # unet: channels of the first block

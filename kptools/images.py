@@ -180,8 +180,12 @@ def save(picture: Image.Image, path: Path) -> None:
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that appears under its name only when all of it is on disk."""
     part = path.with_name(path.name + ".part")
-    with open(part, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

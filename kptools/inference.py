@@ -7,6 +7,7 @@ number of faces is held, and the order is kept.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -179,11 +180,12 @@ class Predictor:
                 good.append((item, augment.swap_table(item.record) if flips else None))
             except RecordError as error:
                 fail(item, error)
-        layout = crops.plan([item.record for item, _ in good], self.frame)
-        faces = [
-            _Face(item, swap, pool.submit(crops.cut, item.record, layout)) for item, swap in good
-        ]
-        return _Batch(items, faces, layout)
+        faces = []
+        for item, swap in good:
+            # a layout of its own, so that a face's prediction does not depend on its neighbours
+            layout = crops.plan([item.record], self.frame)
+            faces.append(_Face(item, swap, layout, pool.submit(crops.cut, item.record, layout)))
+        return _Batch(items, faces)
 
     def _finish(self, batch: "_Batch", fail: Callable[[Item, RecordError], Item]) -> None:
         """Give the records of a batch their predictions, in place."""
@@ -194,11 +196,13 @@ class Predictor:
                 faces.append(face)
             except RecordError as error:
                 fail(face.item, error)
+        self._place_mean(batch.items)
         if not faces:
             return
         boxes = [records.box(face.item.record) for face in faces]
         draws = [augment.draw(face.item.record, 0) for face in faces]
-        decoded = self._forward(np.stack(pixels), boxes, draws, batch.layout)
+        layouts = [face.layout for face in faces]
+        decoded = self._forward(pixels, boxes, draws, layouts)
         for row, (face, drawn) in enumerate(zip(faces, draws, strict=True)):
             record = face.item.record
             scores = None if decoded.scores is None else decoded.scores[row]
@@ -211,11 +215,31 @@ class Predictor:
                 self._save_maps(record, decoded.maps[row].numpy(), drawn, face.swap)
             face.item.raw = None
 
+    def _place_mean(self, items: list[Item]) -> None:
+        """Give a face that failed the mean shape in its box, where it has one: a submission must
+        say something of each face (`kp-eval --fill mean`)."""
+        for item in items:
+            if item.failed and "mean" not in item.record:
+                with suppress(RecordError):
+                    box = records.box(item.record)
+                    item.record["mean"] = g.place(np.array(self.model.mean), box).tolist()
+                    item.raw = None
+
     @torch.inference_mode()
     def _forward(
-        self, pixels: Pixels8, boxes: list[Box], draws: list[Draw], layout: Layout
+        self, pixels: list[Pixels8], boxes: list[Box], draws: list[Draw], layouts: list[Layout]
     ) -> Decoded:
-        x = crops.look(torch.from_numpy(pixels).to(self.device), boxes, draws, layout)
+        if len(set(layouts)) == 1:
+            stack = torch.from_numpy(np.stack(pixels)).to(self.device)
+            x = crops.look(stack, boxes, draws, layouts[0])
+        else:
+            each = zip(pixels, boxes, draws, layouts, strict=True)
+            x = torch.cat(
+                [
+                    crops.look(torch.from_numpy(p[None]).to(self.device), [box], [drawn], layout)
+                    for p, box, drawn, layout in each
+                ]
+            )
         try:
             output = forward(self.network, self.frame.normalise(x), self.precision)
         except (torch.OutOfMemoryError, MemoryError):
@@ -243,6 +267,7 @@ class Predictor:
 class _Face:
     item: Item
     swap: tuple[int, ...] | None
+    layout: Layout
     pixels: Future[Pixels8]
 
 
@@ -250,4 +275,3 @@ class _Face:
 class _Batch:
     items: list[Item]  # all, in order
     faces: list[_Face]  # those that are being decoded
-    layout: Layout

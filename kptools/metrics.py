@@ -68,8 +68,8 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.nmes = array("d")  # one a face; infinite for a failure
-        self.failed = 0
+        self.nmes = array("d")  # one a face that has a norm; infinite for a failure
+        self.faces = self.failed = 0
         self.coordinates = 0
         self.absolute = self.squared = self.relative = 0.0
         self.original = 0.0  # absolute, in pixels of the original photo
@@ -78,6 +78,7 @@ class Tally:
         self.point_counts = np.zeros(0, dtype=np.int64)
 
     def fail(self) -> None:
+        self.faces += 1
         self.failed += 1
         self.nmes.append(np.inf)
 
@@ -85,6 +86,7 @@ class Tally:
         self, predicted: g.Points, truth: g.Points, norm: Pixels, size: Size, scale: float | None
     ) -> float:
         """Add a face; its NME (NaN where its norm is not known: it then has no part in NME)."""
+        self.faces += 1
         difference = predicted - truth
         known = np.isfinite(truth).all(axis=1)
         apart = np.abs(difference[known])
@@ -95,10 +97,10 @@ class Tally:
         self.scaled |= scale is not None
         self.squared += float((apart * apart).sum())
         self.relative += float(((apart / size) ** 2).sum())
-        relative = np.hypot(*difference.T) / norm
-        nme = float(relative[known].mean()) if known.any() else float("nan")
-        if not np.isfinite(nme):
+        if not (norm > 0 and known.any()):
             return float("nan")
+        relative = np.hypot(*difference.T) / norm
+        nme = float(relative[known].mean())
         self.nmes.append(nme)
         if len(self.point_sums) != len(relative):
             self.point_sums = np.zeros(len(relative))
@@ -113,8 +115,9 @@ class Tally:
         scored = nmes[np.isfinite(nmes)]
         n = self.coordinates
         result: dict[str, float | int | None] = {
-            "faces": len(nmes),
+            "faces": self.faces,
             "failed": self.failed,
+            "without_norm": self.faces - len(nmes),
             "mae": self.absolute / n if n else None,
             "rmse": float(np.sqrt(self.squared / n)) if n else None,
             "mse": self.relative / n if n else None,

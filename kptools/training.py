@@ -31,11 +31,13 @@ from kptools import (
     records,
 )
 from kptools import geometry as g
+from kptools.averaging import Average
 from kptools.checkpoint import Checkpoint
 from kptools.config import Model, Settings, rates
 from kptools.crops import Frame, Layout
-from kptools.errors import KptoolsError, UsageError
+from kptools.errors import KptoolsError
 from kptools.records import Record
+from kptools.state import State
 from kptools.units import Box
 
 MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
@@ -137,67 +139,70 @@ def train(
     elif not model.heatmap:
         models.start_at(network, *_spread(faces, frame))
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.schedule[0][0])
-    before = len(history)  # epochs of the run that --init goes on from
-    run = fingerprint(faces, val, settings)
-    best: dict[str, Tensor] = {}
+    state = State(
+        run=fingerprint(faces, val, settings),
+        network=network,
+        average=Average(network, settings.average),
+        optimizer=torch.optim.Adam(network.parameters()),
+        history=history,
+    )
+    first = len(history)  # epochs of the run that --init goes on from
     if resume and state_path.exists():
-        history, best = _load_state(state_path, network, optimizer, run)
-    step_network: nn.Module = torch.compile(network) if compile_network else network  # type: ignore[assignment]
+        state.load(state_path)
+    run_step = _Step(torch.compile(network) if compile_network else network, settings, model)
 
     # the loop
-    schedule = rates(settings.schedule)
-    for epoch in range(len(history), before + len(schedule)):
+    for epoch, rate in enumerate(rates(settings.schedule), start=first):
+        if epoch < len(state.history):
+            continue  # done before the run was cut off
         began = time.perf_counter()
-        rate = schedule[epoch - before]
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        network.train()
-        loss = _epoch(step_network, optimizer, faces, epoch, settings, model, device, progress)
+        loss = _epoch(state, run_step, faces, epoch, rate, epoch == first, device, progress)
         stepped = time.perf_counter() - began
 
         entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": loss}
         if val is not None:
-            entry |= evaluate(network, val, settings, model, device)
-        history.append(entry)
-        lead = min(history[before:], key=_rank) is entry
-        if lead and settings.keep == "best":
-            best = checkpoint.tensors_of(network)
-        _save_state(state_path, network, best, optimizer, history, run)
+            entry |= evaluate(state.average.network, val, settings, model, device)
+        state.history.append(entry)
+        if settings.keep == "best" and min(state.history[first:], key=_rank) is entry:
+            state.best = checkpoint.tensors_of(state.average.network)
+        state.save(state_path)
         progress.epoch(Epoch(entry, time.perf_counter() - began, len(faces) / stepped))
 
-    weights = best if settings.keep == "best" and best else checkpoint.tensors_of(network)
-    return Checkpoint(model, weights, history, {"settings": asdict(settings), "fingerprint": run})
+    weights = state.best or checkpoint.tensors_of(state.average.network)
+    run = {"settings": asdict(settings), "fingerprint": state.run}
+    return Checkpoint(model, weights, state.history, run)
 
 
 def _epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    state: State,
+    run_step: "_Step",
     faces: Faces,
     epoch: int,
-    settings: Settings,
-    model: Model,
+    rate: float,
+    warm_up: bool,
     device: torch.device,
     progress: Progress,
 ) -> float:
-    """One pass over the faces, in an order drawn for this epoch; the mean loss."""
+    """One pass over the faces, in an order drawn for this epoch; the mean loss. With `warm_up` the
+    rate rises to `rate` in equal steps."""
+    settings = run_step.settings
     torch.manual_seed(_seed(settings.seed, epoch))
     batches = list(torch.split(torch.randperm(len(faces)), settings.batch))
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation needs two
         batches[-2:] = [torch.cat(batches[-2:])]
+    state.network.train()
     total, done = 0.0, 0
     waiting: tuple[Tensor, Tensor] | None = None  # a step's loss is read while the next one runs
-    for indices in [*batches, None]:
+    for step, indices in enumerate([*batches, None], start=1):
         current = None
         if indices is not None:
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate * step / len(batches) if warm_up else rate
             x, truth, _ = faces.batch(indices, epoch, device)
-            try:
-                loss = batch_loss(network, x, truth, settings, model)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                raise _step_failed(error, settings) from error
-            optimizer.zero_grad(set_to_none=True)
+            loss = run_step(x, truth)
+            state.optimizer.step()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.average.update()
             current = (loss.detach(), indices)
         if waiting is not None:
             value = float(waiting[0])
@@ -208,6 +213,23 @@ def _epoch(
             progress.batch(done, len(faces), total / done)
         waiting = current
     return total / len(faces)
+
+
+@dataclass
+class _Step:
+    """Forward and backward of one batch."""
+
+    network: Any  # an nn.Module, or what torch.compile made of one
+    settings: Settings
+    model: Model
+
+    def __call__(self, x: Tensor, truth: g.Points) -> Tensor:
+        try:
+            loss = batch_loss(self.network, x, truth, self.settings, self.model)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            raise _step_failed(error, self.settings) from error
+        return loss
 
 
 def batch_loss(
@@ -350,45 +372,6 @@ def _mean(values: list[float]) -> float:
 def _seed(seed: int, epoch: int) -> int:
     digest = blake2b(f"{seed}\0{epoch}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "little")
-
-
-# The state file: the last and the best weights, the optimizer and the history, in one piece.
-
-
-def _save_state(
-    path: Path,
-    network: nn.Module,
-    best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    history: list[dict[str, Any]],
-    run: str,
-) -> None:
-    tensors = {f"last/{name}": t for name, t in network.state_dict().items()}
-    tensors |= {f"best/{name}": t for name, t in best.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": t for name, t in state.items()}
-    checkpoint.write(path, tensors, {"fingerprint": run, "history": history})
-
-
-def _load_state(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, run: str
-) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    tensors, meta = checkpoint.read(str(path))
-    if meta.get("fingerprint") != run:
-        raise UsageError(
-            f"{path} is of another stream or other arguments; give the same, or leave --resume out"
-        )
-    parts: dict[str, dict[str, Tensor]] = {"last": {}, "best": {}, "adam": {}}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition("/")
-        parts[kind][rest] = tensor
-    checkpoint.load_weights(network, parts["last"], "the network")
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["adam"].items():
-        index, _, key = name.partition("/")
-        state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return meta["history"], parts["best"]
 
 
 def _diverged(

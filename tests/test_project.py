@@ -18,7 +18,7 @@ LAYERS = [
     {"geometry", "images"},
     {"importers", "augment", "metrics"},
     {"models", "heatmaps", "losses", "crops", "render", "labels", "written"},
-    {"checkpoint", "training", "inference", "evaluation", "submission"},
+    {"checkpoint", "training", "inference", "averaging", "state", "evaluation", "submission"},
     {"cli"},
 ]
 

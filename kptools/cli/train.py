@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 HELP = f"""Train on the records of split train, validate on those of split val.
 
-Without val records a tenth of the groups is held out. The checkpoint goes to -o, an object an
-epoch to STEM.log.jsonl, and the validation records, with `pred`, to stdout.
+Without val records a tenth of the groups is held out. The rate rises in the first epoch; what is
+validated and kept is the average of the weights over the last steps. The checkpoint goes to -o, an
+object an epoch to STEM.log.jsonl, and the validation records, with `pred`, to stdout.
 
 {
     examples('''
@@ -78,6 +79,9 @@ def train(
         typer.Option(metavar="default|none|FILE", help="ImageNet's, nothing, or a classifier's."),
     ] = None,
     init: Annotated[str, typer.Option(metavar="CKPT", help="Train on from this checkpoint.")] = "",
+    average: Annotated[
+        float, typer.Option(min=0, max=0.9999, help="Decay of the weights' average; 0: none.")
+    ] = 0.98,
     sigma: Annotated[float, typer.Option(help="unet: of the Gaussians, pixels of the map.")] = 1.0,
     pos_weight: Annotated[float, typer.Option(help="unet: weight of the label's term.")] = 1.0,
     width: Annotated[int, typer.Option(min=4, max=256, help="unet: channels at the top.")] = 64,
@@ -149,6 +153,7 @@ def train(
         weights=weights or ("default" if defaults.pretrained and not init else "none"),
         init=init,
         seed=seed,
+        average=average,
         sigma=sigma,
         pos_weight=pos_weight,
         width=width,

@@ -9,7 +9,9 @@ The XML's numbers are 0-based whole pixels of the picture as stored (dlib ignore
 [left, left + width) by [top, top + height). An image may have several boxes; a box may have no
 parts, parts in any order, or some of them, and may leave the image. A `.pts` file has 1-based
 floats, with or without a header (`version`, `n_points`, braces). The `.pts` hold the points
-exactly, so for accuracy take the boxes from the XML and the points from the `.pts`.
+exactly, so for accuracy take the boxes from the XML and the points from the `.pts`. Where the
+photos were shrunk, `to_original.json` in the root may hold, by id, the factor from their pixels to
+the original photo's: the record's `scale`.
 
 Source: http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz
 """
@@ -19,6 +21,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
+
+import orjson
 
 from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError, UsageError
@@ -46,6 +50,10 @@ def read(root: str | None, *, xml: str | None, annotations: str) -> Iterator[Ite
     gives the boxes. Raises UsageError, KptoolsError.
     """
     root = find_root(root, FOLDER, SOURCE)
+    return _scaled(_faces(root, xml, annotations), os.path.join(root, "to_original.json"))
+
+
+def _faces(root: str, xml: str | None, annotations: str) -> Iterator[Item]:
     if annotations == "pts" and xml is None:
         return _from_pts(root)
     path = xml or XML
@@ -54,6 +62,24 @@ def read(root: str | None, *, xml: str | None, annotations: str) -> Iterator[Ite
     if not os.path.isfile(path):
         raise UsageError(f"there is no {path}; name the XML with --xml FILE, or --annotations pts")
     return _from_xml(root, path, exact=annotations == "pts")
+
+
+def _scaled(items: Iterator[Item], path: str) -> Iterator[Item]:
+    """The items, with the `scale` that the file has for their photo."""
+    factors = {}
+    if os.path.isfile(path):
+        try:
+            with open(path, "rb") as handle:
+                factors = orjson.loads(handle.read())
+            if not all(0 < float(factor) < math.inf for factor in factors.values()):
+                raise ValueError("a factor is not positive")
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise KptoolsError(f"{path} is not a table of factors: {error}") from None
+    for item in items:
+        factor = factors.get(item.record["id"].partition("#")[0])
+        if factor is not None:
+            item.record["scale"] = factor
+        yield item
 
 
 def _from_pts(root: str) -> Iterator[Item]:

@@ -1,0 +1,62 @@
+"""A training run's state: in memory, and in one file that is whole or not there.
+
+The file holds the last, the averaged and the best weights, the optimizer's moments and the history;
+all else is derived, so that a run that was killed at any moment goes on to the same bits.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kptools import checkpoint
+from kptools.averaging import Average
+from kptools.errors import UsageError
+
+
+@dataclass
+class State:
+    """`run` is what tells this run from another; `history` has an entry an epoch."""
+
+    run: str
+    network: nn.Module
+    average: Average
+    optimizer: torch.optim.Optimizer
+    history: list[dict[str, Any]]
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Raises KptoolsError where the disk says no."""
+        tensors = {f"last/{name}": t for name, t in self.network.state_dict().items()}
+        averaged = self.average.network.state_dict()
+        tensors |= {f"average/{name}": t for name, t in averaged.items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{index}/{name}": t for name, t in moments.items()}
+        meta = {"run": self.run, "history": self.history, "steps": self.average.steps}
+        checkpoint.write(path, tensors, meta)
+
+    def load(self, path: Path) -> None:
+        """Take on what `save` wrote. Raises UsageError where it is of another run, KptoolsError
+        where it is broken."""
+        tensors, meta = checkpoint.read(str(path))
+        if meta.get("run") != self.run:
+            raise UsageError(
+                f"{path} is of another stream or other arguments; give the same, "
+                "or leave --resume out"
+            )
+        parts: dict[str, dict[str, Tensor]] = {"last": {}, "average": {}, "best": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            parts[kind][rest] = tensor
+        checkpoint.load_weights(self.network, parts["last"], "the network")
+        checkpoint.load_weights(self.average.network, parts["average"], "the network")
+        self.average.steps = meta["steps"]
+        self.history, self.best = meta["history"], parts["best"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["adam"].items():
+            index, _, key = name.partition("/")
+            moments.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
