@@ -65,7 +65,7 @@ def test_auc_is_the_area_under_the_curve():
 def test_norms_are_named_and_what_they_say(face):
     record = face(0)
     points = np.array(record["points"])
-    record["pred"] = (points + (3, 4)).tolist()
+    record["pred"] = (points + np.array([3, 4])).tolist()
     lengths = {
         "interocular": np.hypot(*(points[36] - points[45])),
         "interpupil": np.hypot(*(points[36:42].mean(0) - points[42:48].mean(0))),

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
+from conftest import parse, run
 from PIL import Image
 
-from conftest import parse, run
 from kptools import images
 from kptools.errors import RecordError
 from kptools.images import FILL

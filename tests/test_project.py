@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "units", "limits"},
     {"records", "stream", "schemes", "config"},
     {"geometry", "images"},
-    {"importers", "augment", "metrics"},
+    {"importers", "drawn", "augment", "metrics"},
     {"models", "heatmaps", "losses", "crops", "render", "labels", "written"},
     {"checkpoint", "training", "inference", "averaging", "state", "evaluation", "submission"},
     {"cli"},

@@ -1,5 +1,6 @@
 """Drawn faces: repeatable, independent of each other, and exact."""
 
+import errno
 import itertools
 from collections.abc import Generator
 from pathlib import Path
@@ -9,12 +10,17 @@ import pytest
 from PIL import Image
 
 from kptools import records, schemes
+from kptools.drawn import raster
+from kptools.drawn.faces import Face, draw
+from kptools.drawn.head import MEAN, SCHEME
+from kptools.drawn.paint import CIRCLE, Stroke, paint
+from kptools.errors import KptoolsError
 from kptools.importers import synth
 
 
 @pytest.fixture(scope="module")
-def faces() -> list[synth.Face]:
-    return [synth.draw(3, index) for index in range(40)]
+def faces() -> list[Face]:
+    return [draw(3, index) for index in range(40)]
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -26,7 +32,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_another_seed_gives_another_face() -> None:
-    assert not np.array_equal(synth.draw(0, 0).points, synth.draw(1, 0).points)
+    assert not np.array_equal(draw(0, 0).points, draw(1, 0).points)
 
 
 def test_a_face_does_not_depend_on_how_many_are_drawn(tmp_path: Path) -> None:
@@ -46,13 +52,13 @@ def test_a_record_holds_what_the_tools_read(tmp_path: Path) -> None:
     assert record["id"] == record["group"] == "000000"
     with Image.open(record["image"]) as image:
         assert (image.format, image.mode, list(image.size)) == ("JPEG", "RGB", record["size"])
-    assert len(records.points(record)) == schemes.count(synth.SCHEME) == 68
+    assert len(records.points(record)) == schemes.count(SCHEME) == 68
     assert set(record["visible"]) <= {0, 1}
     assert records.box(record)
     assert record["points"] == [[round(x, 3), round(y, 3)] for x, y in record["points"]]
 
 
-def test_points_lie_inside_or_near_the_image(faces: list[synth.Face]) -> None:
+def test_points_lie_inside_or_near_the_image(faces: list[Face]) -> None:
     for face in faces:
         assert face.points.shape == (68, 2)
         assert face.visible.shape == (68,)
@@ -62,7 +68,7 @@ def test_points_lie_inside_or_near_the_image(faces: list[synth.Face]) -> None:
         assert ((face.points > 0) & (face.points < size)).mean() > 0.5
 
 
-def test_left_and_right_are_where_the_scheme_has_them(faces: list[synth.Face]) -> None:
+def test_left_and_right_are_where_the_scheme_has_them(faces: list[Face]) -> None:
     for face in faces:
         p = face.points
         assert p[36:42, 0].mean() < p[42:48, 0].mean()
@@ -72,11 +78,11 @@ def test_left_and_right_are_where_the_scheme_has_them(faces: list[synth.Face]) -
 
 
 def test_the_mean_face_is_symmetric_under_the_scheme() -> None:
-    swap = schemes.get(synth.SCHEME).swap
-    np.testing.assert_allclose(synth._MEAN[list(swap or ())] * (-1, 1), synth._MEAN)
+    swap = schemes.get(SCHEME).swap
+    np.testing.assert_allclose(MEAN[list(swap or ())] * (-1, 1), MEAN)
 
 
-def test_boxes_are_square_vary_and_are_not_made_from_the_points(faces: list[synth.Face]) -> None:
+def test_boxes_are_square_vary_and_are_not_made_from_the_points(faces: list[Face]) -> None:
     boxes = np.array([face.box for face in faces])
     sides = boxes[:, 2:] - boxes[:, :2]
     np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=0.01)
@@ -85,7 +91,7 @@ def test_boxes_are_square_vary_and_are_not_made_from_the_points(faces: list[synt
     assert np.std([np.ptp(face.points, axis=0).max() for face in faces] / sides[:, 0]) > 0.05
 
 
-def test_some_points_are_hidden_and_most_are_not(faces: list[synth.Face]) -> None:
+def test_some_points_are_hidden_and_most_are_not(faces: list[Face]) -> None:
     assert 0.6 < np.mean([face.visible for face in faces]) < 0.99
 
 
@@ -95,33 +101,31 @@ def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
     """White spots take the features' place on a black head, and their centroids are measured."""
     marked = [19, 24, 30, 33, 36, 45, 48, 54, 57]
 
-    def spots(*places: np.ndarray) -> list[synth._Stroke]:
-        return [
-            synth._Stroke(place + synth._CIRCLE * 0.012, (255, 255, 255, 255)) for place in places
-        ]
+    def spots(*places: np.ndarray) -> list[Stroke]:
+        return [Stroke(place + CIRCLE * 0.012, (255, 255, 255, 255)) for place in places]
 
-    rotation = synth._rotation  # far from profile, where the contour of the head would cut spots
-    nothing = [synth._Stroke(np.zeros((3, 2)), (0, 0, 0, 255))]
+    rotation = raster.rotation  # far from profile, where the contour of the head would cut spots
+    nothing = [Stroke(np.zeros((3, 2)), (0, 0, 0, 255))]
     replaced = {
-        "_eye": lambda p, look: spots(p[0] if p[0, 0] < 0 else p[3]),
-        "_brow": lambda p, look: spots(p[2]),
-        "_mouth": lambda rng, p, look: spots(p[48], p[54], p[57]),
-        "_nose": lambda rng, p, look: spots(p[30], p[33]),
-        "_scene": lambda rng, size: Image.new("RGB", size),
-        "_clutter": lambda rng, size: [],
-        "_body": lambda *a: nothing,
-        "_light": lambda rng, normals, camera: np.ones((normals.shape[0] * normals.shape[1], 3)),
-        "_albedo": lambda rng, u, v, skin, hair: (np.zeros((len(u), 3)), np.zeros(len(u), bool)),
-        "_rotation": lambda *angles: rotation(*np.multiply(angles, 0.4)),
-        "_glasses": lambda *a: False,
-        "_occluder": lambda *a: np.zeros(68, bool),
-        "_photograph": lambda image, rng: image,
+        "features.eye": lambda p, look: spots(p[0] if p[0, 0] < 0 else p[3]),
+        "features.brow": lambda p, look: spots(p[2]),
+        "features.mouth": lambda rng, p, look: spots(p[48], p[54], p[57]),
+        "features.nose": lambda rng, p, look: spots(p[30], p[33]),
+        "scene.background": lambda rng, size: Image.new("RGB", size),
+        "scene.clutter": lambda rng, size: [],
+        "scene.body": lambda *a: nothing,
+        "raster.random_light": lambda rng, normals, camera: np.ones((normals.size // 3, 3)),
+        "surface.albedo": lambda rng, u, *a: (np.zeros((len(u), 3)), np.zeros(len(u), bool)),
+        "raster.rotation": lambda *angles: rotation(*np.multiply(angles, 0.4)),
+        "scene.put_on_glasses": lambda *a: False,
+        "scene.hold_before": lambda *a: np.zeros(68, bool),
+        "scene.photograph": lambda rng, image: image,
     }
     for name, function in replaced.items():
-        monkeypatch.setattr(synth, name, function)
+        monkeypatch.setattr(f"kptools.drawn.{name}", function)
     errors = []
     for index in range(25):
-        face = synth.draw(11, index)
+        face = draw(11, index)
         grey = np.asarray(face.image.convert("L"), dtype=float)
         for k in marked:
             x, y = np.rint(face.points[k]).astype(int)
@@ -143,7 +147,7 @@ def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
 def test_a_polygon_covers_the_pixels_that_it_bounds() -> None:
     image = Image.new("RGB", (12, 9))
     corners = np.array([(2.5, 1.5), (6.5, 1.5), (6.5, 3.5), (2.5, 3.5)])
-    synth._paint(image, [synth._Stroke(corners, (255, 255, 255, 255))], None, zoom=8)
+    paint(image, [Stroke(corners, (255, 255, 255, 255))], zoom=8)
     expected = np.zeros((9, 12))
     expected[2:4, 3:7] = 255
     np.testing.assert_allclose(np.asarray(image)[..., 0], expected, atol=40)  # an eighth of a pixel
@@ -163,9 +167,19 @@ def test_a_failed_write_leaves_no_part_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(KptoolsError) as caught:
         next(synth.read(tmp_path, 1, seed=0))
+    path = tmp_path / "000000.jpg"
+    assert str(caught.value) == f"cannot write {path}: No space left on device; make room there"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "faces"
+    with pytest.raises(KptoolsError) as caught:
+        next(synth.read(out, 1, seed=0))
+    assert str(caught.value) == f"cannot write {out}: Not a directory; make room there"

@@ -129,8 +129,8 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(drawn, tmp_path):
     kills = 0
     for _ in range(4):
         process = subprocess.Popen(
-            [sys.executable, "-m", "kptools.cli.train", *options, "-o", "cut.safetensors"]
-            + ["--resume", "in.jsonl"],
+            [sys.executable, "-m", "kptools.cli.train", *options]
+            + ["-o", "cut.safetensors", "--resume", "in.jsonl"],  # noqa: RUF005
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
