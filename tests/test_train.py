@@ -125,12 +125,12 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(drawn, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(drawn)
     options = ["--arch", "nose", "--epochs", "12", "--threads", "1", "--input-size", "48x48"]
     whole = run("train", *options, "-o", "whole.safetensors", "in.jsonl", cwd=tmp_path)
+    resumed = ["-o", "cut.safetensors", "--resume", "in.jsonl"]
     wait = random.Random(1)
     kills = 0
     for _ in range(4):
         process = subprocess.Popen(
-            [sys.executable, "-m", "kptools.cli.train", *options]
-            + ["-o", "cut.safetensors", "--resume", "in.jsonl"],  # noqa: RUF005
+            [sys.executable, "-m", "kptools.cli.train", *options, *resumed],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
