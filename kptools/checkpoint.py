@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from kptools import models
 from kptools.config import Model
 from kptools.crops import Frame
-from kptools.errors import KptoolsError
-from kptools.images import write_whole
+from kptools.errors import KptoolsError, UsageError
+from kptools.files import write_whole
 from kptools.limits import MAX_HEADER_BYTES
 
 VERSION = 1
@@ -46,7 +46,8 @@ class Checkpoint:
     def network(self) -> nn.Module:
         """The network with these weights, in evaluation mode. KptoolsError where they differ."""
         m = self.model
-        network = models.build(m.arch, m.count, m.input, width=m.width, stride=m.stride)
+        with torch.device("meta"):  # its shapes alone: nothing is allocated for what does not fit
+            network = models.build(m.arch, m.count, m.input, width=m.width, stride=m.stride)
         load_weights(network, self.weights, m.arch)
         return network.eval()
 
@@ -66,7 +67,12 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
     extra = [key for key in weights if key not in wanted]
     if extra:
         raise KptoolsError(f"the checkpoint has {extra[0]}, which {name} has not")
-    network.load_state_dict(dict(weights))
+    network.load_state_dict(dict(weights), assign=network_is_meta(network))
+
+
+def network_is_meta(network: nn.Module) -> bool:
+    """Whether the network has shapes and no memory yet."""
+    return any(p.is_meta for p in network.parameters())
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -89,10 +95,11 @@ def load(path: str) -> Checkpoint:
         )
     try:
         model = _model(meta["model"])
+        models.check(model.arch)
         history, run = meta.get("history", []), meta.get("run", {})
         if not isinstance(history, list) or not isinstance(run, dict):
             raise TypeError("history")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -123,6 +130,8 @@ def _model(m: dict[str, Any]) -> Model:
         and len(mean) == model.count
         and 0 <= model.margin <= 10
         and 1 <= model.width <= 4096
+        and model.stride in (1, 2, 4, 8)
+        and model.heatmap == (model.arch in models.HEATMAP_ARCHS)
         and all(math.isfinite(v) for point in mean for v in point)
     )
     if not sound:

@@ -150,3 +150,8 @@ class Model:
     stride: int
     box_sources: tuple[str, ...]
     mean: tuple[tuple[float, float], ...]  # the training mean shape, fractions of the box
+
+    @property
+    def map_size(self) -> tuple[float, float]:
+        """The input in pixels of a heatmap, (width, height); the last may be a part of one."""
+        return (self.input[0] / self.stride, self.input[1] / self.stride)

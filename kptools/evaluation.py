@@ -14,7 +14,6 @@ from kptools.metrics import Tally
 from kptools.records import Record
 from kptools.schemes import Scheme
 from kptools.stream import Item, Stream
-from kptools.units import Size
 
 GATED = ("mae", "rmse", "mse", "nme", "nme_median", "auc", "failure_rate", "failed", "mae_original")
 
@@ -35,6 +34,7 @@ class Scorer:
     def fail(self, record: Record) -> None:
         """Count a record that failed, here or before."""
         self.all.fail()
+        self.mean.fail()
         self._split(record).fail()
 
     def add(self, record: Record) -> float:
@@ -49,13 +49,10 @@ class Scorer:
         if not np.isfinite(truth).any():
             raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
         name = str(record.get("scheme", ""))
-        scheme = schemes.get(name) if schemes.count(name) == len(truth) else None
-        box, size = records.box(record), _size(record)
+        scheme = records.known_scheme(record, len(truth))
+        box, size, scale = records.box(record), records.size(record), records.scale(record)
         norm = metrics.norm_for(scheme, self.wanted)
         length = metrics.norm(norm, truth, scheme, box, size)
-        scale = record.get("scale")
-        if scale is not None and not (isinstance(scale, int | float) and 0 < scale < 1e6):
-            raise RecordError("bad_record", f"scale {scale!r} is not a positive number")
         baseline = None
         if record.get("mean") is not None:
             baseline = g.from_list(records.points(record, "mean"))
@@ -86,7 +83,7 @@ class Scorer:
             "norm": "+".join(self.norms) or None,
             "scheme": "+".join(common) or None,
             "box_source": self.sources,
-            "mean": self.mean.report(self.threshold) if self.mean.nmes else None,
+            "mean": self.mean.report(self.threshold) if self.mean.coordinates else None,
             "splits": {name: tally.report(self.threshold) for name, tally in self.splits.items()},
             "regions": self.all.by_region(scheme) if scheme else {},
             "points": self.all.by_point() if len(common) <= 1 else [],
@@ -96,21 +93,10 @@ class Scorer:
         return self.splits.setdefault(str(record.get("split", "none"))[:40], Tally())
 
 
-def _size(record: Record) -> Size:
-    size = record.get("size")
-    if (
-        not isinstance(size, list)
-        or len(size) != 2
-        or not all(isinstance(v, int) and not isinstance(v, bool) and 0 < v < 10**6 for v in size)
-    ):
-        raise RecordError("bad_record", "`size` is not [width, height]; kp-prep gives it")
-    return (size[0], size[1])
-
-
 def merged(items: Iterable[Item], how: str, stream: Stream) -> Iterator[Item]:
     """Consecutive items of one id as one, its `pred` the mean or median of theirs. Copies that
     failed have no say, unless all did: then the first failure stands for the face."""
-    for _, run in groupby(items, key=lambda item: item.record.get("id", item.where)):
+    for _, run in groupby(items, key=_face):
         copies = list(run)
         good = [item for item in copies if not item.failed]
         if not good:
@@ -128,6 +114,11 @@ def merged(items: Iterable[Item], how: str, stream: Stream) -> Iterator[Item]:
         except RecordError as error:
             stream.fail(first, error)
         yield first
+
+
+def _face(item: Item) -> str:
+    name = item.record.get("id")
+    return name if isinstance(name, str) else item.where
 
 
 def gate(expression: str, report: dict[str, Any] | None) -> None:

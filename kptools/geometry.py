@@ -127,6 +127,11 @@ def whole_image(size: Size) -> Box:
     return (-0.5, -0.5, width - 0.5, height - 0.5)
 
 
+def from_edges(x0: Pixels, y0: Pixels, x1: Pixels, y1: Pixels) -> Box:
+    """A box of the file frame from continuous edges, such as a detector's."""
+    return (float(x0) - 0.5, float(y0) - 0.5, float(x1) - 0.5, float(y1) - 0.5)
+
+
 def box_of_points(points: Points) -> Box:
     """The tight box of the annotated points; at least a pixel wide and high."""
     x0, y0 = np.nanmin(points, axis=0).tolist()

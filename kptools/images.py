@@ -7,6 +7,7 @@ or grey; what is transparent, and what lies outside the picture, is mid-grey (`F
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from PIL import (
 )
 
 from kptools.errors import RecordError
+from kptools.files import write_whole
 from kptools.geometry import Matrix, compose, scaling, translation
 from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.units import Size
@@ -42,6 +44,10 @@ FORMATS = tuple(
     )
 )
 FILL = 128
+
+# Below it no warning, above it an error: the bound is ours
+Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 # By EXIF orientation: how the stored picture is turned to be seen
 _TURN = {
@@ -175,17 +181,3 @@ def save(picture: Image.Image, path: Path) -> None:
     else:
         picture.save(data, "PNG", compress_level=3)
     write_whole(path, data.getbuffer())
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that appears under its name only when all of it is on disk."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

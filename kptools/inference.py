@@ -85,8 +85,7 @@ def decode(output: Tensor, model: Model, method: str = "argmax") -> Decoded:
         return Decoded(output.detach().float().cpu().numpy().astype(np.float64))
     maps = output.detach().float().cpu()
     found = [heatmaps.decode(z.numpy(), method) for z in maps]
-    size = (model.input[0] / model.stride, model.input[1] / model.stride)
-    unit = g.map_to_unit(np.stack([points for points, _ in found]), size)
+    unit = g.map_to_unit(np.stack([points for points, _ in found]), model.map_size)
     return Decoded(unit, np.stack([scores for _, scores in found]), maps)
 
 
@@ -128,7 +127,6 @@ class Predictor:
         workers: int,
         decoder: str = "argmax",
         maps: Path | None = None,
-        maps_start: int = 0,
     ) -> None:
         self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.model = model
@@ -139,7 +137,6 @@ class Predictor:
         self.workers = max(1, workers)
         self.decoder = decoder
         self.maps = maps
-        self._maps_written = maps_start
 
     def run(
         self, items: Iterable[Item], fail: Callable[[Item, RecordError], Item]
@@ -170,21 +167,24 @@ class Predictor:
         fail: Callable[[Item, RecordError], Item],
     ) -> "_Batch":
         """Check the records, and let the threads decode their crops."""
-        good: list[tuple[Item, tuple[int, ...] | None]] = []
+        faces = []
         for item in items:
             if item.failed:
                 continue
             try:
-                records.box(item.record)
-                flips = augment.flips(augment.policy(item.record))
-                good.append((item, augment.swap_table(item.record) if flips else None))
+                record = item.record
+                records.box(record)
+                flips = augment.flips(augment.policy(record))
+                swap = augment.swap_table(record) if flips else None
+                drawn = augment.draw(record, 0)
+                if self.maps is not None:
+                    records.file_stem(record)
             except RecordError as error:
                 fail(item, error)
-        faces = []
-        for item, swap in good:
+                continue
             # a layout of its own, so that a face's prediction does not depend on its neighbours
-            layout = crops.plan([item.record], self.frame)
-            faces.append(_Face(item, swap, layout, pool.submit(crops.cut, item.record, layout)))
+            layout = crops.plan([record], self.frame)
+            faces.append(_Face(item, swap, drawn, layout, pool.submit(crops.cut, record, layout)))
         return _Batch(items, faces)
 
     def _finish(self, batch: "_Batch", fail: Callable[[Item, RecordError], Item]) -> None:
@@ -200,7 +200,7 @@ class Predictor:
         if not faces:
             return
         boxes = [records.box(face.item.record) for face in faces]
-        draws = [augment.draw(face.item.record, 0) for face in faces]
+        draws = [face.drawn for face in faces]
         layouts = [face.layout for face in faces]
         decoded = self._forward(pixels, boxes, draws, layouts)
         for row, (face, drawn) in enumerate(zip(faces, draws, strict=True)):
@@ -257,16 +257,15 @@ class Predictor:
         if drawn.flipped and swap is not None:
             z = z[list(swap)]
         to_input = g.compose(self.frame.matrix(records.box(record)), drawn.matrix)
-        size, stride = self.model.input, self.model.stride
-        matrix = g.map_to_file(to_input, size, (size[0] / stride, size[1] / stride))
-        record["heatmap"] = labels.save(self.maps, self._maps_written, z, matrix)
-        self._maps_written += 1
+        matrix = g.map_to_file(to_input, self.model.input, self.model.map_size)
+        labels.save(record, self.maps, z, matrix)
 
 
 @dataclass
 class _Face:
     item: Item
     swap: tuple[int, ...] | None
+    drawn: Draw
     layout: Layout
     pixels: Future[Pixels8]
 

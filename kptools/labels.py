@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kptools import files, heatmaps, records
 from kptools import geometry as g
-from kptools import heatmaps, images, records
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import Record
 from kptools.units import Fraction, Pixels, Size
@@ -23,13 +23,13 @@ MAX_MAP_VALUES = 1 << 28  # of one face
 _MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
 
 
-def save(folder: Path, number: int, z: heatmaps.Maps, matrix: g.Matrix) -> dict[str, Any]:
-    """Write logits (K, H, W) to FOLDER/NNNNNN.npy; the record's `heatmap`. Raises KptoolsError."""
-    path = folder / f"{number:06d}.npy"
+def save(record: Record, folder: Path, z: heatmaps.Maps, matrix: g.Matrix) -> None:
+    """Write logits (K, H, W) to FOLDER/ID.npy and name them in the record. Raises KptoolsError."""
+    path = folder / f"{records.file_stem(record)}.npy"
     data = io.BytesIO()
     np.save(data, z.clip(-60000, 60000).astype(np.float16)[None])
     _write(path, data.getbuffer())
-    return {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist()}
+    record["heatmap"] = {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist()}
 
 
 def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
@@ -38,8 +38,10 @@ def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
     try:
         path, index = value["file"], value["index"]
         matrix = np.array(value["matrix"], dtype=np.float64)
-        sound = isinstance(path, str) and isinstance(index, int) and matrix.shape == (2, 3)
-        if not sound or not np.isfinite(matrix).all():
+        sound = isinstance(path, str) and type(index) is int and matrix.shape == (2, 3)
+        if not sound or not np.isfinite(matrix).all() or index < 0:
+            raise TypeError
+        if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
             raise TypeError
     except (TypeError, KeyError, ValueError):
         raise RecordError(
@@ -53,7 +55,12 @@ def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise RecordError("unreadable", f"{path} is no file of maps: {reason}") from None
-    if z.ndim != 3 or z.dtype.kind != "f" or not 0 < z.size <= MAX_MAP_VALUES:
+    if (
+        not isinstance(z, np.ndarray)
+        or z.ndim != 3
+        or z.dtype.kind != "f"
+        or not 0 < z.size <= MAX_MAP_VALUES
+    ):
         raise RecordError(
             "unreadable", f"{path} holds {z.dtype} of shape {z.shape}; (N, K, H, W) logits needed"
         )
@@ -66,7 +73,6 @@ def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
 def encode(
     record: Record,
     folder: Path,
-    number: int,
     size: Size,
     margin: Fraction,
     sigma: Pixels,
@@ -75,17 +81,19 @@ def encode(
     """Write the labels of the record's points and name them in it. Raises RecordError."""
     box = records.box(record)
     truth = g.from_list(records.points(record))
+    if len(truth) * size[0] * size[1] > MAX_MAP_VALUES:
+        raise RecordError("too_large", f"{len(truth)} maps of {size[0]}x{size[1]}; ask for less")
     to_map = g.box_to_input(box, margin, size)
     points = g.unit_to_map(g.to_unit(to_map, truth, size), size)
     labels = heatmaps.encode(points, size, sigma).astype(np.float64)
     with np.errstate(divide="ignore"):
         logits = np.log(labels) - np.log1p(-labels)
     matrix = g.centred(g.invert(to_map))
-    record["heatmap"] = save(folder, number, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix)
+    save(record, folder, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix)
     if picture:
         data = io.BytesIO()
         Image.fromarray((labels.max(axis=0) * 255).round().astype(np.uint8)).save(data, "PNG")
-        _write(folder / f"{number:06d}.png", data.getbuffer())
+        _write(folder / f"{records.file_stem(record)}.png", data.getbuffer())
 
 
 def decode(record: Record, method: str) -> None:
@@ -98,6 +106,6 @@ def decode(record: Record, method: str) -> None:
 
 def _write(path: Path, data: memoryview) -> None:
     try:
-        images.write_whole(path, data)
+        files.write_whole(path, data)
     except OSError as error:
         raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None

@@ -102,11 +102,11 @@ class Tally:
         relative = np.hypot(*difference.T) / norm
         nme = float(relative[known].mean())
         self.nmes.append(nme)
-        if len(self.point_sums) != len(relative):
-            self.point_sums = np.zeros(len(relative))
-            self.point_counts = np.zeros(len(relative), dtype=np.int64)
-        self.point_sums[known] += relative[known]
-        self.point_counts += known
+        grow = max(0, len(relative) - len(self.point_sums))
+        self.point_sums = np.pad(self.point_sums, (0, grow))
+        self.point_counts = np.pad(self.point_counts, (0, grow))
+        self.point_sums[: len(relative)][known] += relative[known]
+        self.point_counts[: len(relative)] += known
         return nme
 
     def report(self, threshold: float) -> dict[str, float | int | None]:

@@ -5,6 +5,7 @@ functions are its schema: each returns one key, checked, or raises `RecordError`
 that the record then bears. A tool checks the keys it uses and no others.
 """
 
+import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from kptools import schemes
 from kptools.config import SPLITS
 from kptools.errors import RecordError
 from kptools.limits import MAX_COORDINATE
-from kptools.units import Box
+from kptools.units import Box, Size
 
 Record: TypeAlias = dict[str, Any]
 Point: TypeAlias = list[float] | None
@@ -32,7 +33,7 @@ STATUSES = (
 
 def failed(record: Record) -> bool:
     """Whether the record is a failure: a `status` other than `ok`."""
-    return bool(record.get("status", "ok") != "ok")
+    return record.get("status") not in (None, "ok")
 
 
 def fail(record: Record, error: RecordError) -> Record:
@@ -61,9 +62,21 @@ def identity(record: Record) -> str:
 def copy_index(record: Record) -> int:
     """Which copy of `kp-augment --copies` this is; 0 where it was not copied."""
     copy = record.get("copy", 0)
-    if not isinstance(copy, int) or isinstance(copy, bool) or copy < 0:
+    if not isinstance(copy, int) or isinstance(copy, bool) or not 0 <= copy < 2**31:
         raise RecordError("bad_record", f"`copy` is {copy!r}; it counts from 0")
     return copy
+
+
+def file_stem(record: Record) -> str:
+    """A file name, without suffix, for what is made of this record: from its id and copy, with
+    nothing in it that could leave a folder, and a hash wherever two records could meet in it."""
+    name, copy = identity(record), copy_index(record)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-100:]
+    if plain == name and "copy" not in record:
+        return plain
+    key = f"{name}\0{copy}".encode(errors="surrogatepass")
+    digest = blake2b(key, digest_size=4).hexdigest()
+    return f"{plain}{f'-{copy}' if 'copy' in record else ''}.{digest}"
 
 
 def group(record: Record) -> str:
@@ -150,6 +163,44 @@ def points(record: Record, key: str = "points") -> list[Point]:
                 "bad_points", f"{len(value)} {key}, but {name} has {expected}; mend the one or both"
             )
     return value
+
+
+def size(record: Record) -> Size:
+    """The image's (width, height) in pixels, where one is needed."""
+    value = record.get("size")
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(v, int) and not isinstance(v, bool) and 0 < v < 10**6 for v in value)
+    ):
+        raise RecordError("bad_record", "`size` is not [width, height]; kp-prep gives it")
+    return (value[0], value[1])
+
+
+def scale(record: Record) -> float | None:
+    """File pixels x scale = pixels of the original photo; None where the file is the original."""
+    value = record.get("scale")
+    if value is None:
+        return None
+    if not _number(value) or not value > 0:
+        raise RecordError("bad_record", f"scale {_short(value)} is not a positive number; mend it")
+    return float(value)
+
+
+def scheme_name(record: Record) -> str:
+    """The record's scheme; points of no scheme are `pointsK`."""
+    name = record.get("scheme")
+    if isinstance(name, str):
+        return name
+    points = record.get("points")
+    return f"points{len(points)}" if isinstance(points, list) else "unknown"
+
+
+def known_scheme(record: Record, count: int) -> schemes.Scheme | None:
+    """The record's scheme, or None where it is not known or is not of `count` points."""
+    name = record.get("scheme")
+    known = isinstance(name, str) and schemes.count(name) == count
+    return schemes.get(str(name)) if known else None
 
 
 def per_point(record: Record, key: str, count: int) -> Sequence[float] | None:

@@ -8,6 +8,7 @@ next read that could wait.
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 import orjson
 
+from kptools import files
 from kptools.errors import KptoolsError, ReaderGone, RecordError, UsageError
 from kptools.limits import MAX_LINE_BYTES, MAX_RAW_CHARS
 from kptools.records import Record, fail, failed
@@ -45,7 +47,7 @@ class Item:
 
 
 class Stream:
-    """The lines of `files` (`-` or none: stdin), and the lines that go out.
+    """The lines of the files `names` (`-` or none: stdin), and the lines that go out.
 
     `output` is `-` for stdout, or a path that appears whole or not at all: lines go to
     `PATH.part`, which `close` renames. With `resume` the records that `PATH.part` already holds
@@ -55,20 +57,20 @@ class Stream:
 
     def __init__(
         self,
-        files: Iterable[str] = (),
+        names: Iterable[str] = (),
         output: str = "-",
         *,
         strict: bool = False,
         resume: bool = False,
         lines_per_record: int = 1,
     ) -> None:
-        self.files = list(files) or ["-"]
+        self.names = list(names) or ["-"]
         self.strict = strict
         self.count = 0  # records read
         self.failures = 0
         self.done = 0  # records that an earlier run wrote
         self._output = output
-        self._part = Path(output + ".part")
+        self._final = files.target(output) if output != "-" else None
         if resume and output == "-":
             raise UsageError("--resume goes on with a file; name it with -o FILE")
         self._out = self._open(resume, lines_per_record)
@@ -76,7 +78,7 @@ class Stream:
     # Reading
 
     def __iter__(self) -> Iterator[Item]:
-        for name in self.files:
+        for name in self.names:
             yield from self._read(name)
 
     def _read(self, name: str) -> Iterator[Item]:
@@ -96,12 +98,10 @@ class Stream:
         except FileNotFoundError:
             raise KptoolsError(f"there is no file {shown}; name one, or - for stdin") from None
 
-    def from_items(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Count items that come from elsewhere than `files`, and skip those already done."""
-        for item in items:
-            self.count += 1
-            if self.count > self.done:
-                yield item
+    def skips(self) -> bool:
+        """Count a record that comes from elsewhere than files; whether it was done before."""
+        self.count += 1
+        return self.count <= self.done
 
     def _parse(self, line: bytes, file: str, number: int) -> Item:
         try:
@@ -119,6 +119,9 @@ class Stream:
         if failed(record):
             item.told = True
             self.failures += 1
+            if self.strict:
+                why = str(record.get("error", record["status"]))
+                raise KptoolsError(f"{item.where}: {why}; stopped there, as --strict asks")
         return item
 
     # Failing
@@ -170,11 +173,11 @@ class Stream:
     def close(self) -> int:
         """Finish: flush, give the file its name, say how many records failed; the exit status."""
         self.flush()
-        if self._output != "-":
+        if self._final is not None and not files.special(self._final):
             try:
                 os.fsync(self._out.fileno())
                 self._out.close()
-                os.replace(self._part, self._output)
+                os.replace(files.part(self._final), self._final)
             except OSError as error:
                 raise self._lost(error) from None
         if self.failures:
@@ -183,16 +186,21 @@ class Stream:
 
     def _open(self, resume: bool, lines_per_record: int) -> BufferedWriter | BufferedRandom:
         try:
-            if self._output == "-":
+            if self._final is None:
                 return open(1, "wb", closefd=False)
-            if Path(self._output).is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if files.special(self._final):
+                if self._final.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "it is a folder")
+                return open(self._final, "wb")
+            part = files.part(self._final)
             if not resume:
-                return open(self._part, "wb")
-            if not self._part.exists() and Path(self._output).exists():
-                os.replace(self._output, self._part)  # a finished run: nothing is left to do
-            out = open(self._part, "ab+")  # noqa: SIM115 (it lives as long as the stream)
+                return open(part, "wb")
+            if not part.exists() and self._final.exists():
+                shutil.copyfile(self._final, part)  # a finished run: what is left to do follows
+            out = open(part, "ab+")  # noqa: SIM115 (it lives as long as the stream)
             self._keep_whole_records(out, lines_per_record)
+            if self.done:
+                tell(f"{program()}: {self._output}: {self.done} records were there")
             return out
         except OSError as error:
             name = "stdout" if self._output == "-" else self._output
@@ -234,7 +242,8 @@ def program() -> str:
 def tell(message: str) -> None:
     """One line on stderr; a stderr that is closed or full never stops the job."""
     try:
-        sys.stderr.write(message.replace("\n", " ") + "\n")
+        shown = "".join(c if c.isprintable() else "?" for c in message.replace("\n", " "))
+        sys.stderr.write(shown + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass

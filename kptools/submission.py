@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kptools import files, records
 from kptools import geometry as g
-from kptools import images, records
 from kptools.errors import KptoolsError, RecordError
 from kptools.stream import Item
 
@@ -33,18 +33,18 @@ class Submission:
             raise KptoolsError(f"{item.where}: no prediction for {record.get('id')}: {why}; {hint}")
         try:
             points = g.from_list(records.points(record, key))
+            scale = records.scale(record) or 1.0
         except RecordError as error:
             raise KptoolsError(f"{item.where}: {error}") from None
         if not np.isfinite(points).all():
             raise KptoolsError(f"{item.where}: {key} has a null; a submission needs each point")
         # the original's pixels are scale times as many; both frames have (0, 0) at a centre
-        scale = float(record.get("scale") or 1.0)
         original = g.transform(g.scaling(scale, scale), points)
         first = len(self.rows) - 1
         self.rows += [f"{first + i},{v!r}" for i, v in enumerate(original.flatten().tolist())]
 
     def save(self) -> None:
         try:
-            images.write_whole(self.path, ("\n".join(self.rows) + "\n").encode())
+            files.write_whole(self.path, ("\n".join(self.rows) + "\n").encode())
         except OSError as error:
             raise KptoolsError(f"cannot write {self.path}: {error.strerror}") from None

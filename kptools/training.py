@@ -64,7 +64,8 @@ class Faces:
     def batch(
         self, indices: Tensor, epoch: int, device: torch.device
     ) -> tuple[Tensor, g.Points, list[augment.Draw]]:
-        """The network's input (B, C, H, W) and its truth (B, K, 2) in fractions of it."""
+        """The network's input (B, C, H, W), its truth (B, K, 2) in fractions of it, and what was
+        drawn for each face."""
         frame = self.layout.frame
         picked = indices.tolist()
         boxes = [self.boxes[i] for i in picked]
@@ -227,8 +228,8 @@ class _Step:
         try:
             loss = batch_loss(self.network, x, truth, self.settings, self.model)
             loss.backward()  # type: ignore[no-untyped-call]
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            raise _step_failed(error, self.settings) from error
+        except (MemoryError, RuntimeError) as error:
+            raise _out_of_memory(error, self.settings.batch) from error
         return loss
 
 
@@ -236,53 +237,47 @@ def batch_loss(
     network: nn.Module, x: Tensor, truth: g.Points, settings: Settings, model: Model
 ) -> Tensor:
     """The loss of one batch, reduced in fp32."""
-    output = inference.forward(network, x, settings.precision)
+    return output_loss(inference.forward(network, x, settings.precision), truth, settings, model)
+
+
+def output_loss(
+    output: Tensor | tuple[Tensor, Tensor], truth: g.Points, settings: Settings, model: Model
+) -> Tensor:
+    """The loss of a network's output against points (B, K, 2) in fractions of its input."""
     if model.heatmap:
-        size = (model.input[0] / model.stride, model.input[1] / model.stride)
-        centres = torch.from_numpy(g.unit_to_map(truth, size)).to(x.device, torch.float32)
+        assert isinstance(output, Tensor)
+        on_map = g.unit_to_map(truth, model.map_size)
+        centres = torch.from_numpy(on_map).to(output.device, torch.float32)
         return heatmaps.bernoulli_loss(output, centres, settings.sigma, settings.pos_weight)
-    target = torch.from_numpy(truth).to(x.device, torch.float32)
-    if isinstance(output, tuple):
-        main, auxiliary = output
-        return losses.point_loss(main, target, settings.loss) + AUXILIARY * losses.point_loss(
-            auxiliary, target, settings.loss
-        )
-    return losses.point_loss(output, target, settings.loss)
+    outputs = output if isinstance(output, tuple) else (output,)
+    target = torch.from_numpy(truth).to(outputs[0].device, torch.float32)
+    each = [losses.point_loss(points, target, settings.loss) for points in outputs]
+    return each[0] if len(each) == 1 else each[0] + AUXILIARY * each[1]
 
 
 @torch.no_grad()
 def evaluate(
     network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
-) -> dict[str, float]:
-    """Validation loss, NME (its default norm) and MAE (pixels of the files)."""
+) -> dict[str, float | None]:
+    """Validation loss, NME (its default norm; None where no face has one) and MAE (pixels of the
+    files)."""
     network.eval()
     total = 0.0
     nme, mae = [], []
-    scheme = records.scheme(val.records[0]) if "scheme" in val.records[0] else None
-    norm = metrics.norm_for(scheme, None)
     for indices in torch.split(torch.arange(len(val)), settings.batch):
         x, truth, _ = val.batch(indices, 0, device)
         output = inference.forward(network, x, settings.precision)
-        if model.heatmap:
-            size = (model.input[0] / model.stride, model.input[1] / model.stride)
-            centres = torch.from_numpy(g.unit_to_map(truth, size)).to(device, torch.float32)
-            loss = heatmaps.bernoulli_loss(output, centres, settings.sigma, settings.pos_weight)
-        else:
-            target = torch.from_numpy(truth).to(device, torch.float32)
-            loss = losses.point_loss(output, target, settings.loss)
-        total += float(loss) * len(indices)
+        total += float(output_loss(output, truth, settings, model)) * len(indices)
         unit = inference.decode(output, model).unit
         for i, u in zip(indices.tolist(), unit, strict=True):
-            found = g.from_unit(val.layout.frame.matrix(val.boxes[i]), u, model.input)
-            apart = metrics.distances(found, val.points[i])
-            length = metrics.norm(norm, val.points[i], scheme, val.boxes[i], model.input)
-            nme.append(float(np.nanmean(apart) / length))
-            mae.append(float(np.nanmean(np.abs(found - val.points[i]))))
-    return {
-        "val_loss": total / len(val),
-        "val_nme": _mean(nme),
-        "val_mae": _mean(mae),
-    }
+            known, box = val.points[i], val.boxes[i]
+            scheme = records.known_scheme(val.records[i], len(known))
+            found = g.from_unit(val.layout.frame.matrix(box), u, model.input)
+            norm = metrics.norm(metrics.norm_for(scheme, None), known, scheme, box, model.input)
+            if norm > 0:
+                nme.append(float(np.nanmean(metrics.distances(found, known)) / norm))
+            mae.append(float(np.nanmean(np.abs(found - known))))
+    return {"val_loss": total / len(val), "val_nme": _mean(nme), "val_mae": _mean(mae)}
 
 
 @torch.inference_mode()
@@ -301,7 +296,7 @@ def predict(
 
 def _describe(faces: Faces, scheme: str, settings: Settings) -> Model:
     shapes = [g.in_box(p, box) for p, box in zip(faces.points, faces.boxes, strict=True)]
-    sources = {str(record.get("box_source", "unknown")) for record in faces.records}
+    sources = {str(record.get("box_source") or "unknown") for record in faces.records}
     return Model(
         arch=settings.arch,
         scheme=scheme,
@@ -351,8 +346,11 @@ def _start_from(network: nn.Module, path: str, model: Model) -> list[dict[str, A
 
 
 def fingerprint(faces: Faces, val: Faces | None, settings: Settings) -> str:
-    """What tells one run from another: its settings and its records."""
+    """What tells one run from another: its settings, the weights it starts from, its records."""
     digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
+    for path in (settings.init, settings.weights):
+        if path not in ("", "none", "default"):
+            digest.update(blake2b(Path(path).read_bytes()).digest())
     for record in [*faces.records, *(val.records if val else ())]:
         digest.update(orjson.dumps(record) + b"\n")
     return digest.hexdigest()
@@ -360,13 +358,15 @@ def fingerprint(faces: Faces, val: Faces | None, settings: Settings) -> str:
 
 def _rank(entry: dict[str, Any]) -> float:
     """What the best epoch has least of."""
-    value = entry.get("val_nme", -entry["epoch"])
-    return value if math.isfinite(value) else math.inf
+    for value in (entry.get("val_nme"), entry.get("val_loss")):
+        if value is not None:
+            return value if math.isfinite(value) else math.inf
+    return -float(entry["epoch"])
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: list[float]) -> float | None:
     known = [v for v in values if math.isfinite(v)]
-    return sum(known) / len(known) if known else math.inf
+    return sum(known) / len(known) if known else None
 
 
 def _seed(seed: int, epoch: int) -> int:
@@ -385,13 +385,9 @@ def _diverged(
     )
 
 
-def _step_failed(error: Exception, settings: Settings) -> Exception:
-    """What a person can do about it; the error itself where that is nothing."""
+def _out_of_memory(error: Exception, batch: int) -> Exception:
+    """What a person can do about it; the error itself where it is another."""
     text = str(error).lower()
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text:
-        half = max(1, settings.batch // 2)
-        return KptoolsError(f"out of memory at --batch-size {settings.batch}; try {half}")
-    if "too small" in text or "kernel size" in text:
-        width, height = settings.input
-        return KptoolsError(f"{settings.arch} cannot take inputs of {width}x{height}; enlarge them")
+        return KptoolsError(f"out of memory at --batch-size {batch}; try {max(1, batch // 2)}")
     return error

@@ -1,8 +1,6 @@
 """`kp-augment --write`: a record's policy drawn into an image file of its own."""
 
 import os
-import re
-from hashlib import blake2b
 from pathlib import Path
 
 from kptools import augment, crops, images, records
@@ -10,18 +8,23 @@ from kptools import geometry as g
 from kptools.errors import KptoolsError
 from kptools.records import Record
 
+_OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
+
 
 def write_image(record: Record, folder: Path) -> Record:
     """Draw the policy at epoch 0, write the image (the same size) into the folder, and give the
-    record of it: points, `visible`, `pred`, `score` and `mean` follow, the box stays, no policy is
-    left. Raises RecordError; KptoolsError where the disk says no."""
+    record of it: points, `visible`, `pred`, `score` and `mean` follow, the box stays; no policy is
+    left, nor what was measured on the old picture (`heatmap`, `nme`). Raises RecordError, and
+    KptoolsError where the disk says no."""
     records.box(record)
     stages = augment.policy(record)
     swap = augment.swap_table(record) if augment.flips(stages) else None
     drawn = augment.draw(record, 0)
     picture, _ = images.read(records.image(record))
-    path = folder / _name(record)
-    made = {key: value for key, value in record.items() if key != "augment"}
+    path = folder / file_name(record)
+    if path.exists() and path.samefile(records.image(record)):
+        raise KptoolsError(f"{path} is the image itself; --write needs a folder of its own")
+    made = {key: value for key, value in record.items() if key not in _OF_THE_OLD_PICTURE}
     made["image"] = os.fspath(path)
     made["size"] = [picture.width, picture.height]
     for key in ("points", "pred", "mean"):
@@ -39,13 +42,8 @@ def write_image(record: Record, folder: Path) -> Record:
     return made
 
 
-def _name(record: Record) -> str:
-    """A file name from the id and the copy: nothing in it leaves the folder. Where characters had
-    to go, a hash keeps two ids apart."""
-    name, copy = records.identity(record), records.copy_index(record)
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-100:]
-    if plain != name:
-        digest = blake2b(name.encode(errors="surrogatepass"), digest_size=4)
-        plain = f"{plain}.{digest.hexdigest()}"
+def file_name(record: Record) -> str:
+    """A file name from the id and the copy: nothing in it leaves the folder, and no two differ only
+    in what it leaves out."""
     suffix = ".png" if records.image(record).lower().endswith(".png") else ".jpg"
-    return f"{plain}{f'-{copy}' if 'copy' in record else ''}{suffix}"
+    return records.file_stem(record) + suffix

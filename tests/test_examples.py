@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import parse, run
+from conftest import SHARED, parse, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,7 +17,8 @@ def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
     """Run an example in its short form, with the environment that runs the tests."""
     venv = cwd / "venv"
     (venv / "bin").mkdir(parents=True, exist_ok=True)
-    (venv / ".kptools").touch()  # made: env.sh installs nothing
+    for extras in ("", "[detect]"):
+        (venv / f".kptools{extras}").touch()  # made: env.sh installs nothing
     bin_folder = str(Path(sys.executable).parent)
     return subprocess.run(
         ["sh", str(ROOT / "examples" / name), *map(str, arguments)],
@@ -61,6 +62,53 @@ def test_batch_work_goes_over_folders_and_can_be_run_again(face, tmp_path):
         ).exists()
     if shutil.which("parallel"):
         assert (tmp_path / "one" / "faces.preds.by-parallel.json").exists()
+
+
+def test_the_nose_script_gives_both_rates_and_its_pictures(imm_root, tmp_path):
+    done = script("nose.sh", imm_root, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"MSE 0.") >= 2
+    for name in ("curves.png", "successes.png", "failures.png"):
+        assert (tmp_path / "out" / "nose" / name).exists()
+
+
+def test_the_face_script_goes_on_from_its_checkpoint(imm_root, tmp_path):
+    done = script("face.sh", imm_root, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"NME" in done.stdout
+    for name in ("data", "augmented", "batches", "curve", "successes", "failures", "filters"):
+        assert (tmp_path / "out" / "face" / f"{name}.png").exists()
+
+
+def test_the_ibug_script_ends_with_a_submission_of_the_whole_list(ibug_root, tmp_path):
+    done = script("ibug.sh", ibug_root, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"resnet18" in done.stdout
+    rows = (tmp_path / "out" / "ibug" / "kaggle.csv").read_text().splitlines()
+    assert rows[0] == "Id,Predicted"
+    assert len(rows) == 1 + 80 * 136
+
+
+def test_the_heatmap_script_compares_the_decoders(ibug_root, tmp_path):
+    done = script("heatmap.sh", ibug_root, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in (b"argmax", b"quarter", b"dark", b"softargmax"):
+        assert name in done.stdout
+
+
+def test_the_photos_script_finds_faces(tmp_path):
+    pytest.importorskip("dlib", reason="needs dlib: pip install 'kptools[detect]'")
+    folder = SHARED / "dlib_faces"
+    if not folder.is_dir():
+        pytest.skip("needs the photos of ../shared/data, which are not here")
+    made = run("prep", "synth", "--count", 12, "--out", tmp_path / "faces")
+    model = tmp_path / "m.safetensors"
+    run("train", "--arch", "nose", "--epochs", 1, "-o", model, stdin=made.stdout, cwd=tmp_path)
+    done = script("photos.sh", model, folder / "bald_guys.jpg", folder / "dogs.jpg", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = parse((tmp_path / "out" / "photos" / "preds.jsonl").read_bytes())
+    assert sum("pred" in r for r in records) >= 3
+    assert records[-1]["status"] == "no_face"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)

@@ -14,7 +14,7 @@ from kptools import schemes
 PACKAGE = Path(__file__).resolve().parents[1] / "kptools"
 LAYERS = [
     {"errors", "units", "limits"},
-    {"records", "stream", "schemes", "config"},
+    {"records", "stream", "schemes", "config", "files"},
     {"geometry", "images"},
     {"importers", "drawn", "augment", "metrics"},
     {"models", "heatmaps", "losses", "crops", "render", "labels", "written"},

@@ -93,27 +93,26 @@ def test_a_failure_that_arrives_passes_untold_and_makes_exit_1(tool, face):
 def test_lines_of_all_kinds_of_brokenness_keep_their_place(tool, face):
     good = lines([scored(face, 0)])
     broken = [
-        b"[1, 2]\n",
-        b'"text"\n',
-        b'{"id": "\xff\xfe"}\n',
-        b"\x00\x00\n",
-        b'{"id": NaN}\n',
-        b'{"id": 1e999}\n',
-        b"[" * 5000 + b"\n",
-        b'{"a":' * 400 + b"1" + b"}" * 400 + b"\n",
+        b"[1, 2]",
+        b'"text"',
+        b'{"id": "\xff\xfe"}',
+        b"\x00\x00",
+        b'{"id": NaN}',
+        b'{"id": 1e999}',
+        b"[" * 5000,
+        b'{"a":' * 400 + b"1" + b"}" * 400,  # JSON, but nested deeper than can be written again
         b'{"half": "a li',
     ]
-    done = tool(b"\xef\xbb\xbf" + good + b"\r\n\n" + b"".join(broken[:-1]) + good + broken[-1])
+    done = tool(b"\xef\xbb\xbf" + good + b"\r\n\n" + b"\n".join([*broken[:-1], good + broken[-1]]))
     out = parse(done.stdout)
     assert done.returncode == 1
     assert len(out) == len(broken) + 2
-    assert [r.get("status") for r in out] == [
-        None,
-        *["bad_record"] * 6,
-        None,
-        None,
-        "bad_record",
-    ] or (sum(r.get("status") is not None for r in out) >= len(broken) - 1)
+    statuses = [r.get("status") for r in out]
+    assert statuses[0] is None
+    assert statuses[1:8] == ["bad_record"] * 7
+    assert statuses[8] is not None or "a" in out[8]
+    assert statuses[9:] == [None, "bad_record"]
+    assert [r.get("id") for r in out[1:8]] == [f"stdin:{n}" for n in range(4, 11)]
     assert b"Traceback" not in done.stderr
 
 
@@ -125,6 +124,72 @@ def test_a_line_over_the_limit_is_skipped_to_its_end(face):
     assert [r["id"] for r in out] == ["face0", "stdin:2", "face1"]
     assert len(out[1]["raw"]) <= 1024
     assert b"16 MiB" in done.stderr
+
+
+def test_strict_stops_at_a_failure_that_arrives(face):
+    gone = {"id": "x", "status": "missing", "error": "it is gone"}
+    done = run("augment", "--rotate", 5, "--strict", stdin=[face(0), gone, face(1)])
+    assert done.returncode == 3
+    assert b"stdin:2: it is gone" in done.stderr
+
+
+def test_control_characters_of_a_record_do_not_reach_the_terminal(face):
+    done = run("augment", "--rotate", 5, stdin=[face(0, box="\x1b[31mred\r")])
+    assert b"\x1b" not in done.stderr
+    assert b"\r" not in done.stderr
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(face, tmp_path):
+    (tmp_path / "real.jsonl").write_bytes(b"old")
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    run("augment", "--rotate", 5, "-o", "link.jsonl", stdin=[face(0)], cwd=tmp_path)
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert parse((tmp_path / "real.jsonl").read_bytes())[0]["id"] == "face0"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "in.jsonl").write_bytes(lines([face(0)]))
+    done = shell(f"cat pipe & {module('augment')} --rotate 5 -o pipe in.jsonl; wait", tmp_path)
+    assert parse(done.stdout)[0]["id"] == "face0"
+
+
+def test_resume_never_loses_a_finished_file(face, tmp_path):
+    run("augment", "--rotate", 5, "-o", "fin.jsonl", stdin=[face(0)], cwd=tmp_path)
+    done = run("augment", "--rotate", 5, "-o", "fin.jsonl", "--resume", "gone.jsonl", cwd=tmp_path)
+    assert done.returncode == 3
+    assert len(parse((tmp_path / "fin.jsonl").read_bytes())) == 1
+
+
+ODD = [None, 5, -1, 1.5, True, "x", [], [[]], {}, [1, "x"], {"a": 1}, 10**18]
+
+
+KEYS = {
+    *("image", "id", "copy", "group", "size", "box", "box_source", "points", "visible", "scheme"),
+    *("split", "augment", "pred", "score", "mean", "heatmap", "scale", "status", "error"),
+}
+COMMANDS = [
+    *STREAMING.values(),
+    ["augment", "--flip", "0.5", "--copies", "2"],
+    ["augment", "--flip", "1", "--write", "w"],
+    ["heatmap", "decode"],
+    ["viz", "heatmap"],
+    ["viz", "ced"],
+    ["eval", "--merge", "mean", "--format", "table"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_odd_values_of_any_key_are_told_and_never_a_traceback(command, ckpt, face, tmp_path):
+    keys = sorted(KEYS)
+    records = [
+        scored(face, 0, augment=[{"seed": 0, "flip": 1}]) | {key: value}
+        for key in keys
+        for value in ODD
+    ]
+    words = [str(ckpt) if word == "CKPT" else word for word in command]
+    done = run(*words, stdin=records, cwd=tmp_path)
+    assert b"Traceback" not in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 1
+    if command[0] != "eval" and "--copies" not in command:
+        assert len(parse(done.stdout)) == len(records)
 
 
 def test_strict_stops_at_the_first_failure(face):

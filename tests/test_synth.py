@@ -49,7 +49,7 @@ def test_a_record_holds_what_the_tools_read(tmp_path: Path) -> None:
         "image", "id", "group", "size", "box", "box_source", "points", "visible", "scheme", "split",
     ]  # fmt: skip
     assert record["image"] == f"{out}/000000.jpg"
-    assert record["id"] == record["group"] == "000000"
+    assert record["id"] == record["group"] == "5-000000"
     with Image.open(record["image"]) as image:
         assert (image.format, image.mode, list(image.size)) == ("JPEG", "RGB", record["size"])
     assert len(records.points(record)) == schemes.count(SCHEME) == 68

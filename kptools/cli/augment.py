@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import Files, Output, Resume, Strict, app, need_input
+from kptools.cli.common import Files, Output, Resume, Strict, app, make_folder, need_input
 from kptools.errors import RecordError, UsageError
 from kptools.stream import Item, Stream
 
@@ -57,7 +57,6 @@ def augment(
             raise UsageError(f"--{name} {value:g}: at most {bound:g} ({meaning})")
         if value:
             stage[name] = value
-    # drawn or not, an option is only asked for where it can be met
     stream = Stream(
         need_input(files), output, strict=strict, resume=resume, lines_per_record=copies
     )
@@ -103,13 +102,13 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
                 record["copy"] = copy * copies + index
             if stage is not None:
                 record["augment"] = [*stages, stage]
-            stream.write_line(orjson.dumps(record))
+            stream.write(Item(record, item.file, item.line))
 
 
 def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
-    from kptools import records, written
+    from kptools import augment, records, written
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for item in stream:
         if item.failed:
             stream.write(item)
@@ -117,7 +116,7 @@ def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Pa
         record = item.record
         try:
             copy = records.copy_index(record)
-            stages = record.get("augment") or []
+            stages = augment.policy(record)
             for index in range(copies):
                 one = dict(record)
                 if copies > 1:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -123,6 +124,14 @@ def need_input(files: list[str] | None) -> list[str]:
             f"no input: pipe records in, or name a FILE; see {program()} --help for examples"
         )
     return list(files or [])
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output; KptoolsError where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KptoolsError(f"cannot make the folder {path}: {error.strerror}") from None
 
 
 def choice(option: str, value: str, valid: tuple[str, ...]) -> str:

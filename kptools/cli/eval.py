@@ -109,6 +109,7 @@ def evaluate(
 
 def _print_table(report: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -130,13 +131,15 @@ def _print_table(report: dict[str, Any]) -> None:
     if len(report["splits"]) > 1:
         columns |= report["splits"]
     table = Table(
-        title=f"{report['faces']} faces, {report['failed']} failed; {report['scheme']}; "
-        f"norm {report['norm']}; boxes: {sources or 'none'}",
+        title=escape(
+            f"{report['faces']} faces, {report['failed']} failed; {report['scheme']}; "
+            f"norm {report['norm']}; boxes: {sources or 'none'}"
+        ),
         title_justify="left",
     )
     table.add_column("")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for label, key, factor, digits in rows:
         if report.get(key) is None and key == "mae_original":
             continue

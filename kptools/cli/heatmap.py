@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from kptools.cli.common import Files, Output, Resume, Strict, choice, need_input, new_app, run
+from kptools.cli.common import (
+    Files,
+    Output,
+    Resume,
+    Strict,
+    choice,
+    make_folder,
+    need_input,
+    new_app,
+    run,
+)
 from kptools.errors import RecordError, UsageError
 from kptools.stream import Stream
 
@@ -43,8 +53,8 @@ def encode(
     strict: Strict = False,
 ) -> int:
     """Write the labels that the loss of kp-train --arch unet stands for: a Gaussian about each
-    point, on the box and its margin. They go to DIR/NNNNNN.npy as float16 logits, (1, K, H, W),
-    and the record gets `heatmap`.
+    point, on the box and its margin. They go to DIR/ID.npy as float16 logits, (1, K, H, W), and
+    the record gets `heatmap`. The map of a point that is not annotated is empty.
 
     \b
     kp-prep synth --count 4 | kp-heatmap encode --out maps --pictures > mapped.jsonl
@@ -54,15 +64,16 @@ def encode(
     if not sigma > 0:
         raise UsageError("--sigma: more than 0")
     map_size = config.parse_size(size)
+    names = need_input(files)
 
     from kptools import labels
 
-    out.mkdir(parents=True, exist_ok=True)
-    stream = Stream(need_input(files), output, strict=strict, resume=resume)
-    for number, item in enumerate(stream, start=stream.done):
+    stream = Stream(names, output, strict=strict, resume=resume)
+    make_folder(out)
+    for item in stream:
         if not item.failed:
             try:
-                labels.encode(item.record, out, number, map_size, margin, sigma, pictures)
+                labels.encode(item.record, out, map_size, margin, sigma, pictures)
                 item.raw = None
             except RecordError as error:
                 stream.fail(item, error)

@@ -1,5 +1,6 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,11 @@ from kptools.cli.common import (
     app,
     choice,
     cores,
+    make_folder,
     need_input,
 )
-from kptools.errors import UsageError
-from kptools.stream import Stream, tell
+from kptools.errors import RecordError, UsageError
+from kptools.stream import Item, Stream, tell
 
 
 def predict(
@@ -72,7 +74,7 @@ def predict(
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
     where = checkpoints.device(device)
     if heatmaps is not None:
-        heatmaps.mkdir(parents=True, exist_ok=True)
+        make_folder(heatmaps)
     stream = Stream(names, output, strict=strict, resume=resume)
     predictor = inference.Predictor(
         loaded.network(),
@@ -83,12 +85,11 @@ def predict(
         workers=cores(workers),
         decoder=decode,
         maps=heatmaps,
-        maps_start=stream.done,
     )
     warned = False
     for item in predictor.run(_for_model(stream, model.scheme), stream.fail):
         source = item.record.get("box_source")
-        if not warned and not item.failed and str(source) not in model.box_sources:
+        if not warned and not item.failed and str(source or "unknown") not in model.box_sources:
             warned = True
             trained = ", ".join(model.box_sources)
             tell(f"kp-predict: {item.where}: box_source {source!r}; trained on {trained}")
@@ -96,21 +97,20 @@ def predict(
     return stream.close()
 
 
-def _for_model(stream: Stream, scheme: str):  # type: ignore[no-untyped-def]
-    """The items; a face without truth takes the scheme of the network."""
-    from kptools.errors import RecordError
+def _for_model(stream: Stream, scheme: str) -> Iterator[Item]:
+    """The items; a face without truth and scheme takes the network's scheme."""
+    from kptools import records
 
     for item in stream:
         record = item.record
-        if not item.failed and record.get("scheme") != scheme:
-            if record.get("points") is not None:
-                theirs = record.get("scheme")
-                stream.fail(
-                    item,
-                    RecordError("bad_scheme", f"its points are {theirs}, the network's {scheme}"),
-                )
-            else:
-                record["scheme"] = scheme
+        points = record.get("points")
+        if not item.failed and points is None and "scheme" not in record:
+            record["scheme"] = scheme
+        if not item.failed and records.scheme_name(record) != scheme:
+            theirs = records.scheme_name(record)
+            stream.fail(
+                item, RecordError("bad_scheme", f"its scheme is {theirs}, the network's {scheme}")
+            )
         yield item
 
 

@@ -132,6 +132,27 @@ def synth(
     return _write(items, prep, Stream([], output, strict=strict, resume=resume))
 
 
+@tool.command()
+def photos(
+    paths: Annotated[list[str], typer.Argument(metavar="DIR|FILE...", help="Photos, or folders.")],
+    box: Annotated[
+        str, typer.Option(metavar="detector|image", help="Find the faces, or take the image whole.")
+    ] = "detector",
+    limit: Limit = None,
+    output: Output = "-",
+    resume: Resume = False,
+    strict: Strict = False,
+) -> int:
+    """One's own photos, of split test. dlib's frontal detector finds the faces (it is in the extra
+    kptools[detect]); with --box image the box is the whole picture."""
+    from kptools.importers import photos as importer
+
+    choice("--box", box, ("detector", "image"))
+    items = importer.read(paths, detect=box == "detector")
+    prep = _Prep(None, None, None, None, 0)
+    return _write(islice(items, limit), prep, Stream([], output, strict=strict, resume=resume))
+
+
 class _Prep:
     """The options that all datasets share, applied to one record after the other."""
 
@@ -232,15 +253,19 @@ class _Seen:
 
 
 def _write(items: Iterator[Item], prep: _Prep, stream: Stream) -> int:
-    for item in stream.from_items(items):
+    for item in items:
+        done = stream.skips()
+        problem = None
+        if item.failed:
+            problem = RecordError(item.record["status"], item.record["error"])
         try:
-            if item.failed:
-                error = RecordError(item.record["status"], item.record["error"])
-                prep.apply(item)
-                raise error
             prep.apply(item)
         except RecordError as error:
-            stream.fail(item, error)
+            problem = problem or error
+        if done:
+            continue
+        if problem is not None:
+            stream.fail(item, problem)
         stream.write(item)
     return stream.close()
 

@@ -71,12 +71,7 @@ class TrainingTalk:
         self.done += 1
         text = (
             f"epoch {entry['epoch']:>3}  lr {entry['lr']:g}  train {entry['train_loss']:.6f}  "
-            + (
-                f"val {entry['val_loss']:.6f}  nme {100 * entry['val_nme']:.2f}%  "
-                f"mae {entry['val_mae']:.2f} px  "
-                if "val_loss" in entry
-                else ""
-            )
+            + _val(entry)
             + f"{entry['img_s']:.0f} img/s  {entry['seconds']:.1f} s"
         )
         if self.bar is not None:
@@ -95,6 +90,14 @@ class TrainingTalk:
                     handle.write(orjson.dumps(entry) + b"\n")
         except OSError as error:
             raise KptoolsError(f"cannot write {self.path}: {error.strerror}") from None
+
+
+def _val(entry: dict[str, Any]) -> str:
+    if "val_loss" not in entry:
+        return ""
+    nme = "" if entry["val_nme"] is None else f"nme {100 * entry['val_nme']:.2f}%  "
+    mae = "" if entry["val_mae"] is None else f"mae {entry['val_mae']:.2f} px  "
+    return f"val {entry['val_loss']:.6f}  {nme}{mae}"
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """kp-train: train a network on records; its validation records come out with predictions."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +20,14 @@ from kptools.cli.common import (
     need_input,
 )
 from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.files import part
 from kptools.stream import Item, Stream, tell
 
 if TYPE_CHECKING:
     from kptools.checkpoint import Checkpoint
     from kptools.training import Faces
+
+HOLD_OUT = 1  # the seed of the share that is held out here; kp-prep --val-fraction has its own
 
 HELP = f"""Train on the records of split train, validate on those of split val.
 
@@ -84,8 +88,12 @@ def train(
     ] = 0.98,
     sigma: Annotated[float, typer.Option(help="unet: of the Gaussians, pixels of the map.")] = 1.0,
     pos_weight: Annotated[float, typer.Option(help="unet: weight of the label's term.")] = 1.0,
-    width: Annotated[int, typer.Option(min=4, max=256, help="unet: channels at the top.")] = 64,
-    stride: Annotated[int, typer.Option(help="unet: input pixels per map pixel, 1, 2, 4, 8.")] = 1,
+    width: Annotated[
+        int | None, typer.Option(min=1, max=256, help="unet: channels of its first block [64].")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="unet: input pixels per map pixel, 1, 2, 4 or 8 [1].")
+    ] = None,
     val: Annotated[str | None, typer.Option(metavar="FILE", help="More records, all val.")] = None,
     val_fraction: Annotated[
         float | None, typer.Option(min=0, max=1, help="Hold out so much; 0: train on all.")
@@ -97,7 +105,7 @@ def train(
     precision: Precision = "auto",
     compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     cache_memory: Annotated[
-        float, typer.Option(min=0, help="GB of crops in memory; past it, a mapped file.")
+        float, typer.Option(min=0, max=1e6, help="GB of crops in memory; past it, a mapped file.")
     ] = 8.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a run was cut off, or start.")
@@ -127,16 +135,18 @@ def train(
         plan = config.set_length(plan, epochs)
     if weights is not None and not defaults.pretrained and weights != "none":
         raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
+    if not heatmap and (width is not None or stride is not None):
+        raise UsageError(f"--width and --stride are for unet; {arch} has neither")
     out = Path(output or f"{arch}.safetensors")
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"-o {out}: a file in a folder that exists is needed")
+    _check_output(out)
     size = config.parse_size(input_size) if input_size else defaults.input
 
     import torch
 
     from kptools import checkpoint, inference, models
 
-    models.check(arch)
+    batch = batch_size or defaults.batch
+    models.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
     if threads:
         torch.set_num_threads(threads)
     inference.keep_pages()
@@ -145,7 +155,7 @@ def train(
         arch=arch,
         input=size,
         grey=defaults.grey,
-        batch=batch_size or defaults.batch,
+        batch=batch,
         loss=wanted_loss,
         schedule=plan,
         margin=defaults.margin if margin is None else margin,
@@ -156,8 +166,8 @@ def train(
         average=average,
         sigma=sigma,
         pos_weight=pos_weight,
-        width=width,
-        stride=stride,
+        width=width or 64,
+        stride=stride or 1,
         precision=inference.precision_for(arch, where, precision),
         threads=torch.get_num_threads(),
     )
@@ -170,8 +180,7 @@ def train(
         from kptools import training
 
         training.predict(result.network(), val_faces, settings, result.model, where)
-    for item in job.output:
-        item.raw = None
+    for item in job.output():
         stream.write(item)
     return stream.close()
 
@@ -189,58 +198,31 @@ class _Job:
         self.workers, self.memory = workers, memory
         self.train: list[Item] = []
         self.val: list[Item] = []
-        self.output: list[Item] = []  # what goes to stdout: val, and failures that are not train's
+        self.items: list[Item] = []  # all, in order
         self.scheme = ""
-        self._seen: set[tuple[str, int]] = set()
+        self.count = 0  # K
 
     def read(self, val_file: str | None, val_fraction: float | None) -> None:
         from kptools import records
 
-        unsplit, tests = [], 0
+        tests = 0
+        seen: set[tuple[str, int]] = set()
         for item in self.stream:
-            split = item.record.get("split")
-            if item.failed:
-                if split not in ("train", "test"):
-                    self.output.append(item)
-                continue
-            if split == "test":
+            self.items.append(item)
+            if item.record.get("split") == "test":
                 tests += 1
-            elif self._check(item):
-                (self.val if split == "val" else self.train).append(item)
-                unsplit.append(item)
-            elif split == "val":
-                self.output.append(item)
+            elif not item.failed and self._check(item, seen):
+                (self.val if item.record.get("split") == "val" else self.train).append(item)
         if val_file is not None:
-            more = Stream([val_file], "-", strict=self.stream.strict)
-            for item in more:
-                item.record["split"] = "val"
-                if item.failed or not self._check(item):
-                    self.output.append(item)
-                else:
-                    self.val.append(item)
-            self.stream.failures += more.failures
-            self.stream.count += more.count
+            self._read_val(val_file)
         if tests:
             tell(f"kp-train: {tests} records of split test were left alone")
         if val_fraction is not None or not self.val:
-            fraction = 0.1 if val_fraction is None else val_fraction
-            held_out = [
-                item
-                for item in self.train
-                if records.held_out(records.group(item.record), fraction)
-            ]
-            out = set(map(id, held_out))
-            self.train = [item for item in self.train if id(item) not in out]
-            for item in held_out:
-                item.record["split"] = "val"
-            self.val += held_out
-            if fraction:
-                groups = len({records.group(item.record) for item in held_out})
-                tell(
-                    f"kp-train: held out {len(held_out)} of {len(unsplit)} records as val "
-                    f"({groups} groups, by hash)"
-                )
-        self.val = [item for item in self.val if records.copy_index(item.record) == 0]
+            self._hold_out(0.1 if val_fraction is None else val_fraction)
+        copies = [item for item in self.val if records.copy_index(item.record)]
+        if copies:
+            tell(f"kp-train: {len(copies)} val records are copies; copy 0 alone is validated on")
+            self.val = [item for item in self.val if not records.copy_index(item.record)]
         for item in self.val:
             item.record.pop("augment", None)
         if not self.train:
@@ -248,7 +230,37 @@ class _Job:
         if not self.val:
             tell("kp-train: no validation records, so the last epoch is kept")
 
-    def _check(self, item: Item) -> bool:
+    def _read_val(self, name: str) -> None:
+        more = Stream([name], "-", strict=self.stream.strict)
+        seen: set[tuple[str, int]] = set()
+        for item in more:
+            self.items.append(item)
+            item.record["split"] = "val"
+            if not item.failed and self._check(item, seen):
+                self.val.append(item)
+        self.stream.failures += more.failures
+        self.stream.count += more.count
+
+    def _hold_out(self, fraction: float) -> None:
+        from kptools import records
+
+        before, self.train = self.train, []
+        groups = set()
+        for item in before:
+            group = records.group(item.record)
+            if records.held_out(group, fraction, HOLD_OUT):
+                item.record["split"] = "val"
+                self.val.append(item)
+                groups.add(group)
+            else:
+                self.train.append(item)
+        if fraction:
+            tell(
+                f"kp-train: held out {len(before) - len(self.train)} of {len(before)} records as "
+                f"val ({len(groups)} groups, by hash)"
+            )
+
+    def _check(self, item: Item, seen: set[tuple[str, int]]) -> bool:
         from kptools import augment, records
 
         record = item.record
@@ -257,16 +269,19 @@ class _Job:
             records.box(record)
             records.split(record)
             key = (records.identity(record), records.copy_index(record))
-            if key in self._seen:
+            if key in seen:
                 raise RecordError("bad_record", f"id and copy {key} were there before; each once")
-            self._seen.add(key)
+            seen.add(key)
             points = records.points(record)
             if not any(points):
                 raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
-            scheme = str(record.get("scheme", f"points{len(points)}"))
-            self.scheme = self.scheme or scheme
-            if scheme != self.scheme:
-                raise RecordError("bad_scheme", f"it is {scheme}, the run {self.scheme}; one a run")
+            scheme = records.scheme_name(record)
+            self.scheme, self.count = self.scheme or scheme, self.count or len(points)
+            if (scheme, len(points)) != (self.scheme, self.count):
+                raise RecordError(
+                    "bad_scheme",
+                    f"{len(points)} points of {scheme}; the run has {self.count} of {self.scheme}",
+                )
             if augment.flips(augment.policy(record)):
                 augment.swap_table(record)
         except RecordError as error:
@@ -274,18 +289,23 @@ class _Job:
             return False
         return True
 
+    def output(self) -> Iterator[Item]:
+        """What goes to stdout, in order: val, and what failed and is neither train's nor test's."""
+        val = set(map(id, self.val))
+        for item in self.items:
+            if id(item) in val:
+                item.raw = None
+                yield item
+            elif item.failed and item.record.get("split") not in ("train", "test"):
+                yield item
+
     def load(self) -> "tuple[Faces, Faces | None]":
-        faces, _ = self._faces(self.train)
+        faces = self._faces(self.train)
         if faces is None:
             raise KptoolsError("no image of the training records could be read")
-        val, failed = self._faces(self.val)
-        self.output += failed
-        place = {id(item): index for index, item in enumerate(self.val)}
-        self.output += [item for item in self.val if not item.failed]
-        self.output.sort(key=lambda item: (item.file, item.line, place.get(id(item), 0)))
-        return faces, val
+        return faces, self._faces(self.val)
 
-    def _faces(self, items: list[Item]) -> "tuple[Faces | None, list[Item]]":
+    def _faces(self, items: list[Item]) -> "Faces | None":
         import numpy as np
         import torch
 
@@ -293,29 +313,38 @@ class _Job:
         from kptools import geometry as g
         from kptools.training import Faces
 
-        if not items:
-            return None, []
         s = self.settings
         kept = [item.record for item in items]
         layout = crops.plan(kept, crops.Frame(s.input, s.margin, s.grey))
-        good, failed = [], []
+        good = []
 
         def done(index: int, error: RecordError | None) -> None:
             if error is None:
                 good.append(index)
             else:
-                failed.append(self.stream.fail(items[index], error))
+                self.stream.fail(items[index], error)
 
         pixels = crops.load(kept, layout, workers=self.workers, memory=self.memory, done=done)
-        if failed:
+        if len(good) < len(items):
             pixels = pixels[torch.tensor(good, dtype=torch.int64)]
             kept = [kept[i] for i in good]
         if not kept:
-            return None, failed
+            return None
         points = np.stack([g.from_list(record["points"]) for record in kept])
-        flips = any(augment.flips(record.get("augment", [])) for record in kept)
-        swap = augment.swap_table(kept[0]) if flips else None
-        return Faces(kept, points, pixels, layout, swap), failed
+        flips = any(augment.flips(augment.policy(record)) for record in kept)
+        return Faces(kept, points, pixels, layout, augment.swap_table(kept[0]) if flips else None)
+
+
+def _check_output(out: Path) -> None:
+    """Find out before the work whether the checkpoint can be written. Raises KptoolsError."""
+    probe = part(out)
+    try:
+        if out.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise KptoolsError(f"cannot write -o {out}: {error.strerror}") from None
 
 
 def _run(

@@ -356,12 +356,12 @@ def report(
 
 
 def _passing(stream: Stream) -> Iterator[Item]:
-    """Each item, and after its use its line on stdout, unless that is a terminal."""
+    """Each item, its line first passed on as it came, unless stdout is a terminal."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     for item in stream:
-        yield item
         if not terminal:
             stream.write(item)
+        yield item
 
 
 class _Sources:
@@ -371,7 +371,7 @@ class _Sources:
         from kptools.render import runs, scores
 
         self._stream, self._norm = stream, norm
-        shown = ["stdin" if name == "-" else name for name in stream.files]
+        shown = ["stdin" if name == "-" else name for name in stream.names]
         self._sources: dict[str, Source] = {
             name: scores.Source(short) for name, short in zip(shown, runs.names(shown), strict=True)
         }

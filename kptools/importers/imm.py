@@ -48,7 +48,8 @@ def _faces(root: str, files: list[str], repair: bool) -> Iterator[Item]:
     for path in files:
         record = start(root, image_beside(path[: -len(".asf")]))
         person = os.path.basename(path).partition("-")[0]
-        record["group"] = person
+        train = not person.isdecimal() or int(person) <= TRAIN_PERSONS
+        record |= {"group": person, "split": "train" if train else "val"}
         if not failed(record):
             size = (record["size"][0], record["size"][1])
             try:
@@ -59,8 +60,6 @@ def _faces(root: str, files: list[str], repair: bool) -> Iterator[Item]:
                     if turned:
                         record["repaired"] = turned
                 record |= {"points": points, "scheme": SCHEME.name}
-                train = not person.isdecimal() or int(person) <= TRAIN_PERSONS
-                record["split"] = "train" if train else "val"
             except RecordError as error:
                 fail(record, error)
         yield Item(record, path, 1)

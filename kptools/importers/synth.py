@@ -35,8 +35,8 @@ def read(out: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
             _save(face, path)
         yield {
             "image": f"{out}/{name}.jpg",
-            "id": name,
-            "group": name,
+            "id": f"{seed}-{name}",
+            "group": f"{seed}-{name}",
             "size": list(face.image.size),
             "box": list(face.box),
             "box_source": "detector:synth",
@@ -48,7 +48,7 @@ def read(out: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _save(face: Face, path: Path) -> None:
-    """Whole or not at all. Not `images.write_whole`: its fsync can take half as long as drawing."""
+    """Whole or not at all. Not `files.write_whole`: its fsync can take half as long as drawing."""
     part = path.with_name(path.name + ".part")
     try:
         face.image.save(part, "JPEG", quality=face.quality)

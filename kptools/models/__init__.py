@@ -4,6 +4,7 @@ Every network takes (B, C, H, W) and gives either points, (B, K, 2) in fractions
 heatmaps, (B, K, H / stride, W / stride) logits. Inception-v3 in training gives two of the former.
 """
 
+import torch
 from torch import Tensor, nn
 
 from kptools.errors import UsageError
@@ -48,6 +49,20 @@ def check(arch: str) -> None:
             f"--arch {arch!r} is neither nose, face, unet nor a classifier of torchvision "
             "(resnet50, convnext_tiny, mobilenet_v3_small, ...)"
         )
+
+
+def try_out(arch: str, count: int, size: Size, batch: int, *, width: int, stride: int) -> None:
+    """Run a batch through the network's shapes, before any work. UsageError where it cannot be."""
+    with torch.device("meta"):
+        network = build(arch, count, size, width=width, stride=stride)
+        channels = 1 if arch in ("nose", "face") else 3
+        try:
+            network(torch.zeros(batch, channels, size[1], size[0]))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"{arch} cannot train on batches of {batch} at {size[0]}x{size[1]}: {reason}"
+            ) from None
 
 
 def start_at(network: nn.Module, mean: Tensor, spread: Tensor) -> None:

@@ -1,6 +1,11 @@
 """Any classifier of torchvision as a network of points: its last linear layer gives way to a
 head of 200 units and 2K outputs (Inception-v3: one more layer, and the same for its auxiliary
 output). The ImageNet weights are torchvision's own, or a file's.
+
+A classifier averages its last features over the whole image, which is to forget where they were.
+Where that average feeds the last layer straight, it is taken over a grid of 4 x 4 cells instead:
+from scratch, at 224 pixels, a ResNet-18 then learns in two epochs what it takes more than five
+without, and no weight of the backbone changes its shape.
 """
 
 from functools import lru_cache
@@ -16,6 +21,10 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.models.head import Head
 
 HIDDEN = 200
+GRID = 4
+
+# Families whose `avgpool` feeds the last linear layer
+_POOLED = ("resne", "wide_resnet", "regnet", "efficientnet", "inception", "googlenet")
 
 
 @lru_cache(maxsize=1)
@@ -47,9 +56,17 @@ def build(arch: str, count: int, *, weights: str = "none") -> Points:
         options = {"aux_logits": arch == "inception_v3", "init_weights": True}
     backbone = _backbone(arch, weights, options)
     hidden = (HIDDEN, HIDDEN) if arch == "inception_v3" else (HIDDEN,)
-    _replace_last_linear(backbone, hidden, count)
+    # torchvision's Inception and GoogLeNet convert ImageNet's normalisation to their own where they
+    # load weights; a network rebuilt from a checkpoint must do the same, whatever it started from
+    if hasattr(backbone, "transform_input"):
+        setattr(backbone, "transform_input", True)  # noqa: B010 (no attribute that types know)
+    cells = 1
+    if arch.startswith(_POOLED):
+        backbone.avgpool = nn.AdaptiveAvgPool2d((GRID, GRID))
+        cells = GRID * GRID
+    _replace_last_linear(backbone, hidden, count, cells)
     if arch == "inception_v3":
-        _replace_last_linear(backbone.get_submodule("AuxLogits"), hidden, count)
+        _replace_last_linear(backbone.get_submodule("AuxLogits"), hidden, count, 1)
     return Points(backbone)
 
 
@@ -89,12 +106,14 @@ def _load(backbone: nn.Module, path: Path, arch: str) -> None:
         ) from None
 
 
-def _replace_last_linear(network: nn.Module, hidden: tuple[int, ...], count: int) -> None:
+def _replace_last_linear(
+    network: nn.Module, hidden: tuple[int, ...], count: int, cells: int
+) -> None:
     linears = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
     if not linears:
         raise UsageError("this classifier has no linear layer to replace; choose another --arch")
     name, last = linears[-1]
-    head = Head(last.in_features, hidden, count, relu=False)
+    head = Head(cells * last.in_features, hidden, count, relu=False)
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, head)
 

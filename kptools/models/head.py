@@ -35,7 +35,8 @@ class Head(nn.Sequential):
         self.spread.copy_(spread.flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        device = "cpu" if x.is_meta else x.device.type  # shapes alone know no autocast
+        with torch.autocast(device, enabled=False):
             x = x.float()
             for layer in self:
                 x = layer(x)

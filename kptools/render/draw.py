@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kptools import geometry as g
 from kptools.errors import KptoolsError
-from kptools.images import write_whole
+from kptools.files import write_whole
 from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.units import Pixels, Size
 

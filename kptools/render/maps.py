@@ -1,15 +1,12 @@
 """Heatmaps laid over the faces that they belong to."""
 
-import os
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from kptools import geometry as g
+from kptools import labels
 from kptools.errors import RecordError
-from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.records import Record
 from kptools.render import draw, grid, plots, scores
 from kptools.render.draw import Cell, Sheet
@@ -81,59 +78,22 @@ def _distance(record: Record, point: int) -> str:
     """How far a point is off, in words."""
     if not grid.annotated(record) or record.get("pred") is None:
         return grid.caption(record, None)[1]
-    distance = scores.score(record, "pixels").distances[point]
+    distances = scores.score(record, "pixels").distances
+    distance = distances[point] if point < len(distances) else np.nan
     return f"{distance:.1f} px off" if np.isfinite(distance) else "not annotated"
 
 
 def read(record: Record, point: int | None = None) -> tuple[NDArray[np.float32], g.Matrix]:
     """Probabilities (H, W) and the matrix from the map's pixels to the file's, whole numbers at
     the centres. Raises RecordError."""
-    entry = record.get("heatmap")
-    if not isinstance(entry, dict):
-        raise RecordError("bad_record", "no `heatmap`; kp-predict --heatmaps DIR saves maps")
-    path, matrix = entry.get("file"), _matrix(entry.get("matrix"))
-    if not isinstance(path, str) or not os.path.isfile(path):
-        raise RecordError("bad_record", f"`heatmap`: there is no file {path!r}; predict again")
-    maps = _load(path, entry.get("index", 0))
+    z, matrix = labels.load(record)
     if point is not None:
-        if point >= len(maps):
-            raise RecordError("bad_record", f"{path} has no map {point}; it has {len(maps)}")
-        maps = maps[point : point + 1]
-    top = np.full(maps.shape[1:], -np.inf, np.float32)
-    for z in maps:  # one map at a time: the file may be large
-        np.fmax(top, z, out=top, casting="unsafe")
-    result: NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * np.clip(top, -60, 60)))
+        if point >= len(z):
+            raise RecordError("bad_points", f"there is no map {point}; the face has {len(z)}")
+        z = z[point : point + 1]
+    top = np.clip(z.max(axis=0), -60, 60)
+    result: NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * top))
     return result, matrix
-
-
-def _load(path: str, index: Any) -> NDArray[Any]:
-    """The logits (K, H, W) of a face, mapped from the file."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy raises much on broken headers
-        raise RecordError(
-            "bad_record", f"{path} is no .npy of numbers: {' '.join(str(error).split())[:120]}"
-        ) from None
-    if not isinstance(array, np.ndarray) or array.ndim != 4 or array.dtype.kind != "f":
-        raise RecordError("bad_record", f"{path} does not hold maps (n, K, H, W) of floats")
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(array):
-        raise RecordError("bad_record", f"{path} has no maps of index {index!r}")
-    if not 0 < array.shape[2] * array.shape[3] <= MAX_IMAGE_PIXELS or not array.shape[1]:
-        raise RecordError("bad_record", f"{path}: maps of shape {array.shape} cannot be shown")
-    maps: NDArray[Any] = array[index]
-    return maps
-
-
-def _matrix(value: Any) -> g.Matrix:
-    try:
-        matrix = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.zeros(0)
-    if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
-        raise RecordError("bad_record", "`heatmap`: its matrix is not 2x3 numbers")
-    if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
-        raise RecordError("bad_record", "`heatmap`: its matrix has no inverse")
-    return matrix
 
 
 def resample(values: NDArray[np.float32], m: g.Matrix, size: Size) -> NDArray[np.float32]:

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Part 5: one's own photos.
+#
+# Shows:  faces found by the detector that iBUG's boxes come from, keypoints predicted, and a picture.
+# Data:   photos, or folders of them, and a checkpoint:  sh examples/photos.sh MODEL PHOTO|DIR...
+# Takes:  a second or two a photo on one core, most of it to find the faces. dlib (kptools[detect]) is
+#         installed the first time.
+#
+#   sh examples/photos.sh model.safetensors holiday/
+extras='[detect]'
+. "$(dirname -- "$0")/env.sh"
+
+[ $# -ge 2 ] || { echo "usage: sh examples/photos.sh MODEL PHOTO|DIR..." >&2; exit 2; }
+out=${OUT:-out/photos}
+model=$1
+shift
+mkdir -p "$out"
+
+# exit 1: a photo could not be read, or shows no face; it is a record that says so
+kp-prep photos "$@" -o "$out/faces.jsonl" || [ $? -eq 1 ]
+kp-predict "$model" "$out/faces.jsonl" -o "$out/preds.jsonl" || [ $? -eq 1 ]
+kp-viz grid --count 48 -o "$out/grid.png" "$out/preds.jsonl" > /dev/null || [ $? -eq 1 ]
+echo "look at $out/grid.png"
