@@ -1,19 +1,18 @@
 #!/bin/sh
-# Part 1: the tip of the nose on the IMM face database, as the course has it, and better.
+# Part 1: the tip of the nose on the IMM face database, as the course has it.
 #
 # Shows:  a small CNN on grey 80x60 images, 25 epochs, at learning rates 1e-3 and 3e-4: both curves in
-#         one plot, the MSE of both, two successes and two failures; and beside it the best recipe that
-#         runs in minutes: augmented, longer, all points learnt and the nose kept.
+#         one plot, the MSE of both, two successes and two failures.
 # Data:   IMM (see kp-prep imm --help), its folder as $1 or below $KPTOOLS_DATA or ./data. Persons 1 to
 #         32 train, 33 to 40 validate; where the latter are not there, a fifth of the persons is held out.
-# Takes:  about 8 minutes on 2 cores, 1 GB of memory.
+# Takes:  about a minute on 2 cores, 1 GB of memory.
 #
 #   sh examples/nose.sh [IMM]            KPTOOLS_QUICK=1: a short run
 . "$(dirname -- "$0")/env.sh"
 
 out=${OUT:-out/nose}
-epochs=25 long=120
-[ -n "${KPTOOLS_QUICK:-}" ] && epochs=1 long=1
+epochs=25
+[ -n "${KPTOOLS_QUICK:-}" ] && epochs=1
 mkdir -p "$out"
 
 kp-prep imm "$@" --points nose -o "$out/nose.jsonl"

@@ -28,7 +28,7 @@ from kptools.units import Box
 
 BATCHES_AHEAD = 2
 
-# Networks that gain from bf16 on a CPU that computes in it (measured: tests/benchmarks).
+# Networks that gain from bf16 on a CPU that computes in it; small ones lose by it
 _BF16_ON_CPU = ("resnet", "resnext", "wide_resnet", "inception", "vgg", "unet")
 
 
