@@ -35,5 +35,5 @@ fi
 # 3. GNU parallel: a job a file, one thread each.
 if command -v parallel > /dev/null; then
     parallel --will-cite --jobs 2 \
-        'kp-eval {} > {.}.by-parallel.json' ::: $(for dir in "$@"; do ls "$dir"/*.preds.jsonl; done)
+        'kp-eval {} > {.}.by-parallel.json || [ $? -eq 1 ]' ::: $(for dir in "$@"; do ls "$dir"/*.preds.jsonl; done)
 fi
