@@ -66,7 +66,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Layout:
-    """The stored crops of a set of faces: their size, and their extent over the input's."""
+    """The stored crops of a set of faces: `size` (width, height) in stored pixels, and `ratio`, by
+    how much they reach further than the network's input along x and y, both about the box's
+    centre."""
 
     frame: Frame
     size: Size

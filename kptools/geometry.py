@@ -24,10 +24,12 @@ IDENTITY: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def translation(dx: Pixels, dy: Pixels) -> Matrix:
+    """(2, 3): continuous coordinates moved by (dx, dy)."""
     return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
 
 
 def scaling(sx: float, sy: float) -> Matrix:
+    """(2, 3): continuous coordinates times (sx, sy), about the corner of the picture."""
     return np.array([[sx, 0.0, 0.0], [0.0, sy, 0.0]])
 
 
@@ -48,6 +50,7 @@ def compose(*matrices: Matrix) -> Matrix:
 
 
 def invert(m: Matrix) -> Matrix:
+    """(2, 3): the map back; numpy's LinAlgError where there is none."""
     inverse = np.linalg.inv(m[:, :2])
     return np.hstack([inverse, -inverse @ m[:, 2:]])
 

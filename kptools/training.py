@@ -226,24 +226,19 @@ class _Step:
 
     def __call__(self, x: Tensor, truth: g.Points) -> Tensor:
         try:
-            loss = batch_loss(self.network, x, truth, self.settings, self.model)
+            output = inference.forward(self.network, x, self.settings.precision)
+            loss = output_loss(output, truth, self.settings, self.model)
             loss.backward()  # type: ignore[no-untyped-call]
         except (MemoryError, RuntimeError) as error:
             raise _out_of_memory(error, self.settings.batch) from error
         return loss
 
 
-def batch_loss(
-    network: nn.Module, x: Tensor, truth: g.Points, settings: Settings, model: Model
-) -> Tensor:
-    """The loss of one batch, reduced in fp32."""
-    return output_loss(inference.forward(network, x, settings.precision), truth, settings, model)
-
-
 def output_loss(
     output: Tensor | tuple[Tensor, Tensor], truth: g.Points, settings: Settings, model: Model
 ) -> Tensor:
-    """The loss of a network's output against points (B, K, 2) in fractions of its input."""
+    """The loss of a network's output against points (B, K, 2) in fractions of its input,
+    reduced in fp32."""
     if model.heatmap:
         assert isinstance(output, Tensor)
         on_map = g.unit_to_map(truth, model.map_size)

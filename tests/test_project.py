@@ -18,7 +18,16 @@ LAYERS = [
     {"geometry", "images"},
     {"importers", "drawn", "augment", "metrics"},
     {"models", "heatmaps", "losses", "crops", "render", "labels", "written"},
-    {"checkpoint", "training", "inference", "averaging", "state", "evaluation", "submission"},
+    {
+        "checkpoint",
+        "training",
+        "inference",
+        "averaging",
+        "intake",
+        "state",
+        "evaluation",
+        "submission",
+    },
     {"cli"},
 ]
 

@@ -17,7 +17,6 @@ from kptools.render.views import Seen, View
 from kptools.stream import Item
 from kptools.units import Size
 
-SORTS = ("none", "worst", "best")
 FEW = 5  # up to so many points, a line from the truth to the prediction shows the error
 Fail = Callable[[Item, RecordError], Item]
 
@@ -127,7 +126,8 @@ def _points(record: Record) -> Points:
         raise RecordError(
             "bad_points", f"{len(predicted)} pred, but {len(truth)} points; mend them"
         )
-    scheme = scores.scheme_of(record)
+    known = truth if truth is not None else predicted
+    scheme = None if known is None else records.known_scheme(record, len(known))
     return Points(truth, visible, predicted, scheme.edges if scheme else ())
 
 

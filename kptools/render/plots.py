@@ -23,7 +23,6 @@ from kptools.render.scores import Source
 # Okabe and Ito's, told apart by all eyes, and black first on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 PALE = "#8a8a8a"
-SUFFIXES = (".png", ".svg", ".pdf")
 WIDE = 20.0  # from this ratio of largest to smallest on, the axis is logarithmic
 
 _STYLE = {

@@ -10,8 +10,6 @@ import orjson
 
 from kptools.errors import KptoolsError
 
-METRICS = ("loss", "nme", "mae")
-
 
 @dataclass(frozen=True)
 class Run:

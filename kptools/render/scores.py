@@ -11,7 +11,7 @@ from kptools import metrics, records, schemes
 from kptools.errors import RecordError
 from kptools.metrics import Errors
 from kptools.records import Record
-from kptools.units import Pixels, Size
+from kptools.units import Pixels
 
 NORMS = (*metrics.NORMS, "pixels")
 
@@ -51,14 +51,6 @@ def mean(values: Errors) -> float:
     return float(known.mean()) if known.size else math.nan
 
 
-def scheme_of(record: Record) -> schemes.Scheme | None:
-    """The record's scheme, or None where it has none that is known."""
-    try:
-        return records.scheme(record)
-    except RecordError:
-        return None
-
-
 def score(record: Record, norm: str | None = None, key: str = "pred") -> Score:
     """The score of the points under `key`. Raises RecordError: no points, no prediction."""
     truth = g.from_list(records.points(record))
@@ -71,24 +63,12 @@ def score(record: Record, norm: str | None = None, key: str = "pred") -> Score:
         raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
     if norm == "pixels":
         return Score(given - truth, 1.0, norm)
-    scheme = scheme_of(record)
+    scheme = records.known_scheme(record, len(truth))
     name = metrics.norm_for(scheme, norm)
-    size = size_of(record) if name == "diagonal" else (0, 0)
+    size = records.size(record) if name == "diagonal" else (0, 0)
     box = records.box(record) if name == "box" else (0.0, 0.0, 1.0, 1.0)
     length = metrics.norm(name, truth, scheme, box, size)
     return Score(given - truth, length if length > 0 else math.nan, name)
-
-
-def size_of(record: Record) -> Size:
-    """The image's (width, height), where a norm needs it. Raises RecordError."""
-    size = record.get("size")
-    if (
-        not isinstance(size, list)
-        or len(size) != 2
-        or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in size)
-    ):
-        raise RecordError("bad_record", "no `size` of two whole numbers; kp-prep writes it")
-    return (size[0], size[1])
 
 
 class Source:
@@ -105,7 +85,7 @@ class Source:
         """Score a face; its NME, NaN where its norm is not known. Raises RecordError."""
         result = score(record, norm)
         truth = g.from_list(records.points(record))
-        size, length = size_of(record), result.norm
+        size, length = records.size(record), result.norm
         baseline = None
         if record.get("mean") is not None:
             baseline = score(record, norm, "mean").offsets

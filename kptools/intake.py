@@ -1,0 +1,153 @@
+"""From a stream of records to the faces of a training run."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from kptools import augment, crops, records
+from kptools import geometry as g
+from kptools.config import Settings
+from kptools.errors import KptoolsError, RecordError
+from kptools.stream import Item, Stream, tell
+from kptools.training import Faces
+
+HOLD_OUT = 1  # the seed of the share that is held out here; kp-prep --val-fraction has its own
+
+
+class Intake:
+    """The records of a stream, all of them held: checked, sorted by split, their crops decoded.
+
+    What cannot be used is told, counted by the stream, and left out of the run.
+    """
+
+    def __init__(self, stream: Stream, settings: Settings, workers: int, memory: int) -> None:
+        self.stream, self.settings = stream, settings
+        self.workers, self.memory = workers, memory
+        self.train: list[Item] = []
+        self.val: list[Item] = []
+        self.items: list[Item] = []  # all, in order
+        self.scheme = ""
+        self.count = 0  # K
+
+    def read(self, val_file: str | None, val_fraction: float | None) -> None:
+        """Read the stream, and a file of val records; hold out a share of the groups where there is
+        no val, or where `val_fraction` asks for it. KptoolsError where nothing is to train on."""
+        tests = 0
+        seen: set[tuple[str, int]] = set()
+        for item in self.stream:
+            self.items.append(item)
+            if item.record.get("split") == "test":
+                tests += 1
+            elif not item.failed and self._check(item, seen):
+                (self.val if item.record.get("split") == "val" else self.train).append(item)
+        if val_file is not None:
+            self._read_val(val_file)
+        if tests:
+            tell(f"kp-train: {tests} records of split test were left alone")
+        if val_fraction is not None or not self.val:
+            self._hold_out(0.1 if val_fraction is None else val_fraction)
+        copies = [item for item in self.val if records.copy_index(item.record)]
+        if copies:
+            tell(f"kp-train: {len(copies)} val records are copies; copy 0 alone is validated on")
+            self.val = [item for item in self.val if not records.copy_index(item.record)]
+        for item in self.val:
+            item.record.pop("augment", None)
+        if not self.train:
+            raise KptoolsError("no record to train on; records of split train, with points, needed")
+        if not self.val:
+            tell("kp-train: no validation records, so the last epoch is kept")
+
+    def _read_val(self, name: str) -> None:
+        more = Stream([name], "-", strict=self.stream.strict)
+        seen: set[tuple[str, int]] = set()
+        for item in more:
+            self.items.append(item)
+            item.record["split"] = "val"
+            if not item.failed and self._check(item, seen):
+                self.val.append(item)
+        self.stream.failures += more.failures
+        self.stream.count += more.count
+
+    def _hold_out(self, fraction: float) -> None:
+        before, self.train = self.train, []
+        groups = set()
+        for item in before:
+            group = records.group(item.record)
+            if records.held_out(group, fraction, HOLD_OUT):
+                item.record["split"] = "val"
+                self.val.append(item)
+                groups.add(group)
+            else:
+                self.train.append(item)
+        if fraction:
+            tell(
+                f"kp-train: held out {len(before) - len(self.train)} of {len(before)} records as "
+                f"val ({len(groups)} groups, by hash)"
+            )
+
+    def _check(self, item: Item, seen: set[tuple[str, int]]) -> bool:
+        record = item.record
+        try:
+            records.image(record)
+            records.box(record)
+            records.split(record)
+            key = (records.identity(record), records.copy_index(record))
+            if key in seen:
+                raise RecordError("bad_record", f"id and copy {key} were there before; each once")
+            seen.add(key)
+            points = records.points(record)
+            if not any(points):
+                raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
+            scheme = records.scheme_name(record)
+            self.scheme, self.count = self.scheme or scheme, self.count or len(points)
+            if (scheme, len(points)) != (self.scheme, self.count):
+                raise RecordError(
+                    "bad_scheme",
+                    f"{len(points)} points of {scheme}; the run has {self.count} of {self.scheme}",
+                )
+            if augment.flips(augment.policy(record)):
+                augment.swap_table(record)
+        except RecordError as error:
+            self.stream.fail(item, error)
+            return False
+        return True
+
+    def output(self) -> Iterator[Item]:
+        """What goes to stdout, in order: val, and what failed and is neither train's nor test's."""
+        val = set(map(id, self.val))
+        for item in self.items:
+            if id(item) in val:
+                item.raw = None
+                yield item
+            elif item.failed and item.record.get("split") not in ("train", "test"):
+                yield item
+
+    def load(self) -> tuple[Faces, Faces | None]:
+        """Decode the crops of train and val. KptoolsError where no image of train is readable."""
+        faces = self._faces(self.train)
+        if faces is None:
+            raise KptoolsError("no image of the training records could be read")
+        return faces, self._faces(self.val)
+
+    def _faces(self, items: list[Item]) -> Faces | None:
+        s = self.settings
+        kept = [item.record for item in items]
+        layout = crops.plan(kept, crops.Frame(s.input, s.margin, s.grey))
+        good = []
+
+        def done(index: int, error: RecordError | None) -> None:
+            if error is None:
+                good.append(index)
+            else:
+                self.stream.fail(items[index], error)
+
+        pixels = crops.load(kept, layout, workers=self.workers, memory=self.memory, done=done)
+        if len(good) < len(items):
+            pixels = pixels[torch.tensor(good, dtype=torch.int64)]
+            kept = [kept[i] for i in good]
+        if not kept:
+            return None
+        points = np.stack([g.from_list(record["points"]) for record in kept])
+        flips = any(augment.flips(augment.policy(record)) for record in kept)
+        return Faces(kept, points, pixels, layout, augment.swap_table(kept[0]) if flips else None)
