@@ -6,7 +6,7 @@
 #         successes, failures, and the filters that it learned.
 # Data:   IMM (see kp-prep imm --help), its folder as $1 or below $KPTOOLS_DATA or ./data. Persons 1 to
 #         32 train, 33 to 40 validate; where the latter are not there, a fifth of the persons is held out.
-# Takes:  about 10 minutes on 2 cores, 1 GB of memory.
+# Takes:  about 3 minutes on 2 cores, 1 GB of memory.
 #
 #   sh examples/face.sh [IMM]            KPTOOLS_QUICK=1: a short run
 . "$(dirname -- "$0")/env.sh"

@@ -5,7 +5,8 @@
 #         Bernoulli loss; its maps over faces; argmax, quarter, dark and softargmax compared on one set
 #         of saved maps, without training again.
 # Data:   iBUG 300-W in dlib's layout, its folder as $1 or below $KPTOOLS_DATA or ./data.
-# Takes:  45 minutes on 2 cores (a narrow U-Net, WIDTH=16, maps at half the input); 2 GB of memory. The
+# Takes:  about 25 minutes on 2 cores, by the 73 s that an epoch takes (a narrow U-Net, WIDTH=16, maps at
+#         half the input); 2 GB of memory. The
 #         report's: WIDTH=64 STRIDE=1, for a GPU.
 #
 #   sh examples/heatmap.sh [IBUG]        KPTOOLS_QUICK=1: a short run

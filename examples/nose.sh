@@ -5,7 +5,7 @@
 #         one plot, the MSE of both, two successes and two failures.
 # Data:   IMM (see kp-prep imm --help), its folder as $1 or below $KPTOOLS_DATA or ./data. Persons 1 to
 #         32 train, 33 to 40 validate; where the latter are not there, a fifth of the persons is held out.
-# Takes:  about a minute on 2 cores, 1 GB of memory.
+# Takes:  about half a minute on 2 cores, 1 GB of memory.
 #
 #   sh examples/nose.sh [IMM]            KPTOOLS_QUICK=1: a short run
 . "$(dirname -- "$0")/env.sh"
