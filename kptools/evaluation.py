@@ -19,11 +19,16 @@ GATED = ("mae", "rmse", "mse", "nme", "nme_median", "auc", "failure_rate", "fail
 
 
 class Scorer:
-    """Tallies of the prediction and of the mean shape, over all and by split."""
+    """Tallies of the prediction and of the mean shape, over all and by split.
 
-    def __init__(self, norm: str | None, threshold: float) -> None:
+    `points` names the points that are scored, as `--points` of kp-prep does; the norm is still
+    that of the whole face.
+    """
+
+    def __init__(self, norm: str | None, threshold: float, points: str | None = None) -> None:
         self.wanted = norm
         self.threshold = threshold
+        self.points = points
         self.norms: dict[str, int] = {}
         self.sources: dict[str, int] = {}
         self.schemes: dict[str, int] = {}
@@ -46,8 +51,6 @@ class Scorer:
                 "bad_points",
                 f"pred has {len(predicted)} points, the truth {len(truth)}; each needs its own",
             )
-        if not np.isfinite(truth).any():
-            raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
         name = str(record.get("scheme", ""))
         scheme = records.known_scheme(record, len(truth))
         box, size, scale = records.box(record), records.size(record), records.scale(record)
@@ -58,6 +61,12 @@ class Scorer:
             baseline = g.from_list(records.points(record, "mean"))
             if baseline.shape != truth.shape:
                 raise RecordError("bad_points", "`mean` has another number of points; mend it")
+        if self.points is not None:
+            chosen, keep = self._choose(scheme)
+            name, truth, predicted = chosen.name, truth[keep], predicted[keep]
+            baseline = None if baseline is None else baseline[keep]
+        if not np.isfinite(truth).any():
+            raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
         # all is sound: count
         nme = self.all.add(predicted, truth, length, size, scale)
         self._split(record).add(predicted, truth, length, size, scale)
@@ -88,6 +97,15 @@ class Scorer:
             "regions": self.all.by_region(scheme) if scheme else {},
             "points": self.all.by_point() if len(common) <= 1 else [],
         }
+
+    def _choose(self, scheme: Scheme | None) -> tuple[Scheme, list[int]]:
+        if scheme is None:
+            raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
+        try:
+            chosen, keep = schemes.choose(scheme, self.points or "")
+        except ValueError as error:
+            raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
+        return chosen, list(keep)
 
     def _split(self, record: Record) -> Tally:
         return self.splits.setdefault(str(record.get("split", "none"))[:40], Tally())

@@ -49,8 +49,10 @@ class Scheme:
             for name, region in self.regions.items()
             if any(i in where for i in region)
         }
+        base, _, tail = self.name.partition(":")
+        of_base = tail.split(",") if tail else [str(i) for i in range(self.count)]
         return Scheme(
-            name=f"{self.name}:{','.join(map(str, keep))}",
+            name=f"{base}:{','.join(of_base[i] for i in keep)}",
             count=len(keep),
             regions=regions,
             swap=swap,

@@ -52,6 +52,48 @@ def test_auc_and_failure_rate_count_failures_and_means_do_not():
     assert r["nme"] == pytest.approx(0.24 / 3)
 
 
+def face(number, errors, **keys):
+    """A face of ibug68 whose point i is off by errors[i] pixels along x; the eyes are 60 apart."""
+    points = [[float(i), 50.0] for i in range(68)]
+    points[36], points[45] = [20.0, 30.0], [80.0, 30.0]
+    pred = [[x + errors.get(i, 0.0), y] for i, (x, y) in enumerate(points)]
+    return nose(number, 0, 0, points=points, pred=pred, scheme="ibug68") | keys
+
+
+def test_points_scores_a_part_of_the_face_with_the_norm_of_the_whole():
+    faces = [face(0, {30: 6, 48: 12, 67: 12}), face(1, {})]
+    r, done = report(faces, "--points", "nose")
+    assert done.returncode == 0
+    assert r["scheme"] == "nose1"
+    assert r["nme"] == pytest.approx(6 / 60 / 2)
+    assert r["mse"] == pytest.approx((6 / 200) ** 2 / 4)
+    r, _ = report(faces, "--points", "region:mouth")
+    assert r["nme"] == pytest.approx(24 / 60 / 20 / 2)
+    assert list(r["regions"]) == ["mouth"]
+    # a part of a part keeps the numbers of the whole
+    part = [f | {k: f[k][48:] for k in ("points", "pred")} for f in faces]
+    part = [f | {"scheme": "ibug68:" + ",".join(map(str, range(48, 68)))} for f in part]
+    r, _ = report(part, "--points", "0,19")
+    assert r["scheme"] == "ibug68:48,67"
+    assert r["points"] == pytest.approx([6 / side(faces[0]), 6 / side(faces[0])])
+
+
+def side(record):
+    x0, y0, x1, y1 = record["box"]
+    return math.sqrt((x1 - x0) * (y1 - y0))
+
+
+def test_points_that_a_scheme_lacks_fail_the_record():
+    strange = face(1, {}, scheme="mine")
+    r, done = report([nose(0, 3, 4), face(2, {30: 6}), strange], "--points", "30")
+    assert done.returncode == 1
+    assert r["failed"] == 2
+    assert b"nose1 has no point 30; its points are 0 to 0" in done.stderr
+    assert b"--points needs the record's scheme" in done.stderr
+    done = run("eval", "--points", "nose", "--submission", "out.csv", stdin=[face(0, {})])
+    assert done.returncode == 2
+
+
 def test_auc_is_the_area_under_the_curve():
     rng = np.random.default_rng(0)
     side = math.sqrt(40 * 90)

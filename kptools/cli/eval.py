@@ -21,6 +21,10 @@ def evaluate(
         ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Of AUC and failure rate.")] = 0.08,
+    points: Annotated[
+        str | None,
+        typer.Option(metavar="nose|region:NAME|3,7-9", help="Score these points alone."),
+    ] = None,
     merge: Annotated[
         str | None, typer.Option(metavar="mean|median", help="Consecutive lines of one id as one.")
     ] = None,
@@ -49,6 +53,7 @@ def evaluate(
     \b
     kp-train --arch nose < nose.jsonl | kp-eval
     kp-eval preds.jsonl --norm box --fail-if "nme>0.05"
+    kp-eval preds.jsonl --points region:mouth
     kp-eval preds.jsonl --records | jq -c 'select(.nme > 0.1)'
     kp-predict model.safetensors < test.jsonl | kp-eval --submission kaggle.csv
     """
@@ -62,6 +67,8 @@ def evaluate(
     choice("--fill", fill, ("none", "mean"))
     if not 0 < threshold < 1e6:
         raise UsageError("--threshold: more than 0")
+    if submission is not None and points is not None:
+        raise UsageError("--submission writes all points; leave --points away")
 
     from kptools import evaluation
 
@@ -79,7 +86,7 @@ def evaluate(
         faces = stream.count
         tell(f"kp-eval: {submission}: {len(writer.rows) - 1} rows of {faces} faces")
         return stream.close()
-    scorer = evaluation.Scorer(norm, threshold)
+    scorer = evaluation.Scorer(norm, threshold, points)
     for item in items:
         if not item.failed:
             try:
