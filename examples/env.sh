@@ -12,3 +12,14 @@ if [ ! -e "$venv/.kptools${extras:-}" ]; then
 fi
 PATH=$venv/bin:$PATH
 export PATH
+
+# row LABEL METRIC...: a line of a table, of the report of kp-eval on stdin; the mean shape's in brackets
+row() {
+    python -c '
+import json, sys
+label, *metrics = sys.argv[1:]
+report = json.load(sys.stdin)
+mean = report["mean"] or {}
+cells = [f"{m.upper()} {report[m]:.3g} ({mean.get(m, 0):.3g})" for m in metrics]
+print(f"{label:12}", *cells, sep="  ")' "$@"
+}

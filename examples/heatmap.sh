@@ -19,20 +19,19 @@ mkdir -p "$out"
 
 annotations="--annotations pts --xml labels_ibug_300W_train.xml"
 # shellcheck disable=SC2086
-kp-prep ibug "$@" $annotations $limit --val-fraction 0.1 -o "$out/faces.jsonl"
+kp-prep ibug "$@" $annotations $limit -o "$out/faces.jsonl"
 head -4 "$out/faces.jsonl" | kp-heatmap encode --out "$out/labels" --pictures -o "$out/labels.jsonl"
 
-kp-augment --rotate 20 --scale 0.15 --shift 0.05 --brightness 0.3 --contrast 0.3 --flip 0.5 \
-    "$out/faces.jsonl" |
+kp-augment --rotate 15 --scale 0.1 --shift 0.05 --flip 0.5 \
+    --brightness 0.3 --contrast 0.3 --saturation 0.3 "$out/faces.jsonl" |
     kp-train --arch unet --width "$width" --stride "$stride" --input-size "$input" \
-        --epochs "$epochs" --resume -o "$out/unet.safetensors" > "$out/val.jsonl"
+        --epochs "$epochs" --keep last --resume -o "$out/unet.safetensors" > "$out/val.jsonl"
 kp-viz curves -o "$out/curves.png" "$out/unet.log.jsonl"
 
 kp-predict "$out/unet.safetensors" --heatmaps "$out/maps" "$out/val.jsonl" -o "$out/mapped.jsonl"
 for decode in argmax quarter dark softargmax; do
-    printf '%-12s' "$decode"
     kp-heatmap decode --decode "$decode" "$out/mapped.jsonl" | tee "$out/$decode.jsonl" |
-        kp-eval | sed 's/.*"mae":\([^,]*\).*"nme":\([^,]*\).*"auc":\([^,]*\),.*/MAE \1 px  NME \2  AUC \3/'
-done | cut -c1-90 | tee "$out/table.txt"
+        kp-eval | row "$decode" mae nme auc
+done | tee "$out/table.txt"
 kp-viz heatmap --count 4 -o "$out/heatmaps.png" "$out/mapped.jsonl" > /dev/null
 kp-viz grid --sort worst --count 12 -o "$out/worst.png" "$out/dark.jsonl" > /dev/null

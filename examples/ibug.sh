@@ -23,23 +23,22 @@ mkdir -p "$out"
 # boxes from the XML, points from the .pts beside each image where there are any
 annotations="--annotations pts --xml labels_ibug_300W_train.xml"
 # shellcheck disable=SC2086
-kp-prep ibug "$@" $annotations $limit --val-fraction 0.1 -o "$out/faces.jsonl"
-kp-augment --rotate 15 --scale 0.1 --shift 0.05 --brightness 0.3 --contrast 0.3 --saturation 0.3 \
-    "$out/faces.jsonl" -o "$out/augmented.jsonl"
+kp-prep ibug "$@" $annotations $limit -o "$out/faces.jsonl"
+kp-augment --rotate 15 --scale 0.1 --shift 0.05 --flip 0.5 \
+    --brightness 0.3 --contrast 0.3 --saturation 0.3 "$out/faces.jsonl" -o "$out/augmented.jsonl"
 kp-viz grid --arch resnet18 --count 12 -o "$out/loader.png" "$out/augmented.jsonl" > /dev/null
 
 for arch in $archs; do
     stream=$out/augmented.jsonl
     [ "$arch" = inception_v3 ] && stream=$out/faces.jsonl
+    # kp-train holds out a tenth of the photos. The last epoch is scored, so that nothing is chosen on them
     # shellcheck disable=SC2086
-    kp-train --arch "$arch" --weights "$weights" $short --resume \
+    kp-train --arch "$arch" --weights "$weights" $short --keep last --resume \
         -o "$out/$arch.safetensors" "$stream" > "$out/$arch.jsonl"
 done
 for arch in $archs; do
-    printf '%-14s' "$arch"
-    kp-eval "$out/$arch.jsonl" |
-        sed 's/.*"mae":\([^,]*\).*"nme":\([^,]*\).*"auc":\([^,]*\),.*/MAE \1 px  NME \2  AUC \3/'
-done | cut -c1-90 | tee "$out/table.txt"
+    kp-eval "$out/$arch.jsonl" | row "$arch" mae nme auc
+done | tee "$out/table.txt"
 # shellcheck disable=SC2086
 kp-viz curves --metric nme -o "$out/curves.png" $(for a in $archs; do echo "$out/$a.log.jsonl"; done)
 kp-viz grid --sort worst --count 12 -o "$out/worst.png" "$out/${archs##* }.jsonl" > /dev/null

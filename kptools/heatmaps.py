@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kptools.config import DECODER
 from kptools.units import Pixels, Size
 
 Maps: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits
@@ -103,7 +104,7 @@ def bernoulli_loss(z: Tensor, points: Tensor, sigma: Pixels = 1.0, weight: float
     return loss
 
 
-def decode(z: Maps, method: str = "argmax") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def decode(z: Maps, method: str = DECODER) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (K, 2) in the map frame and scores (K,), the peak's probability, of logits (K, H, W).
 
     - `argmax`: the centre of the largest pixel.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kptools import augment, crops, heatmaps, labels, records
 from kptools import geometry as g
 from kptools.augment import Draw
-from kptools.config import Model
+from kptools.config import DECODER, Model
 from kptools.crops import Frame, Layout, Pixels8
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import Record
@@ -79,7 +79,7 @@ class Decoded:
     maps: Tensor | None = None
 
 
-def decode(output: Tensor, model: Model, method: str = "argmax") -> Decoded:
+def decode(output: Tensor, model: Model, method: str = DECODER) -> Decoded:
     """The points of a network's output."""
     if not model.heatmap:
         return Decoded(output.detach().float().cpu().numpy().astype(np.float64))
@@ -125,7 +125,7 @@ class Predictor:
         precision: str,
         batch: int,
         workers: int,
-        decoder: str = "argmax",
+        decoder: str = DECODER,
         maps: Path | None = None,
     ) -> None:
         self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

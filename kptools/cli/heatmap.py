@@ -16,6 +16,7 @@ from kptools.cli.common import (
     new_app,
     run,
 )
+from kptools.config import DECODER
 from kptools.errors import RecordError, UsageError
 from kptools.stream import Stream
 
@@ -86,7 +87,7 @@ def decode(
     files: Files = None,
     method: Annotated[
         str, typer.Option("--decode", metavar="argmax|quarter|dark|softargmax")
-    ] = "argmax",
+    ] = DECODER,
     output: Output = "-",
     resume: Resume = False,
     strict: Strict = False,
@@ -95,7 +96,7 @@ def decode(
     compared on one set of maps, without the network.
 
     \b
-    kp-heatmap decode --decode dark mapped.jsonl | kp-eval
+    kp-heatmap decode --decode argmax mapped.jsonl | kp-eval
     """
     from kptools import config
 

@@ -29,9 +29,11 @@ def predict(
     files: Files = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Faces at a time.")] = 32,
     decode: Annotated[
-        str,
-        typer.Option(metavar="argmax|quarter|dark|softargmax", help="From heatmaps to points."),
-    ] = "argmax",
+        str | None,
+        typer.Option(
+            metavar="argmax|quarter|dark|softargmax", help="From heatmaps to points [default: dark]."
+        ),
+    ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
@@ -49,11 +51,12 @@ def predict(
     \b
     kp-predict model.safetensors < photos.jsonl > preds.jsonl
     kp-prep photos holiday/ | kp-predict model.safetensors | kp-viz grid -o holiday.png
-    kp-predict unet.safetensors --decode dark -o preds.jsonl --resume faces.jsonl
+    kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
     from kptools import config
 
-    choice("--decode", decode, config.DECODERS)
+    if decode is not None:
+        choice("--decode", decode, config.DECODERS)
     choice("--device", device, config.DEVICES)
     choice("--precision", precision, config.PRECISIONS)
     if checkpoint.endswith((".jsonl", ".json")):
@@ -70,7 +73,7 @@ def predict(
     inference.keep_pages()
     loaded = checkpoints.load(checkpoint)
     model = loaded.model
-    if not model.heatmap and (heatmaps is not None or decode != "argmax"):
+    if not model.heatmap and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
     where = checkpoints.device(device)
     if heatmaps is not None:
@@ -83,7 +86,7 @@ def predict(
         precision=inference.precision_for(model.arch, where, precision),
         batch=batch_size,
         workers=cores(workers),
-        decoder=decode,
+        decoder=decode or config.DECODER,
         maps=heatmaps,
     )
     warned = False
