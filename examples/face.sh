@@ -23,8 +23,8 @@ held=""
 grep -q '"split":"val"' "$out/faces.jsonl" || held="--val-fraction 0.2"
 kp-augment --rotate 15 --shift 0.05 --flip 0.5 --brightness 0.3 --contrast 0.3 --saturation 0.3 \
     "$out/faces.jsonl" -o "$out/augmented.jsonl"
-kp-viz grid --count 6 -o "$out/data.png" "$out/faces.jsonl" > /dev/null
-kp-viz grid --count 6 -o "$out/augmented.png" "$out/augmented.jsonl" > /dev/null
+kp-viz grid --count 6 --size 480x360 -o "$out/data.png" "$out/faces.jsonl" > /dev/null
+kp-viz grid --count 6 --size 480x360 -o "$out/augmented.png" "$out/augmented.jsonl" > /dev/null
 
 for batch in 4 8 16; do
     kp-train --arch face --epochs "$short" --batch-size "$batch" --keep last $held \
@@ -37,8 +37,8 @@ kp-train --arch face --init "$out/batch-8.safetensors" --lr 1e-4 --epochs "$long
     -o "$out/face.safetensors" "$out/augmented.jsonl" > "$out/val.jsonl"
 kp-eval "$out/val.jsonl" | row face mse nme
 kp-viz curves -o "$out/curve.png" "$out/face.safetensors"
-kp-viz grid --sort best --count 2 -o "$out/successes.png" "$out/val.jsonl" > /dev/null
-kp-viz grid --sort worst --count 2 -o "$out/failures.png" "$out/val.jsonl" > /dev/null
+kp-viz grid --sort best --count 2 --size 480x360 -o "$out/successes.png" "$out/val.jsonl" > /dev/null
+kp-viz grid --sort worst --count 2 --size 480x360 -o "$out/failures.png" "$out/val.jsonl" > /dev/null
 kp-viz filters -o "$out/filters.png" "$out/face.safetensors"
 
 kp-augment --rotate 15 --scale 0.1 --shift 0.08 --flip 0.5 --brightness 0.3 --contrast 0.3 --saturation 0.3 \
@@ -46,4 +46,4 @@ kp-augment --rotate 15 --scale 0.1 --shift 0.08 --flip 0.5 --brightness 0.3 --co
     kp-train --arch unet --width "$width" --stride 2 --input-size 160x120 --margin 0 \
         --schedule "$best" --keep last $held -o "$out/best.safetensors" > "$out/best.jsonl"
 kp-eval "$out/best.jsonl" | row heatmaps mse nme
-kp-viz grid --sort worst --count 4 -o "$out/best-failures.png" "$out/best.jsonl" > /dev/null
+kp-viz grid --sort worst --count 4 --size 480x360 -o "$out/best-failures.png" "$out/best.jsonl" > /dev/null

@@ -27,8 +27,8 @@ for lr in 1e-3 3e-4; do
     kp-eval "$out/lr-$lr.jsonl" | row "lr $lr" mse
 done
 kp-viz curves -o "$out/curves.png" "$out/lr-1e-3.log.jsonl" "$out/lr-3e-4.log.jsonl"
-kp-viz grid --sort best --count 2 -o "$out/successes.png" "$out/lr-1e-3.jsonl" > /dev/null
-kp-viz grid --sort worst --count 2 -o "$out/failures.png" "$out/lr-1e-3.jsonl" > /dev/null
+kp-viz grid --sort best --count 2 --size 480x360 -o "$out/successes.png" "$out/lr-1e-3.jsonl" > /dev/null
+kp-viz grid --sort worst --count 2 --size 480x360 -o "$out/failures.png" "$out/lr-1e-3.jsonl" > /dev/null
 
 # the best: what a point looks like is learnt where it lies, from 58 points in place of one. A flip needs
 # the eyes' points in their order, so the pictures that have them reversed are repaired
@@ -38,4 +38,4 @@ kp-prep imm "$@" --repair |
     kp-train --arch unet --width "$width" --stride 2 --input-size 160x120 --margin 0 \
         --schedule "$best" --keep last $held -o "$out/best.safetensors" > "$out/best.jsonl"
 kp-eval --points nose "$out/best.jsonl" | row heatmaps mse
-kp-viz grid --sort worst --count 4 -o "$out/best-failures.png" "$out/best.jsonl" > /dev/null
+kp-viz grid --sort worst --count 4 --size 480x360 -o "$out/best-failures.png" "$out/best.jsonl" > /dev/null

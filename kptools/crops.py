@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kptools import augment, images, records
+from kptools import augment, files, images, records
 from kptools import geometry as g
 from kptools.augment import Draw
 from kptools.errors import RecordError
@@ -160,6 +161,7 @@ def load(
     store: Pixels8
     if math.prod(shape) > memory:
         with tempfile.TemporaryFile() as file:
+            files.reserve(file, Path(tempfile.gettempdir()), math.prod(shape), "the cache of crops")
             store = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
     else:
         store = np.empty(shape, dtype=np.uint8)

@@ -1,8 +1,12 @@
 """Output files: whole under their name, or not there."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
+from typing import IO
+
+from kptools.errors import KptoolsError
 
 
 def target(path: str | os.PathLike[str]) -> Path:
@@ -36,3 +40,23 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def need_room(folder: Path, needed: int, what: str) -> None:
+    """Raise KptoolsError where the disk of `folder` has fewer bytes free than `what` will take."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KptoolsError(
+            f"{folder} has {free / 1e6:.0f} MB free, and {what} takes {needed / 1e6:.0f} MB; make room"
+        )
+
+
+def reserve(file: IO[bytes], folder: Path, size: int, what: str) -> None:
+    """Take the disk that a file of `size` bytes needs: to map a file that the disk then cannot
+    hold would kill the process. Raises KptoolsError where there is not enough."""
+    need_room(folder, size, what)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise KptoolsError(f"{folder}: no room for {what}: {error.strerror}") from None

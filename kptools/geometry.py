@@ -159,6 +159,13 @@ def half_extent(box: Box, margin: Fraction) -> tuple[Pixels, Pixels]:
     return ((box[2] - box[0]) / 2 + grow, (box[3] - box[1]) / 2 + grow)
 
 
+def beyond(points: Points, box: Box, margin: Fraction) -> NDArray[np.float64]:
+    """How far (K,) the points lie outside the box and its margin, pixels along the axis where it is
+    most; negative within, NaN where not known."""
+    outside: NDArray[np.float64] = np.abs(points + 0.5 - centre(box)) - half_extent(box, margin)
+    return outside.max(axis=1)
+
+
 def fit(centre: tuple[Pixels, Pixels], half: tuple[Pixels, Pixels], size: Size) -> Matrix:
     """The rectangle of that centre and half extent onto [0, W] x [0, H]; each axis stretched."""
     sx, sy = size[0] / (2 * half[0]), size[1] / (2 * half[1])

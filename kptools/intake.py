@@ -1,11 +1,12 @@
 """From a stream of records to the faces of a training run."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from kptools import augment, crops, records
+from kptools import augment, config, crops, records
 from kptools import geometry as g
 from kptools.config import Settings
 from kptools.errors import KptoolsError, RecordError
@@ -128,7 +129,10 @@ class Intake:
         faces = self._faces(self.train)
         if faces is None:
             raise KptoolsError("no image of the training records could be read")
-        return faces, self._faces(self.val)
+        val = self._faces(self.val)
+        if config.arch(self.settings.arch).loss == "bce":
+            _tell_outside([faces] if val is None else [faces, val])
+        return faces, val
 
     def _faces(self, items: list[Item]) -> Faces | None:
         s = self.settings
@@ -151,3 +155,23 @@ class Intake:
         points = np.stack([g.from_list(record["points"]) for record in kept])
         flips = any(augment.flips(augment.policy(record)) for record in kept)
         return Faces(kept, points, pixels, layout, augment.swap_table(kept[0]) if flips else None)
+
+
+def _tell_outside(sets: list[Faces]) -> None:
+    """Say how many points no map can show, since they lie outside the box and its margin."""
+    points = outside = touched = 0
+    needed = 0.0
+    for faces in sets:
+        frame = faces.layout.frame
+        for box, truth in zip(faces.boxes, faces.points, strict=True):
+            beyond = g.beyond(truth, box, frame.margin)
+            count = int((beyond > 0).sum())
+            points += int(np.isfinite(truth).all(axis=1).sum())
+            outside += count
+            touched += count > 0
+            needed = max(needed, frame.margin + float(np.nanmax(beyond)) / g.side(box))
+    if outside:
+        tell(
+            f"kp-train: {outside} of {points} points ({touched} faces) lie outside the box and its "
+            f"margin; --margin {math.ceil(100 * needed) / 100:g} would hold them all"
+        )

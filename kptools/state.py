@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kptools import checkpoint
+from kptools import checkpoint, files
 from kptools.averaging import Average
 from kptools.errors import UsageError
 
@@ -26,6 +26,15 @@ class State:
     optimizer: torch.optim.Optimizer
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
+
+    def need_room(self, path: Path) -> None:
+        """Raise KptoolsError where the disk cannot hold what the run will write: this file, twice
+        while it is replaced, and the checkpoint."""
+        weights = sum(t.nbytes for t in self.network.state_dict().values())
+        trained = sum(p.nbytes for p in self.network.parameters())
+        state = 3 * weights + 2 * trained  # last, averaged, best; Adam's moments
+        there = path.stat().st_size if path.exists() else 0
+        files.need_room(path.parent, 2 * state + weights - there, "the run's state and checkpoint")
 
     def save(self, path: Path) -> None:
         """Raises KptoolsError where the disk says no."""

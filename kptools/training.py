@@ -148,6 +148,7 @@ def train(
         history=history,
     )
     first = len(history)  # epochs of the run that --init goes on from
+    state.need_room(state_path)
     if resume and state_path.exists():
         state.load(state_path)
     run_step = _Step(torch.compile(network) if compile_network else network, settings, model)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import torch
 from conftest import lines, parse, run
 from safetensors import safe_open
 
-from kptools import checkpoint, config, losses, models
+from kptools import checkpoint, config, files, losses, models
+from kptools.averaging import Average
+from kptools.errors import KptoolsError
+from kptools.state import State
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,33 @@ def test_each_kind_of_network_trains_and_improves_its_loss(drawn, tmp_path, arch
     out = parse(done.stdout)
     assert np.isfinite(np.array([r["pred"] for r in out])).all()
     assert ("score" in out[0]) == (arch == "unet")
+
+
+def test_points_that_no_map_can_show_are_counted(drawn, tmp_path):
+    records = parse(drawn)[:4]
+    for record in records:
+        record |= {"box": [20.0, 20.0, 120.0, 120.0], "points": [[70.0, 70.0]] * 68}
+    records[0]["points"][0] = [140.0, 70.0]
+    records[1]["points"][5] = None
+    options = ["--width", 2, "--stride", 4, "--margin", 0.1, "--val-fraction", 0]
+    done = train(tmp_path, records, *options, arch="unet", size="32x32", epochs=1)
+    assert done.returncode == 0, done.stderr
+    assert b"1 of 271 points (1 faces) lie outside" in done.stderr
+    assert b"--margin 0.2 would hold them all" in done.stderr
+    done = train(tmp_path, records, *options, "--margin", 0.2, arch="unet", size="32x32", epochs=1)
+    assert b"lie outside" not in done.stderr
+
+
+def test_a_disk_too_small_for_the_run_is_told_before_it_starts(drawn, tmp_path, monkeypatch):
+    network = torch.nn.Linear(1000, 1000)
+    state = State("run", network, Average(network, 0.9), torch.optim.Adam(network.parameters()), [])
+    state.need_room(tmp_path / "state")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=30_000_000))
+    with pytest.raises(KptoolsError, match=r"has 30 MB free, and .* takes 44 MB; make room"):
+        state.need_room(tmp_path / "state")
+    with open(tmp_path / "cache", "wb") as file, pytest.raises(KptoolsError, match="make room"):
+        files.reserve(file, tmp_path, 40_000_000, "the cache of crops")
 
 
 def test_init_goes_on_from_a_checkpoint_on_one_continuous_curve(drawn, tmp_path):
