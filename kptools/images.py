@@ -47,7 +47,7 @@ FILL = 128
 
 # Below it no warning, above it an error: the bound is ours
 Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file, a record says
 
 # By EXIF orientation: how the stored picture is turned to be seen
 _TURN = {

@@ -9,7 +9,12 @@ from typing import Any
 
 import orjson
 import pytest
+import torch
 from PIL import Image
+
+from kptools import checkpoint, models, schemes
+from kptools.checkpoint import Checkpoint
+from kptools.config import Model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = ("prep", "augment", "train", "predict", "eval", "heatmap", "viz")
@@ -32,6 +37,28 @@ def run(
         env={**os.environ, **(env or {})},
         timeout=300,
     )
+
+
+def untrained(path: Path, scheme: str = "ibug68", size: tuple[int, int] = (16, 16)) -> Path:
+    """A checkpoint of a `nose` network as it was born."""
+    count = schemes.get(scheme).count
+    torch.manual_seed(0)
+    network = models.build("nose", count, size)
+    model = Model(
+        arch="nose",
+        scheme=scheme,
+        count=count,
+        input=size,
+        grey=True,
+        margin=0.0,
+        heatmap=False,
+        width=64,
+        stride=1,
+        box_sources=("dataset",),
+        mean=((0.5, 0.5),) * count,
+    )
+    checkpoint.save(path, Checkpoint(model, network.state_dict()))
+    return path
 
 
 def lines(records: list[dict[str, Any]]) -> bytes:

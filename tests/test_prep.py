@@ -125,6 +125,14 @@ def test_entities_are_refused(tmp_path):
     assert b"entities" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["ISOOO-1", "utf-7"])
+def test_an_encoding_that_cannot_be_read_is_one_line(tmp_path, name):
+    (tmp_path / ibug.XML).write_text(f"<?xml version='1.0' encoding='{name}'?><dataset/>")
+    done = prep("ibug", tmp_path)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("header", [True, False])
 def test_pts_files_are_one_based(tmp_path, header):
     image(tmp_path / "helen" / "3_1.png")
@@ -178,6 +186,19 @@ def test_asf_points_are_fractions_of_the_picture_paired_by_stem(tmp_path, extra)
     (nose, _) = parse(prep("imm", tmp_path, "--points", "nose").stdout)
     assert nose["points"] == [train["points"][52]]
     assert nose["scheme"] == "nose1"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e308", "x"])
+def test_a_coordinate_that_is_no_number_fails_the_face(tmp_path, number):
+    points = [(0.5, number if i == 7 else 0.5) for i in range(58)]
+    image(tmp_path / "01-1m.jpg")
+    asf(tmp_path / "01-1m.asf", points)
+    done = prep("imm", tmp_path)
+    assert [r["status"] for r in parse(done.stdout)] == ["bad_points"]
+    assert b"01-1m.asf:12" in done.stderr
+    (tmp_path / "01-1m.pts").write_text(f"n_points: {'9' * 5000}\n" + f"1 {number}\n" * 68)
+    done = prep("ibug", tmp_path, "--annotations", "pts")
+    assert [r["status"] for r in parse(done.stdout)] == ["bad_points"]
 
 
 def test_points_are_kept_under_their_own_scheme(tmp_path):

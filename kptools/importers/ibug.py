@@ -104,7 +104,7 @@ def read_pts(path: str) -> list[Point]:
         if not words or words[0] in ("{", "}"):
             continue
         if words[0].rstrip(":") in ("version", "n_points"):
-            if words[0].startswith("n_points") and words[-1].isdecimal():
+            if words[0].startswith("n_points") and words[-1].isdecimal() and len(words[-1]) < 9:
                 expected = int(words[-1])
             continue
         try:
@@ -159,6 +159,8 @@ class _Parser:
                 f"{self.path}:{error.lineno}: not well-formed XML "
                 f"({expat.ErrorString(error.code)}); the faces before it are out"
             ) from None
+        except (LookupError, ValueError) as error:  # an encoding that Python lacks, or cannot feed
+            raise KptoolsError(f"{self.path}: {error}; write it in UTF-8") from None
         ready, self.ready = self.ready, []
         return ready
 

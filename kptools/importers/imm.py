@@ -84,7 +84,7 @@ def read_asf(path: str, size: tuple[int, int]) -> list[Point]:
             ) from None
         if not (0 <= index < SCHEME.count and points[index] is None):
             raise RecordError("bad_points", f"{path}:{number}: point {index} is twice or too many")
-        if not max(abs(x), abs(y)) <= MAX_COORDINATE:
+        if not (abs(x) <= MAX_COORDINATE and abs(y) <= MAX_COORDINATE):
             raise RecordError("bad_points", f"{path}:{number}: a coordinate is out of bounds")
         points[index] = [x, y]
     if None in points:

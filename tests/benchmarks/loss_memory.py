@@ -1,0 +1,102 @@
+"""Peak memory of the heatmap loss, forward and backward, over the logits' own size; beside it a
+loss on stored labels. On Linux the kernel's own high-water mark; on a GPU the allocator's."""
+
+import json
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import common
+
+COUNT, SIDE = 68, 200
+
+
+def main() -> None:
+    args = common.arguments(__doc__)
+    if args.side:
+        print(json.dumps(_peak(args.side, args.device)))
+        return
+    rounds = common.ROUNDS if args.full else 1
+    rows = []
+    for kind, label in (("ours", "kptools, no labels"), ("stored", "labels stored")):
+        run = partial(common.child, "--device", args.device, "--side")
+        peak, seconds = common.in_turn(
+            rounds,
+            partial(run, f"{kind} peak"),
+            partial(run, f"{kind} seconds"),
+        )
+        rows.append((label, statistics.median(peak), statistics.median(seconds)))
+    print(f"batch 8, {COUNT} maps of {SIDE} x {SIDE}, float32: logits of 87 MB")
+    common.table(("loss", "peak over logits", "seconds"), rows)
+
+
+def _peak(side: str, device: str) -> float:
+    import torch
+    import torch.nn.functional as F
+
+    from kptools import heatmaps
+
+    kind, _, what = side.partition(" ")
+    points = torch.rand(8, COUNT, 2, device=device) * SIDE
+    small = torch.zeros(1, COUNT, SIDE, SIDE, device=device, requires_grad=True)
+
+    def step(z: Any, at: Any) -> None:
+        if kind == "stored":
+            value = F.binary_cross_entropy_with_logits(z, _labels(at, device))
+        else:
+            value = heatmaps.bernoulli_loss(z, at)
+        value.backward()
+
+    step(small, points[:1])  # what is loaded once
+    if what == "seconds":
+        z = torch.randn(8, COUNT, SIDE, SIDE, device=device, requires_grad=True)
+        step(z, points)
+        began = time.perf_counter()
+        for _ in range(3):
+            z.grad = None
+            step(z, points)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began) / 3
+    before = _now(device)
+    z = torch.randn(8, COUNT, SIDE, SIDE, device=device, requires_grad=True)
+    step(z, points)
+    return (_high(device) - before) / z.nbytes
+
+
+def _labels(points: Any, device: str) -> Any:
+    import torch
+
+    at = torch.arange(SIDE, device=device)
+    x = torch.exp(-0.5 * (at - points[..., :1]) ** 2)
+    y = torch.exp(-0.5 * (at - points[..., 1:]) ** 2)
+    return y.unsqueeze(3) * x.unsqueeze(2)
+
+
+def _now(device: str) -> int:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    return _status("VmRSS")
+
+
+def _high(device: str) -> int:
+    import torch
+
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("needs Linux's /proc")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""kp-predict from JPEG files over the raw forward pass in the same mode. Of a network that is as
+fast as decoding, over what the cores allow when both share them, 1 / (1/decode + 1/forward)."""
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import common
+import predictor
+import torch
+from torch import nn
+
+from kptools import checkpoint, config, crops, inference
+from kptools.cli.common import cores
+from kptools.crops import Frame
+
+# arch, input, faces (quick, full)
+CASES = [("resnet18", (224, 224), (320, 960)), ("mobilenet_v3_small", (128, 128), (1600, 3200))]
+
+
+def main() -> None:
+    args = common.arguments(__doc__)
+    inference.keep_pages()
+    rows = []
+    for arch, size, counts in CASES:
+        if args.only not in arch:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            path = str(common.faces(Path(name), counts[args.full]))
+            network = predictor.network(arch, size)
+            figures = common.in_turn(
+                common.ROUNDS if args.full else 2,
+                partial(_predict, path, network, arch, size, args.device),
+                partial(_forward, network, arch, size, args.device),
+                partial(_decode, path, arch, size),
+            )
+        ours, forward, decode = figures
+        shared = [1 / (1 / f + 1 / d) for f, d in zip(forward, decode, strict=True)]
+        rows.append(
+            (
+                arch,
+                *(statistics.median(f) for f in figures),
+                common.ratio(ours, forward),
+                common.ratio(ours, shared),
+            )
+        )
+    head = ("network", "kp-predict, images/s", "forward", "decode", "over forward", "over shared")
+    common.table(head, rows)
+
+
+def _predict(path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str) -> float:
+    steps = predictor.predict(path, network, arch, size, device)
+    next(steps)
+    began = time.perf_counter()
+    return sum(steps) / (time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) -> float:
+    where = checkpoint.device(device)
+    network.to(where, memory_format=torch.channels_last)
+    x = torch.randn(32, 3, size[1], size[0], device=where)
+    x = x.contiguous(memory_format=torch.channels_last)
+    precision = inference.precision_for(arch, where, "auto")
+    done, began = 0, 0.0
+    for step in range(200):
+        inference.forward(network, x, precision).cpu()
+        if step == 0:
+            began = time.perf_counter()
+            continue
+        done += len(x)
+        if time.perf_counter() - began > 3:
+            break
+    return done / (time.perf_counter() - began)
+
+
+def _decode(path: str, arch: str, size: tuple[int, int]) -> float:
+    records = common.read(path)
+    defaults = config.arch(arch)
+    layout = crops.plan(records[:1], Frame(size, defaults.margin, defaults.grey))
+    began = time.perf_counter()
+    with ThreadPoolExecutor(cores(0)) as pool:
+        done = sum(1 for _ in pool.map(lambda record: crops.cut(record, layout), records))
+    return done / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

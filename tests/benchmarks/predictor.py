@@ -1,0 +1,61 @@
+"""kp-predict's own loop, inside this process, for the benchmarks that look into it."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from kptools import checkpoint, config, inference, models
+from kptools.cli.common import cores
+from kptools.config import Model
+from kptools.stream import Stream
+
+
+def network(arch: str, size: tuple[int, int]) -> nn.Module:
+    torch.manual_seed(0)
+    return models.build(arch, 68, size, weights="none", width=64, stride=1).eval()
+
+
+def model(arch: str, size: tuple[int, int]) -> Model:
+    defaults = config.arch(arch)
+    return Model(
+        arch=arch,
+        scheme="ibug68",
+        count=68,
+        input=size,
+        grey=defaults.grey,
+        margin=defaults.margin,
+        heatmap=arch == "unet",
+        width=64,
+        stride=1,
+        box_sources=("detector:synth",),
+        mean=tuple((0.5, 0.5) for _ in range(68)),
+    )
+
+
+def predict(
+    path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str = "cpu"
+) -> Iterator[int]:
+    """Predict and write the records, as kp-predict does; the number of faces of each batch once
+    it is done."""
+    inference.keep_pages()
+    where = checkpoint.device(device)
+    predictor = inference.Predictor(
+        network,
+        model(arch, size),
+        device=where,
+        precision=inference.precision_for(arch, where, "auto"),
+        batch=32,
+        workers=cores(0),
+    )
+    stream = Stream([path], "/dev/null")
+    done = 0
+    for item in predictor.run(stream, stream.fail):
+        stream.write(item)
+        done += 1
+        if done == 32:
+            yield done
+            done = 0
+    if done:
+        yield done
+    stream.close()

@@ -1,0 +1,101 @@
+"""Peak memory of the tools that stream, beyond that at 5,000 records, a record. Records go through
+a pipe; the peak is the kernel's account of the process."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import augment_rate
+import common
+import orjson
+import predictor
+from PIL import Image
+
+from kptools import checkpoint
+from kptools.checkpoint import Checkpoint
+
+FEW = 5_000
+BOXES = 1_000  # of a picture, in the XML
+
+
+def main() -> None:
+    args = common.arguments(__doc__)
+    many = 1_000_000 if args.full else 50_000
+    some = 50_000 if args.full else 10_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        line = _record(folder)
+        network = predictor.network("nose", (80, 60))
+        model = predictor.model("nose", (80, 60))
+        checkpoint.save(folder / "nose.safetensors", Checkpoint(model, network.state_dict()))
+        rows = []
+        for tool, count in (("prep", many), ("augment", many), ("eval", many), ("predict", some)):
+            if args.only not in tool:
+                continue
+            peaks = [_peak(tool, folder, line, n) for n in (FEW, count)]
+            each = (peaks[1] - peaks[0]) / (count - FEW)
+            rows.append((f"kp-{tool}", f"{count:,}", peaks[0] / 1e6, peaks[1] / 1e6, each))
+        common.table(("tool", "records", f"MB at {FEW:,}", "MB", "bytes a record"), rows)
+
+
+def _record(folder: Path) -> dict[str, object]:
+    """A record with a small picture, truth and prediction."""
+    path = folder / "one.jsonl"
+    augment_rate.write_records(path, 1)
+    record = common.read(path)[0]
+    record["image"] = str(folder / "face.jpg")
+    record["pred"] = record["points"]
+    Image.new("RGB", (189, 179), (120, 100, 90)).save(str(record["image"]))
+    return record
+
+
+def _lines(record: dict[str, object], count: int) -> Iterator[bytes]:
+    head, tail = orjson.dumps(record | {"id": "@"}).split(b'"@"')
+    for index in range(count):
+        yield b'%b"%07d"%b\n' % (head, index, tail)
+
+
+def _peak(tool: str, folder: Path, record: dict[str, object], count: int) -> int:
+    """The largest resident size, bytes, of the tool at so many records."""
+    words = {
+        "prep": ["ibug", str(folder), "--xml", "faces.xml"],
+        "augment": ["--rotate", "15", "--flip", "0.5"],
+        "eval": [],
+        "predict": [str(folder / "nose.safetensors"), "--batch-size", "32"],
+    }[tool]
+    command = [sys.executable, "-m", f"kptools.cli.{tool}", *words]
+    if tool == "prep":
+        _write_xml(folder, count)
+    with open(os.devnull, "wb") as sink:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink)
+    assert process.stdin is not None
+    if tool != "prep":
+        for line in _lines(record, count):
+            process.stdin.write(line)
+    process.stdin.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _write_xml(folder: Path, count: int) -> None:
+    """dlib's XML with so many boxes, on pictures of BOXES each."""
+    with open(folder / "faces.xml", "w") as out:
+        out.write("<dataset><images>\n")
+        for first in range(0, count, BOXES):
+            picture = folder / f"{first}.jpg"
+            if not picture.exists():
+                os.link(folder / "face.jpg", picture)
+            out.write(f"<image file='{picture.name}' width='189' height='179'>\n")
+            for index in range(min(BOXES, count - first)):
+                out.write(f"<box top='{index % 50}' left='20' width='90' height='90'/>\n")
+            out.write("</image>\n")
+        out.write("</images></dataset>\n")
+
+
+if __name__ == "__main__":
+    main()
