@@ -47,7 +47,8 @@ def need_room(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise KptoolsError(
-            f"{folder} has {free / 1e6:.0f} MB free, and {what} takes {needed / 1e6:.0f} MB; make room"
+            f"{folder} has {free / 1e6:.0f} MB free, and {what} takes {needed / 1e6:.0f} MB; "
+            "make room"
         )
 
 

@@ -31,7 +31,8 @@ def predict(
     decode: Annotated[
         str | None,
         typer.Option(
-            metavar="argmax|quarter|dark|softargmax", help="From heatmaps to points [default: dark]."
+            metavar="argmax|quarter|dark|softargmax",
+            help="From heatmaps to points [default: dark].",
         ),
     ] = None,
     heatmaps: Annotated[
