@@ -163,7 +163,8 @@ def beyond(points: Points, box: Box, margin: Fraction) -> NDArray[np.float64]:
     """How far (K,) the points lie outside the box and its margin, pixels along the axis where it is
     most; negative within, NaN where not known."""
     outside: NDArray[np.float64] = np.abs(points + 0.5 - centre(box)) - half_extent(box, margin)
-    return outside.max(axis=1)
+    furthest: NDArray[np.float64] = outside.max(axis=1)
+    return furthest
 
 
 def fit(centre: tuple[Pixels, Pixels], half: tuple[Pixels, Pixels], size: Size) -> Matrix:
