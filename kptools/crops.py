@@ -139,7 +139,12 @@ def _canvas(
     x1, y1 = math.ceil(right) + pad_x, math.ceil(bottom) + pad_y
     if (x1 - x0) * (y1 - y0) > MAX_IMAGE_PIXELS:
         raise RecordError("bad_box", f"the box spans {x1 - x0}x{y1 - y0} pixels; mend it")
-    canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
+    try:
+        canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
+    except MemoryError:
+        raise RecordError(
+            "too_large", f"a box of {x1 - x0}x{y1 - y0} needs too much memory"
+        ) from None
     inside = (max(x0, 0), max(y0, 0), min(x1, picture.width), min(y1, picture.height))
     canvas.paste(picture.crop(inside), (inside[0] - x0, inside[1] - y0))
     return canvas, x0, y0

@@ -63,6 +63,15 @@ def keep_pages() -> None:
     mallopt(trim_threshold, 1 << 30)
 
 
+def explained(error: Exception, batch: int) -> Exception:
+    """Where memory ran out, what a person can do about it; the error itself where it is another."""
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text:
+        less = f"--batch-size {batch // 2}" if batch > 1 else "a smaller network"
+        return KptoolsError(f"out of memory at a batch of {batch}; try {less}")
+    return error
+
+
 def forward(network: nn.Module, x: Tensor, precision: str) -> Tensor:
     """The network's output; under bf16 its inner arithmetic is autocast."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -242,11 +251,8 @@ class Predictor:
             )
         try:
             output = forward(self.network, self.frame.normalise(x), self.precision)
-        except (torch.OutOfMemoryError, MemoryError):
-            half = max(1, len(boxes) // 2)
-            raise KptoolsError(
-                f"out of memory at a batch of {len(boxes)}; try --batch-size {half}"
-            ) from None
+        except (MemoryError, RuntimeError) as error:
+            raise explained(error, len(boxes)) from error
         return decode(output, self.model, self.decoder)
 
     def _save_maps(

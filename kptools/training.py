@@ -231,7 +231,7 @@ class _Step:
             loss = output_loss(output, truth, self.settings, self.model)
             loss.backward()  # type: ignore[no-untyped-call]
         except (MemoryError, RuntimeError) as error:
-            raise _out_of_memory(error, self.settings.batch) from error
+            raise inference.explained(error, self.settings.batch) from error
         return loss
 
 
@@ -379,11 +379,3 @@ def _diverged(
         f"the loss became {value} in epoch {epoch + 1}, at the batch of {', '.join(names)}; "
         f"try --lr {lower:.1g}"
     )
-
-
-def _out_of_memory(error: Exception, batch: int) -> Exception:
-    """What a person can do about it; the error itself where it is another."""
-    text = str(error).lower()
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text:
-        return KptoolsError(f"out of memory at --batch-size {batch}; try {max(1, batch // 2)}")
-    return error

@@ -12,13 +12,14 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import lines, parse, run
+from conftest import lines, parse, run, untrained
 from safetensors import safe_open
 
-from kptools import checkpoint, config, files, losses, models
+from kptools import checkpoint, config, files, inference, losses, models
 from kptools.averaging import Average
 from kptools.errors import KptoolsError
 from kptools.state import State
+from kptools.stream import Item
 
 KILLS = int(os.environ.get("KPTOOLS_KILLS", "4"))
 
@@ -139,6 +140,21 @@ def test_a_disk_too_small_for_the_run_is_told_before_it_starts(drawn, tmp_path, 
         state.need_room(tmp_path / "state")
     with open(tmp_path / "cache", "wb") as file, pytest.raises(KptoolsError, match="make room"):
         files.reserve(file, tmp_path, 40_000_000, "the cache of crops")
+
+
+def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
+    class Vast(torch.nn.Module):
+        def forward(self, x):
+            return torch.empty(len(x), 1 << 48)
+
+    path = untrained(tmp_path / "m.safetensors")
+    model = checkpoint.load(str(path)).model
+    device = torch.device("cpu")
+    keys = {"device": device, "precision": "fp32", "workers": 1}
+    predictor = inference.Predictor(Vast(), model, batch=32, **keys)
+    items = [Item(record, "in.jsonl", 1) for record in parse(drawn)]
+    with pytest.raises(KptoolsError, match="out of memory at a batch of 32; try --batch-size 16"):
+        list(predictor.run(items, lambda item, error: item))
 
 
 def test_init_goes_on_from_a_checkpoint_on_one_continuous_curve(drawn, tmp_path):
