@@ -20,6 +20,7 @@ import json, sys
 label, *metrics = sys.argv[1:]
 report = json.load(sys.stdin)
 mean = report["mean"] or {}
-cells = [f"{m.upper()} {report[m]:.3g} ({mean.get(m, 0):.3g})" for m in metrics]
+shown = lambda value: "-" if value is None else f"{value:.3g}"
+cells = [f"{m.upper()} {shown(report[m])} ({shown(mean.get(m))})" for m in metrics]
 print(f"{label:12}", *cells, sep="  ")' "$@"
 }

@@ -29,6 +29,7 @@ class Scorer:
         self.wanted = norm
         self.threshold = threshold
         self.points = points
+        self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
         self.norms: dict[str, int] = {}
         self.sources: dict[str, int] = {}
         self.schemes: dict[str, int] = {}
@@ -61,12 +62,12 @@ class Scorer:
             baseline = g.from_list(records.points(record, "mean"))
             if baseline.shape != truth.shape:
                 raise RecordError("bad_points", "`mean` has another number of points; mend it")
+        if not np.isfinite(truth).any():
+            raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
         if self.points is not None:
             chosen, keep = self._choose(scheme)
             name, truth, predicted = chosen.name, truth[keep], predicted[keep]
             baseline = None if baseline is None else baseline[keep]
-        if not np.isfinite(truth).any():
-            raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
         # all is sound: count
         nme = self.all.add(predicted, truth, length, size, scale)
         self._split(record).add(predicted, truth, length, size, scale)
@@ -99,13 +100,16 @@ class Scorer:
         }
 
     def _choose(self, scheme: Scheme | None) -> tuple[Scheme, list[int]]:
+        """The points that are scored. A face that has none of them annotated takes no part."""
         if scheme is None:
             raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
-        try:
-            chosen, keep = schemes.choose(scheme, self.points or "")
-        except ValueError as error:
-            raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
-        return chosen, list(keep)
+        if scheme.name not in self._chosen:
+            try:
+                chosen, keep = schemes.choose(scheme, self.points or "")
+            except ValueError as error:
+                raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
+            self._chosen[scheme.name] = chosen, list(keep)
+        return self._chosen[scheme.name]
 
     def _split(self, record: Record) -> Tally:
         return self.splits.setdefault(str(record.get("split", "none"))[:40], Tally())

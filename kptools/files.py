@@ -1,5 +1,6 @@
 """Output files: whole under their name, or not there."""
 
+import errno
 import os
 import shutil
 import stat
@@ -59,5 +60,6 @@ def reserve(file: IO[bytes], folder: Path, size: int, what: str) -> None:
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise KptoolsError(f"{folder}: no room for {what}: {error.strerror}") from None
+        except OSError as error:  # some file systems cannot say
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise KptoolsError(f"{folder}: no room for {what}: {error.strerror}") from None

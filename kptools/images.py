@@ -47,7 +47,8 @@ FILL = 128
 
 # Below it no warning, above it an error: the bound is ours
 Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
-warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file, a record says
+for category in (UserWarning, Image.DecompressionBombWarning):  # a record says what is wrong
+    warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
 # By EXIF orientation: how the stored picture is turned to be seen
 _TURN = {

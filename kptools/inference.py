@@ -7,7 +7,7 @@ number of faces is held, and the order is kept.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -63,13 +63,19 @@ def keep_pages() -> None:
     mallopt(trim_threshold, 1 << 30)
 
 
-def explained(error: Exception, batch: int) -> Exception:
-    """Where memory ran out, what a person can do about it; the error itself where it is another."""
-    text = str(error).lower()
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text:
+@contextmanager
+def memory_told(batch: int) -> Iterator[None]:
+    """Where memory runs out, on any device: KptoolsError, with the batch size to try."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if not (
+            isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text
+        ):
+            raise
         less = f"--batch-size {batch // 2}" if batch > 1 else "a smaller network"
-        return KptoolsError(f"out of memory at a batch of {batch}; try {less}")
-    return error
+        raise KptoolsError(f"out of memory at a batch of {batch}; try {less}") from None
 
 
 def forward(network: nn.Module, x: Tensor, precision: str) -> Tensor:
@@ -249,10 +255,7 @@ class Predictor:
                     for p, box, drawn, layout in each
                 ]
             )
-        try:
-            output = forward(self.network, self.frame.normalise(x), self.precision)
-        except (MemoryError, RuntimeError) as error:
-            raise explained(error, len(boxes)) from error
+        output = forward(self.network, self.frame.normalise(x), self.precision)
         return decode(output, self.model, self.decoder)
 
     def _save_maps(

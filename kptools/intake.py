@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from kptools import augment, config, crops, records
+from kptools import augment, crops, records
 from kptools import geometry as g
 from kptools.config import Settings
 from kptools.errors import KptoolsError, RecordError
@@ -126,13 +126,12 @@ class Intake:
 
     def load(self) -> tuple[Faces, Faces | None]:
         """Decode the crops of train and val. KptoolsError where no image of train is readable."""
+        if self.settings.loss == "bce":
+            _tell_outside([*self.train, *self.val], self.settings.margin)
         faces = self._faces(self.train)
         if faces is None:
             raise KptoolsError("no image of the training records could be read")
-        val = self._faces(self.val)
-        if config.arch(self.settings.arch).loss == "bce":
-            _tell_outside([faces] if val is None else [faces, val])
-        return faces, val
+        return faces, self._faces(self.val)
 
     def _faces(self, items: list[Item]) -> Faces | None:
         s = self.settings
@@ -157,21 +156,21 @@ class Intake:
         return Faces(kept, points, pixels, layout, augment.swap_table(kept[0]) if flips else None)
 
 
-def _tell_outside(sets: list[Faces]) -> None:
+def _tell_outside(faces: list[Item], margin: float) -> None:
     """Say how many points no map can show, since they lie outside the box and its margin."""
-    points = outside = touched = 0
+    known = outside = touched = 0
     needed = 0.0
-    for faces in sets:
-        frame = faces.layout.frame
-        for box, truth in zip(faces.boxes, faces.points, strict=True):
-            beyond = g.beyond(truth, box, frame.margin)
-            count = int((beyond > 0).sum())
-            points += int(np.isfinite(truth).all(axis=1).sum())
-            outside += count
-            touched += count > 0
-            needed = max(needed, frame.margin + float(np.nanmax(beyond)) / g.side(box))
+    for item in faces:
+        box, truth = records.box(item.record), g.from_list(item.record["points"])
+        beyond = g.beyond(truth, box, margin)
+        count = int((beyond > 0).sum())
+        known += int(np.isfinite(beyond).sum())
+        outside += count
+        touched += count > 0
+        needed = max(needed, margin + float(np.nanmax(beyond)) / g.side(box))
     if outside:
+        all_held = math.ceil(100 * needed - 1e-6) / 100
         tell(
-            f"kp-train: {outside} of {points} points ({touched} faces) lie outside the box and its "
-            f"margin; --margin {math.ceil(100 * needed) / 100:g} would hold them all"
+            f"kp-train: {outside} of {known} points ({touched} faces) lie outside the box and its "
+            f"margin; --margin {all_held:g} would hold them all"
         )

@@ -27,20 +27,22 @@ class State:
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def need_room(self, path: Path) -> None:
-        """Raise KptoolsError where the disk cannot hold what the run will write: this file, twice
-        while it is replaced, and the checkpoint."""
+    def need_room(self, path: Path, keep: str) -> None:
+        """Raise KptoolsError where the disk cannot hold this file, which is there twice while it
+        is replaced. The checkpoint is smaller, and comes when one of them is gone."""
         weights = sum(t.nbytes for t in self.network.state_dict().values())
         trained = sum(p.nbytes for p in self.network.parameters())
-        state = 3 * weights + 2 * trained  # last, averaged, best; Adam's moments
-        there = path.stat().st_size if path.exists() else 0
-        files.need_room(path.parent, 2 * state + weights - there, "the run's state and checkpoint")
+        copies = 1 + (self.average.network is not self.network) + (keep == "best")
+        size = copies * weights + 2 * trained  # and Adam's moments
+        there = sum(p.stat().st_size for p in (path, files.part(path)) if p.exists())
+        files.need_room(path.parent, 2 * size - there, "the run's state")
 
     def save(self, path: Path) -> None:
         """Raises KptoolsError where the disk says no."""
         tensors = {f"last/{name}": t for name, t in self.network.state_dict().items()}
-        averaged = self.average.network.state_dict()
-        tensors |= {f"average/{name}": t for name, t in averaged.items()}
+        if self.average.network is not self.network:
+            averaged = self.average.network.state_dict()
+            tensors |= {f"average/{name}": t for name, t in averaged.items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{index}/{name}": t for name, t in moments.items()}
@@ -61,7 +63,8 @@ class State:
             kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
         checkpoint.load_weights(self.network, parts["last"], "the network")
-        checkpoint.load_weights(self.average.network, parts["average"], "the network")
+        if self.average.network is not self.network:
+            checkpoint.load_weights(self.average.network, parts["average"], "the network")
         self.average.steps = meta["steps"]
         self.history, self.best = meta["history"], parts["best"]
         moments: dict[int, dict[str, Tensor]] = {}

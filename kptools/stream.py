@@ -11,10 +11,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedRandom, BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakSet
 
 import orjson
 
@@ -74,6 +76,7 @@ class Stream:
         if resume and output == "-":
             raise UsageError("--resume goes on with a file; name it with -o FILE")
         self._out = self._open(resume, lines_per_record)
+        _outputs.add(self._out)
 
     # Reading
 
@@ -232,6 +235,17 @@ class Stream:
 
 
 _KINDS: dict[type, str] = {list: "an array", str: "a string", int: "a number", float: "a number"}
+
+
+_outputs: WeakSet[BufferedWriter | BufferedRandom] = WeakSet()
+
+
+def let_go() -> None:
+    """Let go of what the streams have written and still hold, where a job ends before its end: what
+    was done is not lost. What cannot be written any more is left."""
+    for out in list(_outputs):
+        with suppress(OSError, ValueError):
+            out.flush()
 
 
 def program() -> str:

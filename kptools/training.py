@@ -118,8 +118,8 @@ def train(
     compile_network: bool = False,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Train a network; raises KptoolsError where the loss is not finite, memory or disk give out,
-    or the weights to start from do not fit."""
+    """Train a network; raises KptoolsError where the loss is not finite, the disk gives out, or the
+    weights to start from do not fit."""
     progress = progress or Progress()
     frame = Frame(settings.input, settings.margin, settings.grey)
 
@@ -148,7 +148,7 @@ def train(
         history=history,
     )
     first = len(history)  # epochs of the run that --init goes on from
-    state.need_room(state_path)
+    state.need_room(state_path, settings.keep)
     if resume and state_path.exists():
         state.load(state_path)
     run_step = _Step(torch.compile(network) if compile_network else network, settings, model)
@@ -226,12 +226,9 @@ class _Step:
     model: Model
 
     def __call__(self, x: Tensor, truth: g.Points) -> Tensor:
-        try:
-            output = inference.forward(self.network, x, self.settings.precision)
-            loss = output_loss(output, truth, self.settings, self.model)
-            loss.backward()  # type: ignore[no-untyped-call]
-        except (MemoryError, RuntimeError) as error:
-            raise inference.explained(error, self.settings.batch) from error
+        output = inference.forward(self.network, x, self.settings.precision)
+        loss = output_loss(output, truth, self.settings, self.model)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
 

@@ -70,6 +70,12 @@ def test_points_scores_a_part_of_the_face_with_the_norm_of_the_whole():
     r, _ = report(faces, "--points", "region:mouth")
     assert r["nme"] == pytest.approx(24 / 60 / 20 / 2)
     assert list(r["regions"]) == ["mouth"]
+    # a face without the part takes no part, and is no failure
+    bare = face(2, {})
+    bare["points"][30] = None
+    r, done = report([*faces, bare], "--points", "nose")
+    assert (done.returncode, r["failed"], r["without_norm"]) == (0, 0, 1)
+    assert r["nme"] == pytest.approx(6 / 60 / 2)
     # a part of a part keeps the numbers of the whole
     part = [f | {k: f[k][48:] for k in ("points", "pred")} for f in faces]
     part = [f | {"scheme": "ibug68:" + ",".join(map(str, range(48, 68)))} for f in part]
@@ -92,6 +98,9 @@ def test_points_that_a_scheme_lacks_fail_the_record():
     assert b"--points needs the record's scheme" in done.stderr
     done = run("eval", "--points", "nose", "--submission", "out.csv", stdin=[face(0, {})])
     assert done.returncode == 2
+    for wrong in ("nos", "region:mout", "3-", "", "-1"):
+        done = run("eval", "--points", wrong, stdin=[face(0, {})])
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), wrong
 
 
 def test_auc_is_the_area_under_the_curve():

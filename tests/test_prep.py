@@ -116,6 +116,15 @@ def test_xml_that_breaks_off_is_exit_3_after_the_faces_before_it(tmp_path):
     assert b":2: not well-formed" in done.stderr
 
 
+def test_faces_before_the_break_are_out_though_they_came_in_one_piece_with_it(tmp_path):
+    image(tmp_path / "a.jpg")
+    box = "<box left='0' top='0' width='9' height='9'/>"
+    (tmp_path / ibug.XML).write_text(f"<d><image file='a.jpg'>{box}{box}</image><d></image></d>")
+    done = prep("ibug", tmp_path)
+    assert done.returncode == 3
+    assert len(parse(done.stdout)) == 2
+
+
 def test_entities_are_refused(tmp_path):
     (tmp_path / ibug.XML).write_text(
         '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><dataset>&b;</dataset>'
@@ -196,9 +205,13 @@ def test_a_coordinate_that_is_no_number_fails_the_face(tmp_path, number):
     done = prep("imm", tmp_path)
     assert [r["status"] for r in parse(done.stdout)] == ["bad_points"]
     assert b"01-1m.asf:12" in done.stderr
-    (tmp_path / "01-1m.pts").write_text(f"n_points: {'9' * 5000}\n" + f"1 {number}\n" * 68)
-    done = prep("ibug", tmp_path, "--annotations", "pts")
-    assert [r["status"] for r in parse(done.stdout)] == ["bad_points"]
+    rows = [f"1 {number if i == 7 else 1}" for i in range(68)]
+    for header in ("", f"n_points: {'9' * 5000}"):
+        (tmp_path / "01-1m.pts").write_text(
+            "\n".join([header, *(rows if not header else ["1 1"] * 68)])
+        )
+        done = prep("ibug", tmp_path, "--annotations", "pts")
+        assert [r["status"] for r in parse(done.stdout)] == ["bad_points"]
 
 
 def test_points_are_kept_under_their_own_scheme(tmp_path):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from kptools.errors import KptoolsError, ReaderGone, UsageError
-from kptools.stream import program, tell
+from kptools.stream import let_go, program, tell
 
 Files = Annotated[
     list[str] | None, typer.Argument(metavar="[FILE]...", help="Records; - or none: stdin.")
@@ -69,6 +69,7 @@ def run(tool: typer.Typer) -> NoReturn:
         status = tool(standalone_mode=False) or 0
         _flush_stdout()
     except KptoolsError as error:
+        let_go()
         tell(f"{program()}: {error}")
         status = error.exit_status
     except KeyboardInterrupt:
@@ -78,9 +79,11 @@ def run(tool: typer.Typer) -> NoReturn:
     except ReaderGone:
         status = 141
     except MemoryError:
+        let_go()
         tell(f"{program()}: out of memory; try a smaller --batch-size, or fewer --workers")
         status = 3
     except OSError as error:
+        let_go()
         tell(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
         status = 3
     except Exception as error:

@@ -70,10 +70,15 @@ def evaluate(
     if submission is not None and points is not None:
         raise UsageError("--submission writes all points; leave --points away")
 
-    from kptools import evaluation
+    from kptools import evaluation, schemes
 
     for expression in fail_if or []:
         evaluation.gate(expression, None)
+    if points is not None:
+        try:
+            schemes.words(points)
+        except ValueError as error:
+            raise UsageError(f"--points {points}: {error}") from None
     stream = Stream(need_input(files), "-", strict=strict)
     items = evaluation.merged(stream, merge, stream) if merge else iter(stream)
     if submission is not None:

@@ -80,24 +80,25 @@ def predict(
     if heatmaps is not None:
         make_folder(heatmaps)
     stream = Stream(names, output, strict=strict, resume=resume)
-    predictor = inference.Predictor(
-        loaded.network(),
-        model,
-        device=where,
-        precision=inference.precision_for(model.arch, where, precision),
-        batch=batch_size,
-        workers=cores(workers),
-        decoder=decode or config.DECODER,
-        maps=heatmaps,
-    )
-    warned = False
-    for item in predictor.run(_for_model(stream, model.scheme), stream.fail):
-        source = item.record.get("box_source")
-        if not warned and not item.failed and str(source or "unknown") not in model.box_sources:
-            warned = True
-            trained = ", ".join(model.box_sources)
-            tell(f"kp-predict: {item.where}: box_source {source!r}; trained on {trained}")
-        stream.write(item)
+    with inference.memory_told(batch_size):
+        predictor = inference.Predictor(
+            loaded.network(),
+            model,
+            device=where,
+            precision=inference.precision_for(model.arch, where, precision),
+            batch=batch_size,
+            workers=cores(workers),
+            decoder=decode or config.DECODER,
+            maps=heatmaps,
+        )
+        warned = False
+        for item in predictor.run(_for_model(stream, model.scheme), stream.fail):
+            source = item.record.get("box_source")
+            if not (warned or item.failed) and str(source or "unknown") not in model.box_sources:
+                warned = True
+                trained = ", ".join(model.box_sources)
+                tell(f"kp-predict: {item.where}: box_source {source!r}; trained on {trained}")
+            stream.write(item)
     return stream.close()
 
 

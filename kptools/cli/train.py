@@ -173,9 +173,12 @@ def train(
     intake = Intake(stream, settings, cores(workers), int(cache_memory * 2**30))
     intake.read(val, val_fraction)
     faces, val_faces = intake.load()
-    result = _run(faces, val_faces, intake.scheme, settings, out, where, resume, compile_network)
-    if val_faces is not None:
-        training.predict(result.network(), val_faces, settings, result.model, where)
+    with inference.memory_told(batch):
+        result = _run(
+            faces, val_faces, intake.scheme, settings, out, where, resume, compile_network
+        )
+        if val_faces is not None:
+            training.predict(result.network(), val_faces, settings, result.model, where)
     for item in intake.output():
         stream.write(item)
     return stream.close()

@@ -104,8 +104,8 @@ def read_pts(path: str) -> list[Point]:
         if not words or words[0] in ("{", "}"):
             continue
         if words[0].rstrip(":") in ("version", "n_points"):
-            if words[0].startswith("n_points") and words[-1].isdecimal() and len(words[-1]) < 9:
-                expected = int(words[-1])
+            if words[0].startswith("n_points") and words[-1].isdecimal():
+                expected = int(words[-1]) if len(words[-1]) < 9 else -1
             continue
         try:
             x, y = (float(word) - 1 for word in words)
@@ -140,6 +140,7 @@ class _Parser:
     def __init__(self, root: str, path: str, exact: bool) -> None:
         self.root, self.path, self.exact = root, path, exact
         self.ready: list[Item] = []
+        self.begun = False  # whether an element was seen
         self.file = ""
         self.first: Record = {}  # the keys that all faces of the image share
         self.faces = 0
@@ -151,23 +152,31 @@ class _Parser:
         self.expat.EndElementHandler = self._close
         self.expat.EntityDeclHandler = self._entity
 
-    def feed(self, chunk: bytes, last: bool = False) -> list[Item]:
+    def feed(self, chunk: bytes, last: bool = False) -> Iterator[Item]:
+        """The faces that end in this chunk; KptoolsError after them, where the XML is broken."""
+        broken = None
         try:
             self.expat.Parse(chunk, last)
         except expat.ExpatError as error:
-            raise KptoolsError(
+            broken = KptoolsError(
                 f"{self.path}:{error.lineno}: not well-formed XML "
                 f"({expat.ErrorString(error.code)}); the faces before it are out"
-            ) from None
-        except (LookupError, ValueError) as error:  # an encoding that Python lacks, or cannot feed
-            raise KptoolsError(f"{self.path}: {error}; write it in UTF-8") from None
-        ready, self.ready = self.ready, []
-        return ready
+            )
+        except (LookupError, ValueError) as error:
+            if self.begun:
+                raise
+            # of the encoding, which Python lacks or cannot feed
+            broken = KptoolsError(f"{self.path}: {error}; write it in UTF-8")
+        yield from self.ready
+        self.ready.clear()
+        if broken is not None:
+            raise broken
 
     def _entity(self, *_: object) -> None:
         raise KptoolsError(f"{self.path}: it declares entities; a list of faces needs none")
 
     def _open(self, tag: str, attributes: dict[str, str]) -> None:
+        self.begun = True
         if tag == "image":
             self.file, self.faces = attributes.get("file", ""), 0
             path = os.path.join(os.path.dirname(self.path), self.file)

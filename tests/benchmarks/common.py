@@ -1,7 +1,7 @@
 """What the benchmarks share: faces to work on, sides measured in turn, and a small table.
 
-Each script is one claim of README.md, and prints both sides and their ratio. `--full` is how the
-README's table was made; without it a run is short, and its figures are rough.
+Each script is one row or more of README.md's table of speed, and prints both sides and their ratio.
+`--full` is how that table was made; without it a run is short, and its figures are rough.
 """
 
 import argparse
@@ -23,17 +23,15 @@ from PIL import Image
 ROUNDS = 5
 
 
-def arguments(
-    doc: str | None, more: Callable[[argparse.ArgumentParser], None] | None = None
-) -> argparse.Namespace:
+def arguments(doc: str | None, *, device: bool = False) -> argparse.Namespace:
+    """`device`: whether the script can be run on another one."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--full", action="store_true", help="long enough to quote")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--only", default="", help="the cases whose name has this in it")
+    if device:
+        parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--side", default="", help=argparse.SUPPRESS)
     parser.add_argument("--records", default="", help=argparse.SUPPRESS)
-    if more:
-        more(parser)
     return parser.parse_args()
 
 
@@ -64,6 +62,14 @@ def faces(folder: Path, count: int, *policy: object, enlarge: int = 3) -> Path:
 def read(path: str | Path) -> list[dict[str, Any]]:
     with open(path, "rb") as lines:
         return [orjson.loads(line) for line in lines]
+
+
+def head(path: str | Path, count: int) -> str:
+    """A stream of the first `count` records, in a file beside it: to warm up on."""
+    few = Path(f"{path}.head")
+    with open(path, "rb") as lines:
+        few.write_bytes(b"".join(line for line, _ in zip(lines, range(count), strict=False)))
+    return str(few)
 
 
 def child(*words: object) -> float:
@@ -109,11 +115,11 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], device: str = "cpu") -> None:
     """Print rows under their heads, after a line about the machine."""
     import torch
 
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     print(f"{os.cpu_count()} cores, {name}, PyTorch {torch.__version__}, Python", end=" ")
     print(platform.python_version())
     text = [list(head), *([_cell(value) for value in row] for row in rows)]

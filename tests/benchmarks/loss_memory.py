@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import common
+import trainer
 
 COUNT, SIDE = 68, 200
 
 
 def main() -> None:
-    args = common.arguments(__doc__)
+    args = common.arguments(__doc__, device=True)
     if args.side:
-        print(json.dumps(_peak(args.side, args.device)))
+        print(json.dumps(_measure(args.side, args.device)))
         return
+    kinds = {"kptools, no labels": "ours", "labels made and stored": "stored"}
     rounds = common.ROUNDS if args.full else 1
-    rows = []
-    for kind, label in (("ours", "kptools, no labels"), ("stored", "labels stored")):
-        run = partial(common.child, "--device", args.device, "--side")
-        peak, seconds = common.in_turn(
-            rounds,
-            partial(run, f"{kind} peak"),
-            partial(run, f"{kind} seconds"),
-        )
-        rows.append((label, statistics.median(peak), statistics.median(seconds)))
+    run = partial(common.child, "--device", args.device, "--side")
+    peaks = common.in_turn(rounds, *(partial(run, f"{kind} peak") for kind in kinds.values()))
+    times = common.in_turn(rounds, *(partial(run, f"{kind} seconds") for kind in kinds.values()))
+    rows = [
+        (label, statistics.median(peak), statistics.median(seconds))
+        for label, peak, seconds in zip(kinds, peaks, times, strict=True)
+    ]
     print(f"batch 8, {COUNT} maps of {SIDE} x {SIDE}, float32: logits of 87 MB")
-    common.table(("loss", "peak over logits", "seconds"), rows)
+    common.table(("loss", "peak over logits", "seconds"), rows, args.device)
 
 
-def _peak(side: str, device: str) -> float:
+def _measure(side: str, device: str) -> float:
     import torch
     import torch.nn.functional as F
 
@@ -53,12 +53,12 @@ def _peak(side: str, device: str) -> float:
     if what == "seconds":
         z = torch.randn(8, COUNT, SIDE, SIDE, device=device, requires_grad=True)
         step(z, points)
+        trainer.wait(z.device)
         began = time.perf_counter()
         for _ in range(3):
             z.grad = None
             step(z, points)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        trainer.wait(z.device)
         return (time.perf_counter() - began) / 3
     before = _now(device)
     z = torch.randn(8, COUNT, SIDE, SIDE, device=device, requires_grad=True)
@@ -81,8 +81,9 @@ def _now(device: str) -> int:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
+    now = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    return _status("VmRSS")
+    return now
 
 
 def _high(device: str) -> int:
@@ -92,10 +93,11 @@ def _high(device: str) -> int:
 
 
 def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("needs Linux's /proc")
+    status = Path("/proc/self/status")
+    if not status.exists():
+        raise SystemExit("needs Linux's /proc, or --device cuda")
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

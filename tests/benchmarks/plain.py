@@ -2,6 +2,7 @@
 crops, resizes and augments with torchvision's transforms; a DataLoader; fp32; channels first."""
 
 import math
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from torchvision.transforms import functional as T
 
 from kptools import models
 
+# On two cores, processes that load beside the one that steps make it slower
+CORES = os.cpu_count() or 1
+WORKERS = int(os.environ.get("WORKERS", 0 if CORES <= 2 else CORES))
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -57,12 +61,12 @@ class FaceDataset(Dataset):  # type: ignore[type-arg]
 
 
 def train(path: str, arch: str, size: tuple[int, int], batch: int, epochs: int) -> Iterator[int]:
-    """Train, and give the number of images of each batch once it is done."""
+    """Train: 0 once all is set up, then the number of images of each batch when it is done."""
     faces = FaceDataset(path, size, 0.25 if arch == "unet" else 0.15, augment=True)
-    # in this process: on two cores, worker processes make it slower
-    loader: Any = DataLoader(faces, batch, shuffle=True)
+    loader: Any = DataLoader(faces, batch, shuffle=True, num_workers=WORKERS)
     network = models.build(arch, 68, size, weights="none", width=64, stride=1).train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+    yield 0
     for _ in range(epochs):
         for x, points in loader:
             optimizer.zero_grad()
@@ -87,9 +91,9 @@ def _heatmaps(points: Tensor, size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def predict(path: str, network: nn.Module, size: tuple[int, int]) -> Iterator[int]:
-    """Predict, and give the number of images of each batch once it is done."""
+    """Predict, and give the number of images of each batch when it is done."""
     faces = FaceDataset(path, size, 0.15, augment=False)
     network.eval()
-    loader: Any = DataLoader(faces, 32)
+    loader: Any = DataLoader(faces, 32, num_workers=WORKERS)
     for x, _ in loader:
         yield len(network(x).numpy())

@@ -22,7 +22,7 @@ CASES = [("resnet18", (224, 224), (320, 960)), ("mobilenet_v3_small", (128, 128)
 
 
 def main() -> None:
-    args = common.arguments(__doc__)
+    args = common.arguments(__doc__, device=True)
     inference.keep_pages()
     rows = []
     for arch, size, counts in CASES:
@@ -48,14 +48,13 @@ def main() -> None:
             )
         )
     head = ("network", "kp-predict, images/s", "forward", "decode", "over forward", "over shared")
-    common.table(head, rows)
+    common.table(head, rows, args.device)
 
 
 def _predict(path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str) -> float:
-    steps = predictor.predict(path, network, arch, size, device)
-    next(steps)
+    predictor.predict(common.head(path, 32), network, arch, size, device)
     began = time.perf_counter()
-    return sum(steps) / (time.perf_counter() - began)
+    return predictor.predict(path, network, arch, size, device) / (time.perf_counter() - began)
 
 
 @torch.inference_mode()

@@ -1,7 +1,5 @@
 """kp-predict's own loop, inside this process, for the benchmarks that look into it."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import nn
 
@@ -35,10 +33,8 @@ def model(arch: str, size: tuple[int, int]) -> Model:
 
 def predict(
     path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str = "cpu"
-) -> Iterator[int]:
-    """Predict and write the records, as kp-predict does; the number of faces of each batch once
-    it is done."""
-    inference.keep_pages()
+) -> int:
+    """Predict and write the records, as kp-predict does; how many there were."""
     where = checkpoint.device(device)
     predictor = inference.Predictor(
         network,
@@ -49,13 +45,7 @@ def predict(
         workers=cores(0),
     )
     stream = Stream([path], "/dev/null")
-    done = 0
     for item in predictor.run(stream, stream.fail):
         stream.write(item)
-        done += 1
-        if done == 32:
-            yield done
-            done = 0
-    if done:
-        yield done
     stream.close()
+    return stream.count

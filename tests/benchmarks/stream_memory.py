@@ -18,6 +18,7 @@ from kptools import checkpoint
 from kptools.checkpoint import Checkpoint
 
 FEW = 5_000
+MOST = 64  # bytes a record, as README.md promises
 BOXES = 1_000  # of a picture, in the XML
 
 
@@ -39,6 +40,8 @@ def main() -> None:
             each = (peaks[1] - peaks[0]) / (count - FEW)
             rows.append((f"kp-{tool}", f"{count:,}", peaks[0] / 1e6, peaks[1] / 1e6, each))
         common.table(("tool", "records", f"MB at {FEW:,}", "MB", "bytes a record"), rows)
+        if any(row[-1] > MOST for row in rows):
+            raise SystemExit(f"over {MOST} bytes a record")
 
 
 def _record(folder: Path) -> dict[str, object]:

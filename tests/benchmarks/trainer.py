@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from kptools import checkpoint, config, inference, training
+from kptools import checkpoint, config, inference, models, training
+from kptools.cli.common import cores
+from kptools.config import Model, Settings
 from kptools.intake import Intake
 from kptools.stream import Stream
-
-loss = training.output_loss
 
 
 def wait(device: torch.device) -> None:
@@ -43,7 +43,7 @@ class Run:
             precision=inference.precision_for(arch, self.device, "auto"),
             threads=torch.get_num_threads(),
         )
-        self.intake = Intake(Stream([str(path)], "-"), self.settings, _cores(), 8 << 30)
+        self.intake = Intake(Stream([str(path)], "-"), self.settings, cores(0), 8 << 30)
         self.intake.read(None, 0.0)
         began = time.perf_counter()
         self.faces, _ = self.intake.load()
@@ -65,7 +65,49 @@ class Run:
             )
 
 
-def _cores() -> int:
-    from kptools.cli.common import cores
+class RawStep:
+    """Steps of a network of the same kind on random tensors that lie in memory."""
 
-    return cores(0)
+    def __init__(self, settings: Settings, model: Model, device: torch.device) -> None:
+        self.settings, self.model, self.device = settings, model, device
+        network = models.build(
+            settings.arch,
+            model.count,
+            settings.input,
+            weights="none",
+            width=settings.width,
+            stride=settings.stride,
+        )
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+        shape = (settings.batch, 1 if settings.grey else 3, settings.input[1], settings.input[0])
+        x = torch.randn(shape, device=device)
+        self.x = x.contiguous(memory_format=torch.channels_last)
+        self.truth = torch.rand(settings.batch, model.count, 2).double().numpy()
+
+    def train(self, precision: str, steps: int) -> float:
+        """Images a second."""
+        self.network.train()
+
+        def step() -> None:
+            output = inference.forward(self.network, self.x, precision)
+            loss = training.output_loss(output, self.truth, self.settings, self.model)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+        return self._rate(step, steps)
+
+    @torch.inference_mode()
+    def predict(self, precision: str, steps: int) -> float:
+        """Images a second."""
+        self.network.eval()
+        return self._rate(lambda: inference.forward(self.network, self.x, precision).cpu(), steps)
+
+    def _rate(self, step: Callable[[], Any], steps: int) -> float:
+        wait(self.device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait(self.device)
+        return steps * self.settings.batch / (time.perf_counter() - began)

@@ -2,6 +2,8 @@
 from the `random.Random` that the caller gives, so that a failure can be made again."""
 
 import copy
+import json
+import math
 from random import Random
 from typing import Any
 
@@ -26,8 +28,27 @@ TOKENS = [
 
 # What a value of a record may be that it should not
 VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 10**18, -0.0, 0.5, 1e308, -1e308, 1e-320),
-    *("", "x", "0", "nan", "../../x", "/", "\0", "a" * 5000, "\ud83d\ude00", "train", "ibug68:0"),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2**31,
+        2**53,
+        2**63,
+        10**18,
+        10**30,
+        math.inf,
+        math.nan,
+        -0.0,
+        0.5,
+        1e308,
+        -1e308,
+        1e-320,
+    ),
+    *("", "x", "0", "nan", "../../x", "/", "\0", "a" * 5000, "\ud800", "train", "ibug68:0"),
     *("ibug68", "imm58:999", "nose1", "ok", "missing", "<b>", "image", "\x1b]0;x\x07"),
     *([], [[]], {}, [None], [1, 2], [1, 2, 3, 4], [0, 0, 0, 0], [[1, 2]] * 68, [[0.5, None]] * 68),
     *(
@@ -72,7 +93,7 @@ def strange(record: dict[str, Any], random: Random) -> bytes:
     try:
         line = orjson.dumps(record)
     except (TypeError, ValueError):  # a lone surrogate, a number over 64 bits
-        line = repr(record).encode("utf-8", "replace")
+        line = json.dumps(record).encode()
     if random.random() < 0.2:
         line = damaged(line, random)
     return line.replace(b"\n", b" ")
