@@ -140,6 +140,9 @@ def train(
     elif not model.heatmap:
         models.start_at(network, *_spread(faces, frame))
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for some in (faces, val):
+        if some is not None:
+            some.pixels = crops.settle(some.pixels, device)
     state = State(
         run=fingerprint(faces, val, settings),
         network=network,
