@@ -3,7 +3,8 @@
 #
 # Shows:  what makes the tools fit for batch work: a file appears whole or not at all, --resume goes
 #         on where a run was cut off, and the exit status says what happened.
-# Data:   folders of records DIR/*.jsonl and a checkpoint:  sh examples/batch.sh MODEL DIR [DIR ...]
+# Data:   folders of records DIR/*.jsonl (with points, for the scores) and a checkpoint:
+#         sh examples/batch.sh MODEL DIR [DIR ...]     After a change of MODEL remove the *.preds.jsonl.
 # Takes:  as long as the photos; make and parallel are used where they are installed.
 . "$(dirname -- "$0")/env.sh"
 
@@ -35,5 +36,6 @@ fi
 # 3. GNU parallel: a job a file, one thread each.
 if command -v parallel > /dev/null; then
     parallel --will-cite --jobs 2 \
-        'kp-eval {} > {.}.by-parallel.json || [ $? -eq 1 ]' ::: $(for dir in "$@"; do ls "$dir"/*.preds.jsonl; done)
+        'kp-eval {} > {.}.by-parallel.json || [ $? -eq 1 ]' \
+        ::: $(for dir in "$@"; do ls "$dir"/*.preds.jsonl; done)
 fi

@@ -13,6 +13,11 @@ fi
 PATH=$venv/bin:$PATH
 export PATH
 
+# try COMMAND...: some records that failed (exit 1; each was told) do not stop a script
+try() {
+    "$@" || { status=$?; [ "$status" -eq 1 ] || return "$status"; }
+}
+
 # row LABEL METRIC...: a line of a table, of the report of kp-eval on stdin; the mean shape's in brackets
 row() {
     python -c '

@@ -11,31 +11,31 @@
 #   sh examples/nose.sh [IMM]            KPTOOLS_QUICK=1: a short run
 . "$(dirname -- "$0")/env.sh"
 
-out=${OUT:-out/nose}
+out=${OUT:-out/nose${KPTOOLS_QUICK:+-quick}}
 epochs=25 best="1e-3:25,3e-4:15" width=16
 [ -n "${KPTOOLS_QUICK:-}" ] && epochs=1 best=1e-3:1 width=4
 mkdir -p "$out"
 
-kp-prep imm "$@" --points nose -o "$out/nose.jsonl"
+try kp-prep imm "$@" --points nose -o "$out/nose.jsonl"
 held=""
 grep -q '"split":"val"' "$out/nose.jsonl" || held="--val-fraction 0.2"
 
 # the report's protocol; the last epoch is scored, so that nothing is chosen on the faces scored
 for lr in 1e-3 3e-4; do
-    kp-train --arch nose --lr "$lr" --epochs "$epochs" --keep last $held \
+    try kp-train --arch nose --lr "$lr" --epochs "$epochs" --keep last $held \
         -o "$out/lr-$lr.safetensors" "$out/nose.jsonl" > "$out/lr-$lr.jsonl"
     kp-eval "$out/lr-$lr.jsonl" | row "lr $lr" mse
 done
 kp-viz curves -o "$out/curves.png" "$out/lr-1e-3.log.jsonl" "$out/lr-3e-4.log.jsonl"
-kp-viz grid --sort best --count 2 --size 480x360 -o "$out/successes.png" "$out/lr-1e-3.jsonl" > /dev/null
-kp-viz grid --sort worst --count 2 --size 480x360 -o "$out/failures.png" "$out/lr-1e-3.jsonl" > /dev/null
+try kp-viz grid --sort best --count 2 --size 480x360 -o "$out/successes.png" "$out/lr-1e-3.jsonl" > /dev/null
+try kp-viz grid --sort worst --count 2 --size 480x360 -o "$out/failures.png" "$out/lr-1e-3.jsonl" > /dev/null
 
 # the best: what a point looks like is learnt where it lies, from 58 points in place of one. A flip needs
 # the eyes' points in their order, so the pictures that have them reversed are repaired
 kp-prep imm "$@" --repair |
     kp-augment --rotate 15 --scale 0.1 --shift 0.08 --flip 0.5 \
         --brightness 0.3 --contrast 0.3 --saturation 0.3 |
-    kp-train --arch unet --width "$width" --stride 2 --input-size 160x120 --margin 0 \
+    try kp-train --arch unet --width "$width" --stride 2 --input-size 160x120 --margin 0 \
         --schedule "$best" --keep last $held -o "$out/best.safetensors" > "$out/best.jsonl"
 kp-eval --points nose "$out/best.jsonl" | row heatmaps mse
-kp-viz grid --sort worst --count 4 --size 480x360 -o "$out/best-failures.png" "$out/best.jsonl" > /dev/null
+try kp-viz grid --sort worst --count 4 --size 480x360 -o "$out/best-failures.png" "$out/best.jsonl" > /dev/null

@@ -2,11 +2,12 @@
 # Part 5: one's own photos.
 #
 # Shows:  faces found by the detector that iBUG's boxes come from, keypoints predicted, and a picture.
-# Data:   photos, or folders of them, and a checkpoint:  sh examples/photos.sh MODEL PHOTO|DIR...
+# Data:   photos, or folders of them, and a checkpoint that was trained on iBUG (sh examples/ibug.sh or
+#         heatmap.sh; the quickstart's network knows drawn faces only).
 # Takes:  a second or two a photo on one core, most of it to find the faces. dlib (kptools[detect]) is
 #         installed the first time.
 #
-#   sh examples/photos.sh model.safetensors holiday/
+#   sh examples/photos.sh MODEL PHOTO|DIR...      as: out/heatmap/unet.safetensors holiday/
 extras='[detect]'
 . "$(dirname -- "$0")/env.sh"
 
@@ -17,7 +18,7 @@ shift
 mkdir -p "$out"
 
 # exit 1: a photo could not be read, or shows no face; it is a record that says so
-kp-prep photos "$@" -o "$out/faces.jsonl" || [ $? -eq 1 ]
-kp-predict "$model" "$out/faces.jsonl" -o "$out/preds.jsonl" || [ $? -eq 1 ]
-kp-viz grid --count 48 -o "$out/grid.png" "$out/preds.jsonl" > /dev/null || [ $? -eq 1 ]
+try kp-prep photos "$@" -o "$out/faces.jsonl"
+try kp-predict "$model" "$out/faces.jsonl" -o "$out/preds.jsonl"
+try kp-viz grid --count 48 -o "$out/grid.png" "$out/preds.jsonl" > /dev/null
 echo "look at $out/grid.png"

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from kptools import augment, crops, records
 from kptools import geometry as g
@@ -147,7 +146,10 @@ class Intake:
 
         pixels = crops.load(kept, layout, workers=self.workers, memory=self.memory, done=done)
         if len(good) < len(items):
-            pixels = pixels[torch.tensor(good, dtype=torch.int64)]
+            for row, index in enumerate(good):  # in place: the store may be larger than memory
+                if row < index:
+                    pixels[row] = pixels[index]
+            pixels = pixels[: len(good)]
             kept = [kept[i] for i in good]
         if not kept:
             return None

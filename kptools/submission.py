@@ -44,6 +44,11 @@ class Submission:
         self.rows += [f"{first + i},{v!r}" for i, v in enumerate(original.flatten().tolist())]
 
     def save(self) -> None:
+        """Raises KptoolsError where no face came: a file without rows is no submission."""
+        if len(self.rows) == 1:
+            raise KptoolsError(
+                f"no record came, so {self.path} is not written; kp-predict makes them"
+            )
         try:
             files.write_whole(self.path, ("\n".join(self.rows) + "\n").encode())
         except OSError as error:

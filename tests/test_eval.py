@@ -197,6 +197,12 @@ def test_a_submission_is_kaggles(tmp_path):
     assert out.read_text() == "Id,Predicted\n0,102.5\n1,100.5\n2,104.5\n3,100.5\n"
 
 
+def test_a_submission_of_nothing_is_not_written(tmp_path):
+    done = run("eval", "--submission", "out.csv", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_a_face_missing_from_a_submission_is_an_error_unless_filled(tmp_path):
     out = tmp_path / "kaggle.csv"
     gone = {"id": "x", "status": "missing", "error": "it is gone", "mean": [[1.5, 2.0]]}

@@ -70,7 +70,7 @@ def test_the_nose_script_gives_both_rates_and_its_pictures(imm_root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(b"MSE 0.") >= 2
     for name in ("curves.png", "successes.png", "failures.png"):
-        assert (tmp_path / "out" / "nose" / name).exists()
+        assert (tmp_path / "out" / "nose-quick" / name).exists()
 
 
 def test_the_face_script_goes_on_from_its_checkpoint(imm_root, tmp_path):
@@ -78,14 +78,14 @@ def test_the_face_script_goes_on_from_its_checkpoint(imm_root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert b"NME" in done.stdout
     for name in ("data", "augmented", "batches", "curve", "successes", "failures", "filters"):
-        assert (tmp_path / "out" / "face" / f"{name}.png").exists()
+        assert (tmp_path / "out" / "face-quick" / f"{name}.png").exists()
 
 
 def test_the_ibug_script_ends_with_a_submission_of_the_whole_list(ibug_root, tmp_path):
     done = script("ibug.sh", ibug_root, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert b"resnet18" in done.stdout
-    rows = (tmp_path / "out" / "ibug" / "kaggle.csv").read_text().splitlines()
+    rows = (tmp_path / "out" / "ibug-quick" / "kaggle.csv").read_text().splitlines()
     assert rows[0] == "Id,Predicted"
     assert len(rows) == 1 + 80 * 136
 
@@ -98,7 +98,7 @@ def test_the_heatmap_script_compares_the_decoders(ibug_root, tmp_path):
 
 
 def test_the_photos_script_finds_faces(tmp_path):
-    pytest.importorskip("dlib", reason="needs dlib: pip install 'kptools[detect]'")
+    pytest.importorskip("dlib", reason="needs dlib: pip install dlib-bin")
     folder = SHARED / "dlib_faces"
     if not folder.is_dir():
         pytest.skip("needs the photos of ../shared/data, which are not here")

@@ -76,5 +76,5 @@ def test_without_the_detector_it_says_how_to_get_it(tmp_path):
     blocked.write_text("raise ImportError")
     done = run("prep", "photos", tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 3
-    assert b"kptools[detect]" in done.stderr
+    assert b"pip install dlib-bin" in done.stderr
     assert b"--box image" in done.stderr

@@ -305,6 +305,14 @@ def test_weights_that_cannot_be_had_are_one_line(drawn, tmp_path):
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--weights", "--init"])
+def test_weights_that_are_not_there_are_told_before_a_record_is_read(tmp_path, option):
+    done = train(tmp_path, b"no record\n", option, "gone.pth", arch="resnet18", size="32x32")
+    assert done.returncode == 3
+    assert done.stderr.endswith(f"{option}: there is no file gone.pth\n".encode())
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_local_weights_of_a_classifier_are_taken(drawn, tmp_path):
     import torchvision
 

@@ -29,7 +29,7 @@ def augment(
     noise: Annotated[float, _share("Largest standard deviation, fraction of white.")] = 0.0,
     erase: Annotated[float, _share("Probability of a filled rectangle in the box.")] = 0.0,
     copies: Annotated[int, typer.Option(min=1, max=10_000, help="Records for each record.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of every draw.")] = 0,
     write: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Draw now: write images there, with no policy left."),

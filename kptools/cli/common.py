@@ -18,7 +18,7 @@ from kptools.errors import KptoolsError, ReaderGone, UsageError
 from kptools.stream import let_go, program, tell
 
 Files = Annotated[
-    list[str] | None, typer.Argument(metavar="[FILE]...", help="Records; - or none: stdin.")
+    list[str] | None, typer.Argument(metavar="FILE", help="Records; - or none: stdin.")
 ]
 Output = Annotated[
     str,

@@ -97,7 +97,10 @@ def predict(
             if not (warned or item.failed) and str(source or "unknown") not in model.box_sources:
                 warned = True
                 trained = ", ".join(model.box_sources)
-                tell(f"kp-predict: {item.where}: box_source {source!r}; trained on {trained}")
+                tell(
+                    f"kp-predict: {item.where}: box_source {source!r}, the network was trained on "
+                    f"{trained}; other boxes may cost accuracy (iBUG's dataset boxes are dlib's)"
+                )
             stream.write(item)
     return stream.close()
 

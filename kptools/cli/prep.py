@@ -25,11 +25,12 @@ def _kp_prep() -> None:
     kp-prep ibug data/ibug --xml labels_ibug_300W_test_parsed.xml --split test > test.jsonl
     kp-prep photos holiday/ > photos.jsonl
 
-    Without ROOT a dataset is looked for in $KPTOOLS_DATA, then in ./data, under its usual name.
+    Without ROOT a dataset is looked for in $KPTOOLS_DATA, then in ./data, under its usual name:
+    imm_face_db, ibug_300W_large_face_landmark_dataset.
     """
 
 
-Root = Annotated[str | None, typer.Argument(metavar="[ROOT]", help="The dataset's folder.")]
+Root = Annotated[str | None, typer.Argument(metavar="ROOT", help="The dataset's folder.")]
 Split = Annotated[
     str | None, typer.Option(metavar="train|val|test", help="The split of every record.")
 ]
@@ -41,7 +42,14 @@ Points = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="Keep these: nose, region:mouth, 30, 36-47, with commas."),
 ]
-BoxFrom = Annotated[str | None, typer.Option("--box", metavar="dataset|points|image")]
+BoxFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--box",
+        metavar="dataset|points|image",
+        help="From where [default: dataset, or image where it has none]; points: to train with.",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Of the draw of --val-fraction.")]
 
@@ -53,7 +61,9 @@ def ibug(
         str | None,
         typer.Option(metavar="FILE", help="dlib's XML [default: labels_ibug_300W_train.xml]."),
     ] = None,
-    annotations: Annotated[str, typer.Option(metavar="xml|pts")] = "xml",
+    annotations: Annotated[
+        str, typer.Option(metavar="xml|pts", help="Where the points are; .pts are exact.")
+    ] = "xml",
     split: Split = None,
     val_fraction: ValFraction = None,
     points: Points = None,
@@ -134,7 +144,7 @@ def synth(
 
 @tool.command()
 def photos(
-    paths: Annotated[list[str], typer.Argument(metavar="DIR|FILE...", help="Photos, or folders.")],
+    paths: Annotated[list[str], typer.Argument(metavar="DIR|FILE", help="Photos, or folders.")],
     box: Annotated[
         str, typer.Option(metavar="detector|image", help="Find the faces, or take the image whole.")
     ] = "detector",
@@ -144,7 +154,7 @@ def photos(
     strict: Strict = False,
 ) -> int:
     """One's own photos, of split test. dlib's frontal detector finds the faces (it is in the extra
-    kptools[detect]); with --box image the box is the whole picture."""
+    pip install dlib-bin); with --box image the box is the whole picture."""
     from kptools.importers import photos as importer
 
     choice("--box", box, ("detector", "image"))

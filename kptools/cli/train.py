@@ -65,19 +65,28 @@ def train(
     schedule: Annotated[
         str | None, typer.Option(metavar="LR:EPOCHS,...", help="As 1e-3:15,3e-4:15.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, max=65536)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=65536, help="Faces a step; see the table.")
+    ] = None,
     input_size: Annotated[str | None, typer.Option(metavar="WxH", help="Of the network.")] = None,
     margin: Annotated[
         float | None,
         typer.Option(min=0, max=10, help="Added to each side of the box, of sqrt(box area)."),
     ] = None,
-    loss: Annotated[str | None, typer.Option(metavar="mse|l1|smooth_l1|wing|bce")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(metavar="mse|l1|smooth_l1|wing|bce", help="Of points; bce is unet's."),
+    ] = None,
     keep: Annotated[
         str, typer.Option(metavar="best|last", help="Which epoch (best: least NME on val).")
     ] = "best",
     weights: Annotated[
         str | None,
-        typer.Option(metavar="default|none|FILE", help="ImageNet's, nothing, or a classifier's."),
+        typer.Option(
+            metavar="default|none|FILE",
+            help="ImageNet's, which torchvision downloads once; nothing; or a classifier's "
+            "state_dict [default: default; none with --init, and where there are none].",
+        ),
     ] = None,
     init: Annotated[str, typer.Option(metavar="CKPT", help="Train on from this checkpoint.")] = "",
     average: Annotated[
@@ -93,11 +102,14 @@ def train(
     ] = None,
     val: Annotated[str | None, typer.Option(metavar="FILE", help="More records, all val.")] = None,
     val_fraction: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Hold out so much; 0: train on all.")
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the train groups to hold out; 0: none."),
     ] = None,
     workers: Workers = 0,
     threads: Annotated[int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=2**31)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Of the weights' start and the order of faces.")
+    ] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
@@ -136,6 +148,9 @@ def train(
         raise UsageError(f"--width and --stride are for unet; {arch} has neither")
     out = Path(output or f"{arch}.safetensors")
     _check_output(out)
+    for option, path in (("--init", init), ("--weights", weights)):
+        if path not in (None, "", "none", "default") and not Path(path).is_file():
+            raise KptoolsError(f"{option}: there is no file {path}")
     size = config.parse_size(input_size) if input_size else defaults.input
 
     import torch

@@ -45,7 +45,7 @@ Count = Annotated[int, typer.Option(min=1, max=4096, help="How many faces.")]
 Columns = Annotated[
     int | None, typer.Option(min=1, max=4096, help="[default: for a sheet of about 4:3]")
 ]
-CellSize = Annotated[str, typer.Option("--size", metavar="WxH", help="Of a face, at most.")]
+CellSize = Annotated[str, typer.Option("--size", metavar="WxH", help="Largest size of a face.")]
 Margin = Annotated[
     float | None,
     typer.Option(
@@ -85,9 +85,7 @@ def grid(
     whole: Annotated[
         bool, typer.Option("--whole", help="Show the whole image, and the box in it.")
     ] = False,
-    epoch: Annotated[
-        int, typer.Option(min=0, help="Of which epoch what the policies draw is shown.")
-    ] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Epoch whose draws are shown.")] = 0,
     points: Annotated[bool, typer.Option("--points/--no-points", help="Draw the points.")] = True,
     norm: Annotated[
         str | None,
@@ -154,7 +152,7 @@ def grid(
 @tool.command()
 def curves(
     logs: Annotated[
-        list[str], typer.Argument(metavar="LOG...", help="STEM.log.jsonl, or a checkpoint.")
+        list[str], typer.Argument(metavar="LOG", help="STEM.log.jsonl, or a checkpoint.")
     ],
     output: PlotFile = Path("curves.png"),
     metric: Annotated[

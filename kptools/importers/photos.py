@@ -3,9 +3,9 @@
     holiday/IMG_0001.jpg  holiday/day2/IMG_0002.JPG  ..
 
 With `detector` dlib's frontal face detector (King, 2009) finds the boxes: the one that the boxes of
-iBUG 300-W come from, so that networks trained on those are at home. It is in an extra,
-`pip install kptools[detect]`. Without it the box is the whole image. The frame is that of the
-picture as shown, after EXIF orientation. A photo without a face is a record with `status` no_face.
+iBUG 300-W come from, so that networks trained on those are at home. It needs the wheel `dlib-bin`
+(the extra `detect`). Without it the box is the whole image. The frame is that of the picture as
+shown, after EXIF orientation. A photo without a face is a record with `status` no_face.
 """
 
 import os
@@ -102,7 +102,7 @@ def _detector() -> Callable[..., Any]:
         import dlib
     except ImportError:
         raise KptoolsError(
-            "finding faces needs dlib: pip install 'kptools[detect]'; "
+            "finding faces needs dlib: pip install dlib-bin; "
             "or take the whole image with --box image"
         ) from None
     detector: Callable[..., Any] = dlib.get_frontal_face_detector()
