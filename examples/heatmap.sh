@@ -32,5 +32,5 @@ for decode in argmax quarter dark softargmax; do
     kp-heatmap decode --decode "$decode" "$out/mapped.jsonl" | tee "$out/$decode.jsonl" |
         kp-eval | row "$decode" mae nme auc
 done | tee "$out/table.txt"
-try kp-viz heatmap --count 4 -o "$out/heatmaps.png" "$out/mapped.jsonl" > /dev/null
+try kp-viz heatmap --count 4 --size 360x360 -o "$out/heatmaps.png" "$out/mapped.jsonl" > /dev/null
 try kp-viz grid --sort worst --count 12 -o "$out/worst.png" "$out/dark.jsonl" > /dev/null

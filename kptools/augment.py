@@ -67,6 +67,7 @@ class Draw:
     noise: float = 0.0
     noise_key: int = 0
     erased: list[Box] = field(default_factory=list)
+    idle: bool = True  # nothing at all happens
 
 
 def policy(record: Record) -> list[Stage]:
@@ -134,6 +135,7 @@ def draw(record: Record, epoch: int) -> Draw:
     stages = record.get("augment") or []
     if not stages:
         return drawn
+    drawn.idle = False
     box = records.box(record)
     x, y = g.centre(box)
     key = f"{records.identity(record)}\0{records.copy_index(record)}\0{epoch}"
@@ -237,5 +239,7 @@ def follow(points: g.Points, drawn: Draw, swap: tuple[int, ...] | None) -> g.Poi
 
 def unfollow(points: g.Points, drawn: Draw, swap: tuple[int, ...] | None) -> g.Points:
     """The inverse of `follow`."""
+    if drawn.idle:
+        return points
     named = points[list(swap)] if drawn.flipped and swap is not None else points
     return g.transform(g.invert(drawn.matrix), named)

@@ -50,9 +50,11 @@ def compose(*matrices: Matrix) -> Matrix:
 
 
 def invert(m: Matrix) -> Matrix:
-    """(2, 3): the map back; numpy's LinAlgError where there is none."""
-    inverse = np.linalg.inv(m[:, :2])
-    return np.hstack([inverse, -inverse @ m[:, 2:]])
+    """(2, 3): the map back; ZeroDivisionError where there is none."""
+    (a, b, x), (c, d, y) = m.tolist()
+    scale = 1 / (a * d - b * c)
+    a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
+    return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]])
 
 
 def about(m: Matrix, x: Pixels, y: Pixels) -> Matrix:

@@ -1,6 +1,8 @@
 """From stored crops to points in the pixels of each file.
 
-`Predictor` streams: while the network works on one batch, threads decode the next ones. A bounded
+`Predictor` streams: threads decode the next faces while the records of the last ones are written
+and, where the network has a device of its own, while it works. On a CPU both want the same cores,
+and a step whose threads wait for each other suffers most, so there they take turns. A bounded
 number of faces is held, and the order is kept.
 """
 
@@ -26,7 +28,7 @@ from kptools.records import Record
 from kptools.stream import Item
 from kptools.units import Box
 
-BATCHES_AHEAD = 2
+BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
 
 # Networks that gain from bf16 on a CPU that computes in it; small ones lose by it
 _BF16_ON_CPU = ("resnet", "resnext", "wide_resnet", "inception", "vgg", "unet")
@@ -48,12 +50,19 @@ def _cpu_has_bf16() -> bool:
     return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
 
 
-def keep_pages() -> None:
-    """Tell glibc's allocator to keep freed pages: on a virtual machine a page fault is dear, and
-    a training step frees and takes the same buffers again and again. The process then holds its
-    peak to its end. Elsewhere this does nothing."""
-    import ctypes
+def tune_process() -> None:
+    """Make a process fit for long work with large arrays.
 
+    What is there already, torch's modules above all, is left out of garbage collection, which the
+    lists of a batch of records set off again and again. And glibc's allocator keeps freed pages:
+    on a virtual machine a page fault is dear, and a training step frees and takes the same buffers
+    over and over. The process then holds its peak to its end; other allocators are left alone.
+    """
+    import ctypes
+    import gc
+
+    gc.collect()
+    gc.freeze()
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
@@ -159,19 +168,22 @@ class Predictor:
         """Each item again, in order, with its prediction; `fail` marks those that have none."""
         source = iter(items)
         waiting: deque[_Batch] = deque()
+        ahead = 0 if self.device.type == "cpu" else BATCHES_AHEAD
+
+        def start() -> None:
+            batch = list(islice(source, self.batch))
+            if batch:
+                waiting.append(self._start(batch, pool, fail))
+
         with ThreadPoolExecutor(self.workers) as pool:
             try:
-                while True:
-                    while len(waiting) <= BATCHES_AHEAD:
-                        batch = list(islice(source, self.batch))
-                        if not batch:
-                            break
-                        waiting.append(self._start(batch, pool, fail))
-                    if not waiting:
-                        return
-                    batch_done = waiting.popleft()
-                    self._finish(batch_done, fail)
-                    yield from batch_done.items
+                for _ in range(1 + ahead):
+                    start()
+                while waiting:
+                    batch = waiting.popleft()
+                    self._finish(batch, self._predict(batch, fail), fail)
+                    yield from batch.items
+                    start()
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -202,8 +214,11 @@ class Predictor:
             faces.append(_Face(item, swap, drawn, layout, pool.submit(crops.cut, record, layout)))
         return _Batch(items, faces)
 
-    def _finish(self, batch: "_Batch", fail: Callable[[Item, RecordError], Item]) -> None:
-        """Give the records of a batch their predictions, in place."""
+    def _predict(
+        self, batch: "_Batch", fail: Callable[[Item, RecordError], Item]
+    ) -> Decoded | None:
+        """Wait for the crops of a batch, and give the network's points for them; faces that have
+        none leave the batch."""
         faces, pixels = [], []
         for face in batch.faces:
             try:
@@ -211,23 +226,30 @@ class Predictor:
                 faces.append(face)
             except RecordError as error:
                 fail(face.item, error)
-        self._place_mean(batch.items)
+        batch.faces = faces
         if not faces:
-            return
+            return None
         boxes = [records.box(face.item.record) for face in faces]
         draws = [face.drawn for face in faces]
-        layouts = [face.layout for face in faces]
-        decoded = self._forward(pixels, boxes, draws, layouts)
-        for row, (face, drawn) in enumerate(zip(faces, draws, strict=True)):
+        return self._forward(pixels, boxes, draws, [face.layout for face in faces])
+
+    def _finish(
+        self, batch: "_Batch", decoded: Decoded | None, fail: Callable[[Item, RecordError], Item]
+    ) -> None:
+        """Give the records of a batch their predictions, in place."""
+        self._place_mean(batch.items)
+        if decoded is None:
+            return
+        for row, face in enumerate(batch.faces):
             record = face.item.record
             scores = None if decoded.scores is None else decoded.scores[row]
             try:
-                finish(record, decoded.unit[row], scores, drawn, self.model, face.swap)
+                finish(record, decoded.unit[row], scores, face.drawn, self.model, face.swap)
             except RecordError as error:
                 fail(face.item, error)
                 continue
             if self.maps is not None and decoded.maps is not None:
-                self._save_maps(record, decoded.maps[row].numpy(), drawn, face.swap)
+                self._save_maps(record, decoded.maps[row].numpy(), face.drawn, face.swap)
             face.item.raw = None
 
     def _place_mean(self, items: list[Item]) -> None:

@@ -71,7 +71,7 @@ def predict(
 
     if threads:
         torch.set_num_threads(threads)
-    inference.keep_pages()
+    inference.tune_process()
     loaded = checkpoints.load(checkpoint)
     model = loaded.model
     if not model.heatmap and (heatmaps is not None or decode is not None):

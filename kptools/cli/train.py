@@ -162,7 +162,7 @@ def train(
     models.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
     if threads:
         torch.set_num_threads(threads)
-    inference.keep_pages()
+    inference.tune_process()
     where = checkpoint.device(device)
     settings = config.Settings(
         arch=arch,

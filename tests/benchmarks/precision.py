@@ -19,7 +19,7 @@ CASES = [
 
 def main() -> None:
     args = common.arguments(__doc__, device=True)
-    inference.keep_pages()
+    inference.tune_process()
     device = checkpoint.device(args.device)
     rounds = common.ROUNDS if args.full else 1
     rows = []

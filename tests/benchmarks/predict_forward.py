@@ -23,7 +23,7 @@ CASES = [("resnet18", (224, 224), (320, 960)), ("mobilenet_v3_small", (128, 128)
 
 def main() -> None:
     args = common.arguments(__doc__, device=True)
-    inference.keep_pages()
+    inference.tune_process()
     rows = []
     for arch, size, counts in CASES:
         if args.only not in arch:

@@ -26,7 +26,7 @@ def _side(side: str, arch: str, path: str) -> float:
     from kptools import inference
 
     if side != "plain":
-        inference.keep_pages()
+        inference.tune_process()
     network = predictor.network(arch, SIZE)
 
     def predict(records: str) -> int:

@@ -45,7 +45,7 @@ def _side(side: str, arch: str, path: str) -> float:
     from kptools import inference
 
     if side == "kept":
-        inference.keep_pages()
+        inference.tune_process()
     steps = plain.train(path, arch, size, batch, EPOCHS)
     next(steps)
     began = time.perf_counter()

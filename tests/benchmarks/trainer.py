@@ -29,7 +29,7 @@ class Run:
     def __init__(
         self, path: Path, arch: str, size: tuple[int, int], epochs: int, device: str
     ) -> None:
-        inference.keep_pages()
+        inference.tune_process()
         self.device = checkpoint.device(device)
         defaults = config.arch(arch)
         self.settings = config.Settings(
