@@ -18,7 +18,7 @@ from kptools.cli.common import cores
 from kptools.crops import Frame
 
 # arch, input, faces (quick, full)
-CASES = [("resnet18", (224, 224), (320, 960)), ("mobilenet_v3_small", (128, 128), (1600, 3200))]
+CASES = [("resnet18", (224, 224), (320, 640)), ("mobilenet_v3_small", (128, 128), (1600, 1600))]
 
 
 def main() -> None:
