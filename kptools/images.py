@@ -6,6 +6,7 @@ or grey; what is transparent, and what lies outside the picture, is mid-grey (`F
 """
 
 import io
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -47,7 +48,9 @@ FILL = 128
 
 # Below it no warning, above it an error: the bound is ours
 Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
-for category in (UserWarning, Image.DecompressionBombWarning):  # a record says what is wrong
+# what is wrong with a file a record says, in one line: Pillow is not to say it too
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+for category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
 # By EXIF orientation: how the stored picture is turned to be seen

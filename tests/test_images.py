@@ -153,3 +153,15 @@ def test_broken_images_are_records_and_the_rest_is_predicted(face, tmp_path):
     assert b"Traceback" not in done.stderr
     assert b"9 of 11 records failed" in done.stderr
     assert all("mean" in r for r in out)  # for kp-eval --fill mean
+
+
+def test_what_pillow_has_to_say_does_not_reach_stderr(face, tmp_path):
+    out = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(out, "TIFF")
+    data = out.getvalue()
+    at = data.index((277).to_bytes(2, "little"))  # samples per pixel: 279 of them
+    path = tmp_path / "odd.tif"
+    path.write_bytes(data[: at + 8] + (279).to_bytes(2, "little") + data[at + 10 :])
+    done = run("augment", "--rotate", 5, "--write", tmp_path / "w", stdin=[face(image=str(path))])
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2, done.stderr  # the record's, and the count
