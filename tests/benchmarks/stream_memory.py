@@ -21,6 +21,15 @@ FEW = 5_000
 MOST = 64  # bytes a record, as README.md promises
 BOXES = 1_000  # of a picture, in the XML
 
+# A small process between: the kernel counts to a child's peak what its parent held when it was born
+LAUNCHER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(status != 0)
+"""
+
 
 def main() -> None:
     args = common.arguments(__doc__)
@@ -72,17 +81,19 @@ def _peak(tool: str, folder: Path, record: dict[str, object], count: int) -> int
     command = [sys.executable, "-m", f"kptools.cli.{tool}", *words]
     if tool == "prep":
         _write_xml(folder, count)
-    with open(os.devnull, "wb") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdin is not None
+    assert process.stdout is not None
     if tool != "prep":
         for line in _lines(record, count):
             process.stdin.write(line)
     process.stdin.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    peak = int(process.stdout.read())
+    if process.wait():
         raise SystemExit(f"{' '.join(command)} failed")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def _write_xml(folder: Path, count: int) -> None:
