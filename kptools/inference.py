@@ -1,9 +1,8 @@
 """From stored crops to points in the pixels of each file.
 
-`Predictor` streams: threads decode the next faces while the records of the last ones are written
-and, where the network has a device of its own, while it works. On a CPU both want the same cores,
-and a step whose threads wait for each other suffers most, so there they take turns. A bounded
-number of faces is held, and the order is kept.
+`Predictor` streams: where the network has a device of its own, threads decode the next faces while
+it works. On a CPU both want the same cores, and a step whose threads wait for each other suffers
+most, so there they take turns. A bounded number of faces is held, and the order is kept.
 """
 
 from collections import deque

@@ -153,8 +153,8 @@ def photos(
     resume: Resume = False,
     strict: Strict = False,
 ) -> int:
-    """One's own photos, of split test. dlib's frontal detector finds the faces (it is in the extra
-    pip install dlib-bin); with --box image the box is the whole picture."""
+    """One's own photos, of split test. dlib's frontal detector finds the faces (pip install
+    dlib-bin); with --box image the box is the whole picture."""
     from kptools.importers import photos as importer
 
     choice("--box", box, ("detector", "image"))
