@@ -9,8 +9,9 @@ own size, so that nothing is resampled twice.
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,14 +56,20 @@ class Frame:
         """File to input, continuous."""
         return g.box_to_input(box, self.margin, self.size)
 
-    def normalise(self, x: Tensor) -> Tensor:
-        """What `look` gives, to the network's numbers, in place: grey stays -0.5..0.5, RGB gets
-        ImageNet's mean and deviation. (B, C, H, W)."""
-        if self.grey:
-            return x
-        mean = torch.tensor(IMAGENET_MEAN, device=x.device).view(3, 1, 1)
-        std = torch.tensor(IMAGENET_STD, device=x.device).view(3, 1, 1)
-        return x.add_(FILL / 255 - mean).div_(std)
+    def normalise(self, x: Tensor, black: float, white: float) -> Tensor:
+        """The network's numbers, in place, of pixels that run from `black` to `white`: grey from
+        -0.5 to 0.5, RGB with ImageNet's mean and deviation. (B, C, H, W) float32."""
+        mean = torch.tensor((FILL / 255,) if self.grey else IMAGENET_MEAN, device=x.device)
+        std = torch.tensor((1.0,) if self.grey else IMAGENET_STD, device=x.device)
+        scale = 1 / (std * (white - black))
+        offset = -mean / std - black * scale
+        last = x.permute(0, 2, 3, 1)
+        if last.is_contiguous():  # channels last: by whole rows, for three at a time are slow
+            rows, width = last.flatten(2), x.shape[3]
+            torch.addcmul(offset.repeat(width), rows, scale.repeat(width), out=rows)
+        else:
+            torch.addcmul(offset.view(-1, 1, 1), x, scale.view(-1, 1, 1), out=x)
+        return x
 
 
 @dataclass(frozen=True)
@@ -150,47 +157,103 @@ def _canvas(
     return canvas, x0, y0
 
 
-def load(
-    faces: Sequence[Record],
-    layout: Layout,
-    *,
-    workers: int,
-    memory: int,
-    done: Callable[[int, RecordError | None], None],
-) -> Tensor:
-    """Cut all stored crops, in threads: (N, H, W, C) uint8, in memory or, past `memory` bytes, in
-    an unnamed memory-mapped file. `done(i, error)` is called for each, in order; a face that
-    failed has an empty crop."""
-    width, height = layout.size
-    shape = (len(faces), height, width, layout.frame.channels)
-    store: Pixels8
-    if math.prod(shape) > memory:
-        with tempfile.TemporaryFile() as file:
-            files.reserve(file, Path(tempfile.gettempdir()), math.prod(shape), "the cache of crops")
-            store = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
-    else:
-        store = np.empty(shape, dtype=np.uint8)
-
-    def fill(index: int) -> RecordError | None:
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode; at the end what they have not begun is dropped."""
+    with ThreadPoolExecutor(max(1, count)) as pool:
         try:
-            store[index] = cut(faces[index], layout)
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Store:
+    """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, past `memory`
+    bytes, in an unnamed memory-mapped file.
+
+    The threads of `pool` fill it while others work; the row of a face is whole once `has` was
+    asked about that face. `failed(i, error)` is called, by the one who asks, once for each face
+    that has no crop.
+    """
+
+    def __init__(
+        self,
+        faces: Sequence[Record],
+        layout: Layout,
+        pool: ThreadPoolExecutor,
+        *,
+        memory: int,
+        failed: Callable[[int, RecordError], None],
+    ) -> None:
+        width, height = layout.size
+        shape = (len(faces), height, width, layout.frame.channels)
+        if math.prod(shape) > memory:
+            room, what = Path(tempfile.gettempdir()), "the cache of crops"
+            with tempfile.TemporaryFile() as file:
+                files.reserve(file, room, math.prod(shape), what)
+                self._rows: Pixels8 = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+        else:
+            self._rows = np.empty(shape, dtype=np.uint8)
+        self.pixels = torch.from_numpy(self._rows)
+        self._faces, self._layout = faces, layout
+        self._pool, self._failed = pool, failed
+        self._coming: dict[int, Future[RecordError | None]] = {}
+        self._begun = False
+        self._without: set[int] = set()
+
+    def begin(self, order: Iterable[int] | None = None) -> None:
+        """Let the threads decode all faces, in this order; once begun, it stays as it is."""
+        if not self._begun:
+            self._begun = True
+            order = range(len(self._faces)) if order is None else order
+            self._coming = {i: self._pool.submit(self._cut, i) for i in order}
+
+    def has(self, index: int) -> bool:
+        """Whether this face has a crop; waits for it."""
+        self.begin()
+        coming = self._coming.pop(index, None)
+        if coming is not None and (error := coming.result()) is not None:
+            self._without.add(index)
+            self._failed(index, error)
+        return index not in self._without
+
+    def finish(self) -> None:
+        """Wait for all."""
+        for index in range(len(self._faces)):
+            self.has(index)
+
+    def settle(self, device: torch.device) -> None:
+        """Once all is decoded, move to where a batch is quickest to take: to a GPU that holds the
+        crops and has as much room again."""
+        if device.type != "cuda" or self.pixels.is_cuda or not self._begun or self._coming:
+            return
+        if 2 * self.pixels.nbytes < torch.cuda.mem_get_info(device)[0]:
+            self.pixels = self.pixels.to(device)
+            self._rows = np.empty(0, dtype=np.uint8)
+
+    def _cut(self, index: int) -> RecordError | None:
+        try:
+            self._rows[index] = cut(self._faces[index], self._layout)
         except RecordError as error:
-            store[index] = FILL
             return error
         return None
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for index, error in enumerate(pool.map(fill, range(len(faces)))):
-            done(index, error)
-    return torch.from_numpy(store)
+
+def network_input(
+    crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Layout
+) -> Tensor:
+    """What `look` gives, in the network's numbers. (B, Hs, Ws, C) uint8 to (B, C, H, W) float32."""
+    frame = layout.frame
+    if _as_cut(draws, layout):
+        return frame.normalise(crops.permute(0, 3, 1, 2).to(torch.float32), 0, 255)
+    black = -FILL / 255
+    return frame.normalise(look(crops, boxes, draws, layout), black, black + 1)
 
 
-def settle(store: Tensor, device: torch.device) -> Tensor:
-    """Stored crops where a batch is quickest to take: on a GPU that holds them and has as much room
-    again, else where they are."""
-    if device.type == "cuda" and 2 * store.nbytes < torch.cuda.mem_get_info(device)[0]:
-        return store.to(device)
-    return store
+def _as_cut(draws: Sequence[Draw], layout: Layout) -> bool:
+    """Whether the stored crops are already what the network sees."""
+    plain = layout.size == layout.frame.size and layout.ratio == (1.0, 1.0)
+    return plain and all(drawn.idle for drawn in draws)
 
 
 def look(crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Layout) -> Tensor:
@@ -200,8 +263,8 @@ def look(crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Lay
     0 and 255 levels to 1.
     """
     size = layout.frame.size
-    if layout.size == size and layout.ratio == (1.0, 1.0) and all(d.idle for d in draws):
-        return warp(crops, [g.IDENTITY] * len(boxes), size)  # as `cut` made them
+    if _as_cut(draws, layout):
+        return warp(crops, [g.IDENTITY] * len(boxes), size)
     matrices = []  # input to stored crop
     for box, drawn in zip(boxes, draws, strict=True):
         inverse = g.compose(g.invert(drawn.matrix), g.invert(layout.frame.matrix(box)))

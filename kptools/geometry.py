@@ -80,13 +80,6 @@ def to_unit(m: Matrix, points: Points, size: Size) -> Points:
     return unit
 
 
-def from_unit(m: Matrix, unit: Points, size: Size) -> Points:
-    """The inverse of `to_unit`, given the same `m`."""
-    back = invert(m)
-    points: Points = (unit * size) @ back[:, :2].T + (back[:, 2] - 0.5)
-    return points
-
-
 def unit_to_map(unit: Points, size: tuple[float, float]) -> Points:
     """Fractions of the input to pixels of a map of this size, whole at the centres."""
     return unit * size - 0.5
@@ -159,6 +152,12 @@ def half_extent(box: Box, margin: Fraction) -> tuple[Pixels, Pixels]:
     """Half the width and height of the box with its margin on each side."""
     grow = margin * side(box)
     return ((box[2] - box[0]) / 2 + grow, (box[3] - box[1]) / 2 + grow)
+
+
+def enlarged(box: Box, margin: Fraction) -> Box:
+    """The box with its margin on each side: what a network's input shows."""
+    grow = margin * side(box)
+    return (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow)
 
 
 def beyond(points: Points, box: Box, margin: Fraction) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ from kptools.crops import Frame, Layout, Pixels8
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import Record
 from kptools.stream import Item
-from kptools.units import Box
+from kptools.units import Box, Fraction
 
 BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
 
@@ -117,13 +117,15 @@ def finish(
     unit: g.Points,
     scores: g.Points | None,
     drawn: Draw,
-    model: Model,
     swap: tuple[int, ...] | None,
+    margin: Fraction,
+    mean: g.Points,
 ) -> Record:
-    """Add `pred`, `score` and `mean` to the record, in the pixels of its file."""
+    """Add `pred`, `score` and `mean` to the record, in the pixels of its file. `unit` (K, 2) is in
+    fractions of the input, which shows the box and its margin; `mean` (K, 2) in fractions of the
+    box."""
     box = records.box(record)
-    frame = Frame(model.input, model.margin, model.grey)
-    seen = g.from_unit(frame.matrix(box), unit, model.input)
+    seen = g.place(unit, g.enlarged(box, margin))
     if not np.isfinite(seen).all():
         raise RecordError("bad_points", "the network gave numbers that are not finite")
     record["pred"] = augment.unfollow(seen, drawn, swap).tolist()
@@ -132,7 +134,7 @@ def finish(
         record["score"] = named.tolist()
     else:
         record.pop("score", None)
-    record["mean"] = g.place(np.array(model.mean), box).tolist()
+    record["mean"] = g.place(mean, box).tolist()
     return record
 
 
@@ -153,11 +155,12 @@ class Predictor:
     ) -> None:
         self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.model = model
+        self.mean = np.array(model.mean)
         self.frame = Frame(model.input, model.margin, model.grey)
         self.device = device
         self.precision = precision
         self.batch = batch
-        self.workers = max(1, workers)
+        self.workers = workers
         self.decoder = decoder
         self.maps = maps
 
@@ -174,17 +177,14 @@ class Predictor:
             if batch:
                 waiting.append(self._start(batch, pool, fail))
 
-        with ThreadPoolExecutor(self.workers) as pool:
-            try:
-                for _ in range(1 + ahead):
-                    start()
-                while waiting:
-                    batch = waiting.popleft()
-                    self._finish(batch, self._predict(batch, fail), fail)
-                    yield from batch.items
-                    start()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        with crops.threads(self.workers) as pool:
+            for _ in range(1 + ahead):
+                start()
+            while waiting:
+                batch = waiting.popleft()
+                self._finish(batch, self._predict(batch, fail), fail)
+                yield from batch.items
+                start()
 
     def _start(
         self,
@@ -241,9 +241,10 @@ class Predictor:
             return
         for row, face in enumerate(batch.faces):
             record = face.item.record
+            unit = decoded.unit[row]
             scores = None if decoded.scores is None else decoded.scores[row]
             try:
-                finish(record, decoded.unit[row], scores, face.drawn, self.model, face.swap)
+                finish(record, unit, scores, face.drawn, face.swap, self.model.margin, self.mean)
             except RecordError as error:
                 fail(face.item, error)
                 continue
@@ -258,7 +259,7 @@ class Predictor:
             if item.failed and "mean" not in item.record:
                 with suppress(RecordError):
                     box = records.box(item.record)
-                    item.record["mean"] = g.place(np.array(self.model.mean), box).tolist()
+                    item.record["mean"] = g.place(self.mean, box).tolist()
                     item.raw = None
 
     @torch.inference_mode()
@@ -267,16 +268,18 @@ class Predictor:
     ) -> Decoded:
         if len(set(layouts)) == 1:
             stack = torch.from_numpy(np.stack(pixels)).to(self.device)
-            x = crops.look(stack, boxes, draws, layouts[0])
+            x = crops.network_input(stack, boxes, draws, layouts[0])
         else:
             each = zip(pixels, boxes, draws, layouts, strict=True)
             x = torch.cat(
                 [
-                    crops.look(torch.from_numpy(p[None]).to(self.device), [box], [drawn], layout)
+                    crops.network_input(
+                        torch.from_numpy(p[None]).to(self.device), [box], [drawn], layout
+                    )
                     for p, box, drawn, layout in each
                 ]
             )
-        output = forward(self.network, self.frame.normalise(x), self.precision)
+        output = forward(self.network, x, self.precision)
         return decode(output, self.model, self.decoder)
 
     def _save_maps(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -16,14 +17,13 @@ HOLD_OUT = 1  # the seed of the share that is held out here; kp-prep --val-fract
 
 
 class Intake:
-    """The records of a stream, all of them held: checked, sorted by split, their crops decoded.
+    """The records of a stream, all of them held: checked, and sorted by split.
 
     What cannot be used is told, counted by the stream, and left out of the run.
     """
 
-    def __init__(self, stream: Stream, settings: Settings, workers: int, memory: int) -> None:
-        self.stream, self.settings = stream, settings
-        self.workers, self.memory = workers, memory
+    def __init__(self, stream: Stream, settings: Settings, memory: int) -> None:
+        self.stream, self.settings, self.memory = stream, settings, memory
         self.train: list[Item] = []
         self.val: list[Item] = []
         self.items: list[Item] = []  # all, in order
@@ -123,39 +123,24 @@ class Intake:
             elif item.failed and item.record.get("split") not in ("train", "test"):
                 yield item
 
-    def load(self) -> tuple[Faces, Faces | None]:
-        """Decode the crops of train and val. KptoolsError where no image of train is readable."""
+    def faces(self, pool: ThreadPoolExecutor) -> tuple[Faces, Faces | None]:
+        """The faces of train and val; the threads of `pool` decode them when they are begun."""
         if self.settings.loss == "bce":
             _tell_outside([*self.train, *self.val], self.settings.margin)
-        faces = self._faces(self.train)
-        if faces is None:
-            raise KptoolsError("no image of the training records could be read")
-        return faces, self._faces(self.val)
+        return self._faces(self.train, pool), self._faces(self.val, pool) if self.val else None
 
-    def _faces(self, items: list[Item]) -> Faces | None:
+    def _faces(self, items: list[Item], pool: ThreadPoolExecutor) -> Faces:
         s = self.settings
         kept = [item.record for item in items]
         layout = crops.plan(kept, crops.Frame(s.input, s.margin, s.grey))
-        good = []
 
-        def done(index: int, error: RecordError | None) -> None:
-            if error is None:
-                good.append(index)
-            else:
-                self.stream.fail(items[index], error)
+        def failed(index: int, error: RecordError) -> None:
+            self.stream.fail(items[index], error)
 
-        pixels = crops.load(kept, layout, workers=self.workers, memory=self.memory, done=done)
-        if len(good) < len(items):
-            for row, index in enumerate(good):  # in place: the store may be larger than memory
-                if row < index:
-                    pixels[row] = pixels[index]
-            pixels = pixels[: len(good)]
-            kept = [kept[i] for i in good]
-        if not kept:
-            return None
+        store = crops.Store(kept, layout, pool, memory=self.memory, failed=failed)
         points = np.stack([g.from_list(record["points"]) for record in kept])
         flips = any(augment.flips(augment.policy(record)) for record in kept)
-        return Faces(kept, points, pixels, layout, augment.swap_table(kept[0]) if flips else None)
+        return Faces(kept, points, store, layout, augment.swap_table(kept[0]) if flips else None)
 
 
 def _tell_outside(faces: list[Item], margin: float) -> None:

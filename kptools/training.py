@@ -1,16 +1,18 @@
 """Training: a run reads down this page.
 
-`train` takes faces whose crops are in memory and gives the best or the last checkpoint. An epoch
-touches no file: the crops are warped and coloured on the device, by what their policies draw for
-that epoch. On a CPU, the same faces and settings give the same bits; a run that was cut off goes
+`train` takes faces and gives the best or the last checkpoint. Crops are decoded once: a GPU steps
+on the first of them while the cores decode the rest; on a CPU all are decoded before the steps,
+which want the same cores. They are warped and coloured on the device, by what their policies draw
+for an epoch. On a CPU, the same faces and settings give the same bits; a run that was cut off goes
 on from its state file to the same bits.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ class Faces:
 
     records: list[Record]
     points: g.Points  # (N, K, 2), file frame, NaN where not annotated
-    pixels: Tensor  # (N, Hs, Ws, C) uint8 stored crops
+    store: crops.Store
     layout: Layout
     swap: tuple[int, ...] | None
     boxes: list[Box] = field(init=False)
@@ -61,17 +63,30 @@ class Faces:
     def __len__(self) -> int:
         return len(self.records)
 
+    def batches(self, order: Iterable[int], size: int) -> Iterator[list[int]]:
+        """Those of these faces that have a crop, `size` at a time, as they are decoded. A single
+        one left over joins the last batch: batch normalisation needs two."""
+        ready: list[int] = []
+        for index in order:
+            if self.store.has(index):
+                ready.append(index)
+                if len(ready) == size + 2:
+                    yield ready[:size]
+                    del ready[:size]
+        if ready:
+            yield ready
+
     def batch(
-        self, indices: Tensor, epoch: int, device: torch.device
+        self, picked: list[int], epoch: int, device: torch.device
     ) -> tuple[Tensor, g.Points, list[augment.Draw]]:
         """The network's input (B, C, H, W), its truth (B, K, 2) in fractions of it, and what was
         drawn for each face."""
         frame = self.layout.frame
-        picked = indices.tolist()
         boxes = [self.boxes[i] for i in picked]
         draws = [augment.draw(self.records[i], epoch) for i in picked]
-        pixels = self.pixels[indices.to(self.pixels.device)].to(device)
-        x = frame.normalise(crops.look(pixels, boxes, draws, self.layout))
+        indices = torch.tensor(picked, device=self.store.pixels.device)
+        pixels = self.store.pixels[indices].to(device)
+        x = crops.network_input(pixels, boxes, draws, self.layout)
         truth = [
             g.to_unit(
                 frame.matrix(box), augment.follow(self.points[i], drawn, self.swap), frame.size
@@ -100,7 +115,7 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """How the loop tells where it is: after each batch (done, of, loss) and each epoch."""
+    """How the loop tells where it is: after each batch (done, of at most, loss) and each epoch."""
 
     batch: Callable[[int, int, float], None] = lambda done, total, loss: None
     epoch: Callable[[Epoch], None] = lambda epoch: None
@@ -140,9 +155,6 @@ def train(
     elif not model.heatmap:
         models.start_at(network, *_spread(faces, frame))
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for some in (faces, val):
-        if some is not None:
-            some.pixels = crops.settle(some.pixels, device)
     state = State(
         run=fingerprint(faces, val, settings),
         network=network,
@@ -154,6 +166,12 @@ def train(
     state.need_room(state_path, settings.keep)
     if resume and state_path.exists():
         state.load(state_path)
+    stores = [some.store for some in (faces, val) if some is not None]
+    faces.store.begin(_order(len(faces), settings.seed, len(state.history)))
+    for store in stores:
+        store.begin()
+        if device.type == "cpu":
+            store.finish()
     run_step = _Step(torch.compile(network) if compile_network else network, settings, model)
 
     # the loop
@@ -161,7 +179,7 @@ def train(
         if epoch < len(state.history):
             continue  # done before the run was cut off
         began = time.perf_counter()
-        loss = _epoch(state, run_step, faces, epoch, rate, epoch == first, device, progress)
+        loss, count = _epoch(state, run_step, faces, epoch, rate, epoch == first, device, progress)
         stepped = time.perf_counter() - began
 
         entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": loss}
@@ -171,7 +189,9 @@ def train(
         if settings.keep == "best" and min(state.history[first:], key=_rank) is entry:
             state.best = checkpoint.tensors_of(state.average.network)
         state.save(state_path)
-        progress.epoch(Epoch(entry, time.perf_counter() - began, len(faces) / stepped))
+        for store in stores:
+            store.settle(device)
+        progress.epoch(Epoch(entry, time.perf_counter() - began, count / stepped))
 
     weights = state.best or checkpoint.tensors_of(state.average.network)
     run = {"settings": asdict(settings), "fingerprint": state.run}
@@ -187,28 +207,27 @@ def _epoch(
     warm_up: bool,
     device: torch.device,
     progress: Progress,
-) -> float:
-    """One pass over the faces, in an order drawn for this epoch; the mean loss. With `warm_up` the
-    rate rises to `rate` in equal steps."""
+) -> tuple[float, int]:
+    """One pass over the faces, in an order drawn for this epoch; the mean loss, and of how many.
+    With `warm_up` the rate rises to `rate` in equal steps."""
     settings = run_step.settings
-    torch.manual_seed(_seed(settings.seed, epoch))
-    batches = list(torch.split(torch.randperm(len(faces)), settings.batch))
-    if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation needs two
-        batches[-2:] = [torch.cat(batches[-2:])]
+    torch.manual_seed(_seed(settings.seed, epoch))  # of dropout
+    order = _order(len(faces), settings.seed, epoch)
+    steps = max(1, math.ceil((len(order) - 1) / settings.batch))
     state.network.train()
     total, done = 0.0, 0
-    waiting: tuple[Tensor, Tensor] | None = None  # a step's loss is read while the next one runs
-    for step, indices in enumerate([*batches, None], start=1):
+    waiting: tuple[Tensor, list[int]] | None = None  # a step's loss is read while the next one runs
+    for step, picked in enumerate(chain(faces.batches(order, settings.batch), [None]), start=1):
         current = None
-        if indices is not None:
+        if picked is not None:
             for group in state.optimizer.param_groups:
-                group["lr"] = rate * step / len(batches) if warm_up else rate
-            x, truth, _ = faces.batch(indices, epoch, device)
+                group["lr"] = rate * step / steps if warm_up else rate
+            x, truth, _ = faces.batch(picked, epoch, device)
             loss = run_step(x, truth)
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
             state.average.update()
-            current = (loss.detach(), indices)
+            current = (loss.detach(), picked)
         if waiting is not None:
             value = float(waiting[0])
             if not math.isfinite(value):
@@ -217,7 +236,16 @@ def _epoch(
             done += len(waiting[1])
             progress.batch(done, len(faces), total / done)
         waiting = current
-    return total / len(faces)
+    if not done:
+        raise KptoolsError("no image of the training records could be read")
+    return total / done, done
+
+
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch takes its faces."""
+    generator = torch.Generator().manual_seed(_seed(seed, epoch))
+    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    return order
 
 
 @dataclass
@@ -256,38 +284,42 @@ def evaluate(
     network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
 ) -> dict[str, float | None]:
     """Validation loss, NME (its default norm; None where no face has one) and MAE (pixels of the
-    files)."""
+    files); nothing where no image can be read."""
     network.eval()
     total = 0.0
     nme, mae = [], []
-    for indices in torch.split(torch.arange(len(val)), settings.batch):
-        x, truth, _ = val.batch(indices, 0, device)
+    for picked in val.batches(range(len(val)), settings.batch):
+        x, truth, _ = val.batch(picked, 0, device)
         output = inference.forward(network, x, settings.precision)
-        total += float(output_loss(output, truth, settings, model)) * len(indices)
+        total += float(output_loss(output, truth, settings, model)) * len(picked)
         unit = inference.decode(output, model).unit
-        for i, u in zip(indices.tolist(), unit, strict=True):
+        for i, u in zip(picked, unit, strict=True):
             known, box = val.points[i], val.boxes[i]
             scheme = records.known_scheme(val.records[i], len(known))
-            found = g.from_unit(val.layout.frame.matrix(box), u, model.input)
+            found = g.place(u, g.enlarged(box, model.margin))
             norm = metrics.norm(metrics.norm_for(scheme, None), known, scheme, box, model.input)
             if norm > 0:
                 nme.append(float(np.nanmean(metrics.distances(found, known)) / norm))
             mae.append(float(np.nanmean(np.abs(found - known))))
-    return {"val_loss": total / len(val), "val_nme": _mean(nme), "val_mae": _mean(mae)}
+    if not mae:
+        return {}
+    return {"val_loss": total / len(mae), "val_nme": _mean(nme), "val_mae": _mean(mae)}
 
 
 @torch.inference_mode()
 def predict(
     network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
 ) -> None:
-    """Add `pred`, `score` and `mean` to the records of `val`, in place."""
+    """Add `pred`, `score` and `mean` to the records of `val` whose images can be read, in place."""
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    for indices in torch.split(torch.arange(len(val)), settings.batch):
-        x, _, draws = val.batch(indices, 0, device)
+    mean = np.array(model.mean)
+    for picked in val.batches(range(len(val)), settings.batch):
+        x, _, draws = val.batch(picked, 0, device)
         decoded = inference.decode(inference.forward(network, x, settings.precision), model)
-        for row, (i, drawn) in enumerate(zip(indices.tolist(), draws, strict=True)):
+        for row, (i, drawn) in enumerate(zip(picked, draws, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
-            inference.finish(val.records[i], decoded.unit[row], scores, drawn, model, None)
+            unit = decoded.unit[row]
+            inference.finish(val.records[i], unit, scores, drawn, None, model.margin, mean)
 
 
 def _describe(faces: Faces, scheme: str, settings: Settings) -> Model:
@@ -371,9 +403,9 @@ def _seed(seed: int, epoch: int) -> int:
 
 
 def _diverged(
-    value: float, faces: Faces, indices: Tensor, epoch: int, settings: Settings
+    value: float, faces: Faces, picked: list[int], epoch: int, settings: Settings
 ) -> KptoolsError:
-    names = [records.identity(faces.records[i]) for i in indices.tolist()]
+    names = [records.identity(faces.records[i]) for i in picked]
     lower = settings.schedule[0][0] / 3
     return KptoolsError(
         f"the loss became {value} in epoch {epoch + 1}, at the batch of {', '.join(names)}; "

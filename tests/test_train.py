@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,11 +16,12 @@ import torch
 from conftest import lines, parse, run, untrained
 from safetensors import safe_open
 
-from kptools import checkpoint, config, files, inference, losses, models
+from kptools import checkpoint, config, crops, files, inference, losses, models, training
 from kptools.averaging import Average
 from kptools.errors import KptoolsError
+from kptools.intake import Intake
 from kptools.state import State
-from kptools.stream import Item
+from kptools.stream import Item, Stream
 
 KILLS = int(os.environ.get("KPTOOLS_KILLS", "4"))
 
@@ -234,6 +236,99 @@ def test_failures_in_the_stream_are_told_and_the_rest_is_trained_on(drawn, tmp_p
     failed = [r for r in parse(done.stdout) if "status" in r]
     assert "gone2.jpg" in [r.get("image") for r in failed]
     assert "gone.jpg" not in [r.get("image") for r in failed]
+
+
+def settings(**changes):
+    some = {"arch": "nose", "input": (48, 48), "grey": True, "batch": 8, "loss": "mse"}
+    some |= {"schedule": ((1e-3, 2),), "margin": 0.0, "threads": 1}
+    return config.Settings(**some | changes)
+
+
+def faces_of(records, folder, pool):
+    """The faces of train and val, not decoded yet."""
+    (folder / "faces.jsonl").write_bytes(lines(records))
+    intake = Intake(Stream([str(folder / "faces.jsonl")], "-"), settings(), 1 << 30)
+    intake.read(None, None)
+    return intake.faces(pool)
+
+
+def test_a_batch_is_ready_before_the_rest_is_decoded(drawn, tmp_path, monkeypatch):
+    go_on = threading.Event()
+    cut = crops.cut
+
+    def slow(record, layout):
+        assert record["id"] in first or go_on.wait(30)
+        return cut(record, layout)
+
+    with crops.threads(4) as pool:
+        faces, _ = faces_of(parse(drawn), tmp_path, pool)
+        order = list(range(len(faces)))[::-1]
+        first = {faces.records[i]["id"] for i in order[:10]}
+        monkeypatch.setattr(crops, "cut", slow)
+        faces.store.begin(order)
+        batches = faces.batches(order, 8)
+        assert next(batches) == order[:8]
+        go_on.set()
+        rest = list(batches)
+    assert [i for batch in rest for i in batch] == order[8:]
+
+
+def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkeypatch, capsys):
+    """As on a GPU, and with images that cannot be read among the others."""
+    records = parse(drawn)
+    for index in (3, 17, 40):
+        records[index]["image"] = str(tmp_path / "gone.jpg")
+
+    def trained():
+        torch.set_num_threads(1)
+        with crops.threads(2) as pool:
+            faces, val = faces_of(records, tmp_path, pool)
+            return training.train(
+                faces,
+                val,
+                "ibug68",
+                settings(),
+                device=torch.device("cpu"),
+                state_path=tmp_path / "state",
+            )
+
+    before = trained()
+    told = sorted(capsys.readouterr().err.splitlines())
+    monkeypatch.setattr(crops.Store, "finish", lambda store: None)
+    beside = trained()
+    assert before.history == beside.history
+    assert all(torch.equal(before.weights[name], beside.weights[name]) for name in before.weights)
+    assert sum("does not exist" in line for line in told) == 3
+    assert sorted(capsys.readouterr().err.splitlines()) == told
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_no_batch_is_of_one_face_where_two_can_be(drawn, tmp_path, count):
+    records = [{**r, "split": "train"} for r in parse(drawn)[:count]]
+    with crops.threads(1) as pool:
+        faces, _ = faces_of(records, tmp_path, pool)
+        sizes = [len(batch) for batch in faces.batches(range(len(faces)), 4)]
+    assert sum(sizes) == len(faces)
+    assert all(2 <= size <= 5 for size in sizes) or len(faces) == 1
+
+
+def test_val_images_that_cannot_be_read_leave_the_last_epoch(drawn, tmp_path):
+    records = parse(drawn)
+    for record in records:
+        if record["split"] == "val":
+            record["image"] = "gone.jpg"
+    done = train(tmp_path, lines(records), epochs=2)
+    assert done.returncode == 1
+    assert all(r["status"] == "missing" for r in parse(done.stdout))
+    log = parse((tmp_path / "nose.log.jsonl").read_bytes())
+    assert [("val_loss" in entry, entry["epoch"]) for entry in log] == [(False, 1), (False, 2)]
+
+
+def test_no_image_at_all_is_an_error(drawn, tmp_path):
+    records = [{**record, "image": "gone.jpg"} for record in parse(drawn)]
+    done = train(tmp_path, lines(records))
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].endswith(b"no image of the training records could be read")
 
 
 def test_test_records_are_left_alone_and_counted(drawn, tmp_path):

@@ -155,7 +155,7 @@ def train(
 
     import torch
 
-    from kptools import checkpoint, inference, models, training
+    from kptools import checkpoint, crops, inference, models, training
     from kptools.intake import Intake
 
     batch = batch_size or defaults.batch
@@ -185,15 +185,16 @@ def train(
         threads=torch.get_num_threads(),
     )
     stream = Stream(names, "-", strict=strict)
-    intake = Intake(stream, settings, cores(workers), int(cache_memory * 2**30))
+    intake = Intake(stream, settings, int(cache_memory * 2**30))
     intake.read(val, val_fraction)
-    faces, val_faces = intake.load()
-    with inference.memory_told(batch):
-        result = _run(
-            faces, val_faces, intake.scheme, settings, out, where, resume, compile_network
-        )
-        if val_faces is not None:
-            training.predict(result.network(), val_faces, settings, result.model, where)
+    with crops.threads(cores(workers)) as pool:
+        faces, val_faces = intake.faces(pool)
+        with inference.memory_told(batch):
+            result = _run(
+                faces, val_faces, intake.scheme, settings, out, where, resume, compile_network
+            )
+            if val_faces is not None:
+                training.predict(result.network(), val_faces, settings, result.model, where)
     for item in intake.output():
         stream.write(item)
     return stream.close()

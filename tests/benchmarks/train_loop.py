@@ -11,7 +11,7 @@ import common
 # arch, input, batch, faces (quick, full)
 CASES = [
     ("resnet18", (224, 224), 16, (48, 96)),
-    ("resnet50", (224, 224), 16, (32, 32)),
+    ("resnet50", (224, 224), 16, (32, 96)),
     ("unet", (200, 200), 4, (8, 8)),
 ]
 POLICY = ("--rotate", 15, "--scale", 0.1, "--shift", 0.05, "--flip", 0.5)
@@ -35,10 +35,11 @@ def _side(side: str, arch: str, path: str) -> float:
         import trainer
 
         run = trainer.Run(Path(path), arch, size, EPOCHS, "cpu")
+        decoding = run.decode()
         rates: list[float] = []
         run.train(rates.append)
         count = len(run.faces)
-        return EPOCHS * count / (run.decoding + sum(count / rate for rate in rates))
+        return EPOCHS * count / (decoding + sum(count / rate for rate in rates))
 
     import plain
 
