@@ -1,10 +1,10 @@
 """Crops: the pixels of each face, decoded once, and what a network sees of them.
 
 Two steps, both exact affine maps of the file. `cut` decodes the part of a file that a face may
-need, antialiased, into a stored crop of a fixed size (uint8). `look` makes the network's input of
-a batch of stored crops, on their device: one bilinear warp that holds the augmentation and the
-box, then colour, blur, noise and what is erased. A face without a policy is cut at the input's
-own size, so that nothing is resampled twice.
+need, antialiased, into a stored crop of a fixed size (uint8). `network_input` makes what a network
+takes of a batch of stored crops, on their device: one bilinear warp that holds the augmentation
+and the box, then colour, blur, noise and what is erased. A face without a policy is cut at the
+input's own size, so that nothing is resampled twice.
 """
 
 import math
@@ -56,13 +56,18 @@ class Frame:
         """File to input, continuous."""
         return g.box_to_input(box, self.margin, self.size)
 
+    def to_file(self, unit: g.Points, box: Box) -> g.Points:
+        """Fractions of the input to pixels of the file. (K, 2) to (K, 2)."""
+        return g.place(unit, g.enlarged(box, self.margin))
+
     def normalise(self, x: Tensor, black: float, white: float) -> Tensor:
         """The network's numbers, in place, of pixels that run from `black` to `white`: grey from
         -0.5 to 0.5, RGB with ImageNet's mean and deviation. (B, C, H, W) float32."""
-        mean = torch.tensor((FILL / 255,) if self.grey else IMAGENET_MEAN, device=x.device)
-        std = torch.tensor((1.0,) if self.grey else IMAGENET_STD, device=x.device)
-        scale = 1 / (std * (white - black))
-        offset = -mean / std - black * scale
+        mean = np.array((FILL / 255,) if self.grey else IMAGENET_MEAN)
+        std = np.array((1.0,) if self.grey else IMAGENET_STD)
+        factor = 1 / (std * (white - black))
+        constants = np.stack((factor, -mean / std - black * factor))
+        scale, offset = send(torch.from_numpy(constants), x.device, x.dtype)
         last = x.permute(0, 2, 3, 1)
         if last.is_contiguous():  # channels last: by whole rows, for three at a time are slow
             rows, width = last.flatten(2), x.shape[3]
@@ -113,8 +118,15 @@ def plan(faces: Iterable[Record], frame: Frame) -> Layout:
 
 def cut(record: Record, layout: Layout) -> Pixels8:
     """Decode one stored crop, (H, W, C) uint8. Raises RecordError."""
-    path = records.image(record)
-    box = records.box(record)
+    try:
+        return _cut(records.image(record), records.box(record), layout)
+    except MemoryError:
+        raise RecordError(
+            "too_large", f"{records.image(record)} does not fit in memory; try fewer --workers"
+        ) from None
+
+
+def _cut(path: str, box: Box, layout: Layout) -> Pixels8:
     (x, y), (half_x, half_y) = layout.rectangle(box)
     wanted = min(2 * half_x / layout.size[0], 2 * half_y / layout.size[1])
     shrink = next(s for s in (8, 4, 2, 1) if s <= max(wanted, 1.0))
@@ -146,12 +158,7 @@ def _canvas(
     x1, y1 = math.ceil(right) + pad_x, math.ceil(bottom) + pad_y
     if (x1 - x0) * (y1 - y0) > MAX_IMAGE_PIXELS:
         raise RecordError("bad_box", f"the box spans {x1 - x0}x{y1 - y0} pixels; mend it")
-    try:
-        canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
-    except MemoryError:
-        raise RecordError(
-            "too_large", f"a box of {x1 - x0}x{y1 - y0} needs too much memory"
-        ) from None
+    canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
     inside = (max(x0, 0), max(y0, 0), min(x1, picture.width), min(y1, picture.height))
     canvas.paste(picture.crop(inside), (inside[0] - x0, inside[1] - y0))
     return canvas, x0, y0
@@ -171,9 +178,9 @@ class Store:
     """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, past `memory`
     bytes, in an unnamed memory-mapped file.
 
-    The threads of `pool` fill it while others work; the row of a face is whole once `has` was
-    asked about that face. `failed(i, error)` is called, by the one who asks, once for each face
-    that has no crop.
+    The threads of `pool` fill it, once begun, while others work; the row of a face is whole after
+    `wait_for` it. `failed(i, error)` is called, by the one who waits, once for each face that has
+    no crop.
     """
 
     def __init__(
@@ -195,48 +202,54 @@ class Store:
         else:
             self._rows = np.empty(shape, dtype=np.uint8)
         self.pixels = torch.from_numpy(self._rows)
-        self._faces, self._layout = faces, layout
+        self.layout = layout
+        self._faces = faces
         self._pool, self._failed = pool, failed
-        self._coming: dict[int, Future[RecordError | None]] = {}
-        self._begun = False
-        self._without: set[int] = set()
+        self._crops: dict[int, Future[RecordError | None]] = {}
+        self._told: set[int] = set()
 
     def begin(self, order: Iterable[int] | None = None) -> None:
         """Let the threads decode all faces, in this order; once begun, it stays as it is."""
-        if not self._begun:
-            self._begun = True
+        if not self._crops:
             order = range(len(self._faces)) if order is None else order
-            self._coming = {i: self._pool.submit(self._cut, i) for i in order}
+            self._crops = {i: self._pool.submit(self._decode, i) for i in order}
 
-    def has(self, index: int) -> bool:
-        """Whether this face has a crop; waits for it."""
-        self.begin()
-        coming = self._coming.pop(index, None)
-        if coming is not None and (error := coming.result()) is not None:
-            self._without.add(index)
+    def wait_for(self, index: int) -> bool:
+        """Wait until this face is decoded; whether it has a crop."""
+        error = self._crops[index].result()
+        if error is not None and index not in self._told:
+            self._told.add(index)
             self._failed(index, error)
-        return index not in self._without
+        return error is None
 
     def finish(self) -> None:
         """Wait for all."""
+        self.begin()
         for index in range(len(self._faces)):
-            self.has(index)
+            self.wait_for(index)
 
     def settle(self, device: torch.device) -> None:
-        """Once all is decoded, move to where a batch is quickest to take: to a GPU that holds the
+        """Where all is decoded, move to where a batch is quickest to take: to a GPU that holds the
         crops and has as much room again."""
-        if device.type != "cuda" or self.pixels.is_cuda or not self._begun or self._coming:
+        if device.type != "cuda" or self.pixels.is_cuda:
             return
-        if 2 * self.pixels.nbytes < torch.cuda.mem_get_info(device)[0]:
+        room, _ = torch.cuda.mem_get_info(device)
+        if 2 * self.pixels.nbytes < room and all(crop.done() for crop in self._crops.values()):
             self.pixels = self.pixels.to(device)
             self._rows = np.empty(0, dtype=np.uint8)
 
-    def _cut(self, index: int) -> RecordError | None:
+    def _decode(self, index: int) -> RecordError | None:
         try:
-            self._rows[index] = cut(self._faces[index], self._layout)
+            self._rows[index] = cut(self._faces[index], self.layout)
         except RecordError as error:
             return error
         return None
+
+
+def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Values on a device. CUDA takes its copy when its turn comes, and nobody waits for the step
+    that runs; of memory that is not pinned it has read all before the call returns."""
+    return values.to(device, dtype or values.dtype, non_blocking=device.type == "cuda")
 
 
 def network_input(
@@ -280,7 +293,7 @@ def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
     source = (pixels.shape[2], pixels.shape[1])
     if source != size or np.abs(np.stack(matrices) - g.IDENTITY).max() > 1e-6:
         normalised = np.stack([_normalised(m, size, source) for m in matrices])
-        theta = torch.from_numpy(normalised).to(pixels.device, torch.float32)
+        theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
         shape = [len(matrices), pixels.shape[3], size[1], size[0]]
         grid = F.affine_grid(theta, shape, align_corners=False)
         centred = F.grid_sample(centred, grid, "bilinear", "zeros", align_corners=False)
@@ -306,7 +319,7 @@ def recolour(x: Tensor, draws: Sequence[Draw], zooms: Sequence[g.Matrix]) -> Ten
     if any(d.colour is not None for d in draws):
         x = _colour(x, draws)
     if any(d.noise for d in draws):
-        levels = torch.tensor([d.noise for d in draws], device=x.device, dtype=x.dtype)
+        levels = send(torch.tensor([d.noise for d in draws], dtype=x.dtype), x.device)
         noise = _gaussian([d.noise_key for d in draws], x[0].numel(), x.device).view_as(x)
         x = x.add_(noise.mul_(levels.view(-1, 1, 1, 1))).clamp_(-FILL / 255, 1 - FILL / 255)
     for image, drawn, zoom in zip(x, draws, zooms, strict=True):
@@ -324,9 +337,8 @@ def _colour(x: Tensor, draws: Sequence[Draw]) -> Tensor:
     if x.shape[1] == 1:
         grey = maps[:, :, :3].sum(axis=2).mean(axis=1)
         maps = np.stack([grey, maps[:, :, 3].mean(axis=1)], axis=1)[:, None, :]  # (B, 1, 2)
-    linear = torch.from_numpy(maps[:, :, :-1]).to(x.device, x.dtype)
-    offset = torch.from_numpy(maps[:, :, -1:]).to(x.device, x.dtype)
-    mixed = torch.baddbmm(offset, linear, x.flatten(2))
+    affine = send(torch.from_numpy(maps), x.device, x.dtype)
+    mixed = torch.baddbmm(affine[:, :, -1:], affine[:, :, :-1], x.flatten(2))
     return mixed.clamp_(-FILL / 255, 1 - FILL / 255).view_as(x)
 
 
@@ -342,7 +354,7 @@ def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
         at = np.abs(np.arange(-radius, radius + 1))
         taps = np.exp(-0.5 * (at / np.maximum(sigma, 1e-3)[:, None]) ** 2) * (at <= reach[:, None])
         taps /= taps.sum(axis=1, keepdims=True)
-        kernel = torch.from_numpy(taps).to(x.device, x.dtype).repeat_interleave(channels, 0)
+        kernel = send(torch.from_numpy(taps), x.device, x.dtype).repeat_interleave(channels, 0)
         shape = (-1, 1, 1, 2 * radius + 1) if axis == 0 else (-1, 1, 2 * radius + 1, 1)
         edge = (radius, radius, 0, 0) if axis == 0 else (0, 0, radius, radius)
         flat = F.pad(x.reshape(1, batch * channels, height, width), edge, mode="replicate")
@@ -355,7 +367,7 @@ def _gaussian(keys: Sequence[int], count: int, device: torch.device) -> Tensor:
     """(B, count) normal numbers, each a hash of its key and its place: the same in any batch and
     on any device. The hash is lowbias32 (Wellons), the numbers Box and Muller's."""
     mask = 0xFFFFFFFF
-    key = torch.tensor(keys, device=device, dtype=torch.int64).view(-1, 1)
+    key = send(torch.tensor(keys, dtype=torch.int64), device).view(-1, 1)
     h = (torch.arange(count, device=device) * 0x9E3779B1 + key * 0x85EBCA6B) & mask
     for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
         h = ((h ^ (h >> shift)) * factor) & mask

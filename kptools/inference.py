@@ -25,7 +25,7 @@ from kptools.crops import Frame, Layout, Pixels8
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import Record
 from kptools.stream import Item
-from kptools.units import Box, Fraction
+from kptools.units import Box
 
 BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
 
@@ -117,15 +117,16 @@ def finish(
     unit: g.Points,
     scores: g.Points | None,
     drawn: Draw,
-    swap: tuple[int, ...] | None,
-    margin: Fraction,
+    *,
+    frame: Frame,
     mean: g.Points,
+    swap: tuple[int, ...] | None = None,
 ) -> Record:
     """Add `pred`, `score` and `mean` to the record, in the pixels of its file. `unit` (K, 2) is in
-    fractions of the input, which shows the box and its margin; `mean` (K, 2) in fractions of the
-    box."""
+    fractions of the input, `mean` (K, 2) in fractions of the box; `swap` is needed where the face
+    was drawn flipped."""
     box = records.box(record)
-    seen = g.place(unit, g.enlarged(box, margin))
+    seen = frame.to_file(unit, box)
     if not np.isfinite(seen).all():
         raise RecordError("bad_points", "the network gave numbers that are not finite")
     record["pred"] = augment.unfollow(seen, drawn, swap).tolist()
@@ -244,7 +245,15 @@ class Predictor:
             unit = decoded.unit[row]
             scores = None if decoded.scores is None else decoded.scores[row]
             try:
-                finish(record, unit, scores, face.drawn, face.swap, self.model.margin, self.mean)
+                finish(
+                    record,
+                    unit,
+                    scores,
+                    face.drawn,
+                    frame=self.frame,
+                    mean=self.mean,
+                    swap=face.swap,
+                )
             except RecordError as error:
                 fail(face.item, error)
                 continue
@@ -267,14 +276,14 @@ class Predictor:
         self, pixels: list[Pixels8], boxes: list[Box], draws: list[Draw], layouts: list[Layout]
     ) -> Decoded:
         if len(set(layouts)) == 1:
-            stack = torch.from_numpy(np.stack(pixels)).to(self.device)
+            stack = crops.send(torch.from_numpy(np.stack(pixels)), self.device)
             x = crops.network_input(stack, boxes, draws, layouts[0])
         else:
             each = zip(pixels, boxes, draws, layouts, strict=True)
             x = torch.cat(
                 [
                     crops.network_input(
-                        torch.from_numpy(p[None]).to(self.device), [box], [drawn], layout
+                        crops.send(torch.from_numpy(p[None]), self.device), [box], [drawn], layout
                     )
                     for p, box, drawn, layout in each
                 ]

@@ -140,7 +140,7 @@ class Intake:
         store = crops.Store(kept, layout, pool, memory=self.memory, failed=failed)
         points = np.stack([g.from_list(record["points"]) for record in kept])
         flips = any(augment.flips(augment.policy(record)) for record in kept)
-        return Faces(kept, points, store, layout, augment.swap_table(kept[0]) if flips else None)
+        return Faces(kept, points, store, augment.swap_table(kept[0]) if flips else None)
 
 
 def _tell_outside(faces: list[Item], margin: float) -> None:

@@ -36,7 +36,7 @@ from kptools import geometry as g
 from kptools.averaging import Average
 from kptools.checkpoint import Checkpoint
 from kptools.config import Model, Settings, rates
-from kptools.crops import Frame, Layout
+from kptools.crops import Frame
 from kptools.errors import KptoolsError
 from kptools.records import Record
 from kptools.state import State
@@ -53,7 +53,6 @@ class Faces:
     records: list[Record]
     points: g.Points  # (N, K, 2), file frame, NaN where not annotated
     store: crops.Store
-    layout: Layout
     swap: tuple[int, ...] | None
     boxes: list[Box] = field(init=False)
 
@@ -63,12 +62,16 @@ class Faces:
     def __len__(self) -> int:
         return len(self.records)
 
+    def steps(self, size: int) -> int:
+        """How many batches there are at most."""
+        return max(1, math.ceil((len(self) - 1) / size))
+
     def batches(self, order: Iterable[int], size: int) -> Iterator[list[int]]:
         """Those of these faces that have a crop, `size` at a time, as they are decoded. A single
         one left over joins the last batch: batch normalisation needs two."""
         ready: list[int] = []
         for index in order:
-            if self.store.has(index):
+            if self.store.wait_for(index):
                 ready.append(index)
                 if len(ready) == size + 2:
                     yield ready[:size]
@@ -81,24 +84,22 @@ class Faces:
     ) -> tuple[Tensor, g.Points, list[augment.Draw]]:
         """The network's input (B, C, H, W), its truth (B, K, 2) in fractions of it, and what was
         drawn for each face."""
-        frame = self.layout.frame
+        layout, pixels = self.store.layout, self.store.pixels
         boxes = [self.boxes[i] for i in picked]
         draws = [augment.draw(self.records[i], epoch) for i in picked]
-        indices = torch.tensor(picked, device=self.store.pixels.device)
-        pixels = self.store.pixels[indices].to(device)
-        x = crops.network_input(pixels, boxes, draws, self.layout)
-        truth = [
-            g.to_unit(
-                frame.matrix(box), augment.follow(self.points[i], drawn, self.swap), frame.size
-            )
-            for i, box, drawn in zip(picked, boxes, draws, strict=True)
-        ]
+        indices = crops.send(torch.tensor(picked), pixels.device)
+        x = crops.network_input(crops.send(pixels[indices], device), boxes, draws, layout)
+        truth = []
+        for i, box, drawn in zip(picked, boxes, draws, strict=True):
+            followed = augment.follow(self.points[i], drawn, self.swap)
+            truth.append(g.to_unit(layout.frame.matrix(box), followed, layout.frame.size))
         return x, np.stack(truth), draws
 
 
 @dataclass
 class Epoch:
-    """What one epoch came to. `history` goes into the checkpoint, the rest into the log."""
+    """What one epoch came to. `history` goes into the checkpoint, the rest into the log. Images a
+    second are those of the steps, and of the first epoch with the waits for decoding."""
 
     history: dict[str, Any]
     seconds: float
@@ -170,7 +171,8 @@ def train(
     faces.store.begin(_order(len(faces), settings.seed, len(state.history)))
     for store in stores:
         store.begin()
-        if device.type == "cpu":
+    if device.type == "cpu":
+        for store in stores:
             store.finish()
     run_step = _Step(torch.compile(network) if compile_network else network, settings, model)
 
@@ -178,6 +180,8 @@ def train(
     for epoch, rate in enumerate(rates(settings.schedule), start=first):
         if epoch < len(state.history):
             continue  # done before the run was cut off
+        for store in stores:
+            store.settle(device)
         began = time.perf_counter()
         loss, count = _epoch(state, run_step, faces, epoch, rate, epoch == first, device, progress)
         stepped = time.perf_counter() - began
@@ -189,8 +193,6 @@ def train(
         if settings.keep == "best" and min(state.history[first:], key=_rank) is entry:
             state.best = checkpoint.tensors_of(state.average.network)
         state.save(state_path)
-        for store in stores:
-            store.settle(device)
         progress.epoch(Epoch(entry, time.perf_counter() - began, count / stepped))
 
     weights = state.best or checkpoint.tensors_of(state.average.network)
@@ -209,17 +211,20 @@ def _epoch(
     progress: Progress,
 ) -> tuple[float, int]:
     """One pass over the faces, in an order drawn for this epoch; the mean loss, and of how many.
-    With `warm_up` the rate rises to `rate` in equal steps."""
+    With `warm_up` the rate rises to `rate` in equal steps, as many as there are where every face
+    has a crop."""
     settings = run_step.settings
-    torch.manual_seed(_seed(settings.seed, epoch))  # of dropout
+    torch.manual_seed(_seed(settings.seed, epoch, "dropout"))
     order = _order(len(faces), settings.seed, epoch)
-    steps = max(1, math.ceil((len(order) - 1) / settings.batch))
+    steps = faces.steps(settings.batch)
     state.network.train()
     total, done = 0.0, 0
     waiting: tuple[Tensor, list[int]] | None = None  # a step's loss is read while the next one runs
     for step, picked in enumerate(chain(faces.batches(order, settings.batch), [None]), start=1):
         current = None
         if picked is not None:
+            if len(picked) == 1:  # all that there are
+                _try_out(settings, 1)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * step / steps if warm_up else rate
             x, truth, _ = faces.batch(picked, epoch, device)
@@ -248,6 +253,12 @@ def _order(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
+def _try_out(settings: Settings, batch: int) -> None:
+    """UsageError where batches of this size are none for the network: batch normalisation."""
+    s = settings
+    models.try_out(s.arch, 1, s.input, batch, width=s.width, stride=s.stride)
+
+
 @dataclass
 class _Step:
     """Forward and backward of one batch."""
@@ -271,10 +282,10 @@ def output_loss(
     if model.heatmap:
         assert isinstance(output, Tensor)
         on_map = g.unit_to_map(truth, model.map_size)
-        centres = torch.from_numpy(on_map).to(output.device, torch.float32)
+        centres = crops.send(torch.from_numpy(on_map), output.device, torch.float32)
         return heatmaps.bernoulli_loss(output, centres, settings.sigma, settings.pos_weight)
     outputs = output if isinstance(output, tuple) else (output,)
-    target = torch.from_numpy(truth).to(outputs[0].device, torch.float32)
+    target = crops.send(torch.from_numpy(truth), outputs[0].device, torch.float32)
     each = [losses.point_loss(points, target, settings.loss) for points in outputs]
     return each[0] if len(each) == 1 else each[0] + AUXILIARY * each[1]
 
@@ -286,24 +297,26 @@ def evaluate(
     """Validation loss, NME (its default norm; None where no face has one) and MAE (pixels of the
     files); nothing where no image can be read."""
     network.eval()
-    total = 0.0
+    total, done = 0.0, 0
     nme, mae = [], []
+    frame = val.store.layout.frame
     for picked in val.batches(range(len(val)), settings.batch):
         x, truth, _ = val.batch(picked, 0, device)
         output = inference.forward(network, x, settings.precision)
         total += float(output_loss(output, truth, settings, model)) * len(picked)
+        done += len(picked)
         unit = inference.decode(output, model).unit
         for i, u in zip(picked, unit, strict=True):
             known, box = val.points[i], val.boxes[i]
             scheme = records.known_scheme(val.records[i], len(known))
-            found = g.place(u, g.enlarged(box, model.margin))
+            found = frame.to_file(u, box)
             norm = metrics.norm(metrics.norm_for(scheme, None), known, scheme, box, model.input)
             if norm > 0:
                 nme.append(float(np.nanmean(metrics.distances(found, known)) / norm))
             mae.append(float(np.nanmean(np.abs(found - known))))
-    if not mae:
+    if not done:
         return {}
-    return {"val_loss": total / len(mae), "val_nme": _mean(nme), "val_mae": _mean(mae)}
+    return {"val_loss": total / done, "val_nme": _mean(nme), "val_mae": _mean(mae)}
 
 
 @torch.inference_mode()
@@ -312,17 +325,19 @@ def predict(
 ) -> None:
     """Add `pred`, `score` and `mean` to the records of `val` whose images can be read, in place."""
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    mean = np.array(model.mean)
+    frame, mean = val.store.layout.frame, np.array(model.mean)
     for picked in val.batches(range(len(val)), settings.batch):
         x, _, draws = val.batch(picked, 0, device)
         decoded = inference.decode(inference.forward(network, x, settings.precision), model)
         for row, (i, drawn) in enumerate(zip(picked, draws, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
             unit = decoded.unit[row]
-            inference.finish(val.records[i], unit, scores, drawn, None, model.margin, mean)
+            inference.finish(val.records[i], unit, scores, drawn, frame=frame, mean=mean)
 
 
 def _describe(faces: Faces, scheme: str, settings: Settings) -> Model:
+    """The network of a run. Its mean shape is that of all faces, whether or not their images can
+    be read, which is not known yet."""
     shapes = [g.in_box(p, box) for p, box in zip(faces.points, faces.boxes, strict=True)]
     sources = {str(record.get("box_source") or "unknown") for record in faces.records}
     return Model(
@@ -374,7 +389,8 @@ def _start_from(network: nn.Module, path: str, model: Model) -> list[dict[str, A
 
 
 def fingerprint(faces: Faces, val: Faces | None, settings: Settings) -> str:
-    """What tells one run from another: its settings, the weights it starts from, its records."""
+    """What tells one run from another: its settings, the weights it starts from, its records; not
+    the pixels of their images, which must stay as they are."""
     digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
     for path in (settings.init, settings.weights):
         if path not in ("", "none", "default"):
@@ -397,8 +413,8 @@ def _mean(values: list[float]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _seed(seed: int, epoch: int) -> int:
-    digest = blake2b(f"{seed}\0{epoch}".encode(), digest_size=7).digest()
+def _seed(seed: int, epoch: int, what: str = "") -> int:
+    digest = blake2b(f"{seed}\0{epoch}{what}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "little")
 
 

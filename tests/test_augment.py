@@ -72,7 +72,7 @@ def test_stored_crops_hold_all_that_a_policy_can_bring_into_view():
     layout = crops.plan(records, frame)
     for rec in records:
         drawn = augment.draw(rec, 0)
-        seen = g.place(corners, g.enlarged(tuple(BOX), frame.margin))
+        seen = frame.to_file(corners, tuple(BOX))
         there = g.transform(g.invert(drawn.matrix), seen)
         inside = g.to_unit(layout.matrix(tuple(BOX)), there, layout.size)
         assert inside.min() > -1e-9

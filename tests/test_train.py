@@ -238,6 +238,28 @@ def test_failures_in_the_stream_are_told_and_the_rest_is_trained_on(drawn, tmp_p
     assert "gone.jpg" not in [r.get("image") for r in failed]
 
 
+def test_a_finished_run_tells_its_failures_again(drawn, tmp_path):
+    records = parse(drawn)
+    records[0]["image"], records[1] = "gone.jpg", {**records[1], "split": "train"}
+    del records[1]["split"]
+    records[1]["image"] = "gone2.jpg"
+    first = train(tmp_path, lines(records), epochs=1)
+    again = train(tmp_path, lines(records), "--resume", epochs=1)
+    assert first.returncode == again.returncode == 1
+    assert first.stdout == again.stdout
+    assert b"gone.jpg" in again.stderr
+    assert b"gone2.jpg" in again.stderr
+
+
+def test_strict_stops_before_the_first_step(drawn, tmp_path):
+    records = parse(drawn)
+    records[-1] |= {"image": "gone.jpg", "split": "val"}
+    done = train(tmp_path, lines(records), "--strict")
+    assert done.returncode == 3
+    assert b"gone.jpg" in done.stderr
+    assert not (tmp_path / "nose.log.jsonl").exists()
+
+
 def settings(**changes):
     some = {"arch": "nose", "input": (48, 48), "grey": True, "batch": 8, "loss": "mse"}
     some |= {"schedule": ((1e-3, 2),), "margin": 0.0, "threads": 1}
@@ -307,6 +329,7 @@ def test_no_batch_is_of_one_face_where_two_can_be(drawn, tmp_path, count):
     records = [{**r, "split": "train"} for r in parse(drawn)[:count]]
     with crops.threads(1) as pool:
         faces, _ = faces_of(records, tmp_path, pool)
+        faces.store.begin()
         sizes = [len(batch) for batch in faces.batches(range(len(faces)), 4)]
     assert sum(sizes) == len(faces)
     assert all(2 <= size <= 5 for size in sizes) or len(faces) == 1
@@ -322,6 +345,14 @@ def test_val_images_that_cannot_be_read_leave_the_last_epoch(drawn, tmp_path):
     assert all(r["status"] == "missing" for r in parse(done.stdout))
     log = parse((tmp_path / "nose.log.jsonl").read_bytes())
     assert [("val_loss" in entry, entry["epoch"]) for entry in log] == [(False, 1), (False, 2)]
+
+
+def test_a_single_face_is_told_where_the_network_needs_two(drawn, tmp_path):
+    one = lines([{**parse(drawn)[0], "split": "train"}])
+    done = train(tmp_path, one, "--weights", "none", arch="resnet18", size="32x32")
+    assert done.returncode == 2
+    assert b"batches of 1" in done.stderr
+    assert train(tmp_path, one, epochs=1).returncode == 0
 
 
 def test_no_image_at_all_is_an_error(drawn, tmp_path):

@@ -24,6 +24,7 @@ from kptools.stream import Stream, tell
 
 if TYPE_CHECKING:
     from kptools.checkpoint import Checkpoint
+    from kptools.crops import Store
     from kptools.training import Faces
 
 HELP = f"""Train on the records of split train, validate on those of split val.
@@ -189,10 +190,14 @@ def train(
     intake.read(val, val_fraction)
     with crops.threads(cores(workers)) as pool:
         faces, val_faces = intake.faces(pool)
+        stores = [some.store for some in (faces, val_faces) if some is not None]
+        if strict:  # stop before the work
+            _finish(stores)
         with inference.memory_told(batch):
             result = _run(
                 faces, val_faces, intake.scheme, settings, out, where, resume, compile_network
             )
+            _finish(stores)  # a run that was finished before tells the same failures
             if val_faces is not None:
                 training.predict(result.network(), val_faces, settings, result.model, where)
     for item in intake.output():
@@ -213,6 +218,12 @@ def _check_output(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise KptoolsError(f"cannot write -o {out}: {error.strerror}") from None
+
+
+def _finish(stores: "list[Store]") -> None:
+    """Wait for all crops, so that each that cannot be had is told."""
+    for store in stores:
+        store.finish()
 
 
 def _run(
