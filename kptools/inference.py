@@ -29,19 +29,20 @@ from kptools.units import Box
 
 BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
 
-# Networks that gain from bf16 on a CPU that computes in it; small ones lose by it
-_BF16_ON_CPU = ("resnet", "resnext", "wide_resnet", "inception", "vgg", "unet")
+# On a CPU that computes in bf16 it is the faster for all networks, but in training not for these,
+# of depthwise convolutions (tests/benchmarks/precision.py)
+_TRAIN_IN_FP32 = ("efficientnet_b", "mnasnet", "mobilenet", "shufflenet")
 
 
-def precision_for(arch: str, device: torch.device, wanted: str) -> str:
+def precision_for(arch: str, device: torch.device, wanted: str, *, training: bool = False) -> str:
     """`fp32` or `bf16`: what is wanted, or under `auto` what is faster on the device."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu" and arch.startswith(_BF16_ON_CPU) and _cpu_has_bf16():
-        return "bf16"
-    return "fp32"
+    if device.type != "cpu" or not _cpu_has_bf16():
+        return "fp32"
+    return "fp32" if training and arch.startswith(_TRAIN_IN_FP32) else "bf16"
 
 
 def _cpu_has_bf16() -> bool:

@@ -70,5 +70,8 @@ class State:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["adam"].items():
             index, _, key = name.partition("/")
+            of = self.optimizer.param_groups[0]["params"][int(index)]
+            if tensor.shape == of.shape:  # laid out as the weights are, for the fused step
+                tensor = torch.empty_like(of, requires_grad=False).copy_(tensor)
             moments.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})

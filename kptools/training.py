@@ -160,7 +160,7 @@ def train(
         run=fingerprint(faces, val, settings),
         network=network,
         average=Average(network, settings.average),
-        optimizer=torch.optim.Adam(network.parameters()),
+        optimizer=torch.optim.Adam(network.parameters(), fused=True),
         history=history,
     )
     first = len(history)  # epochs of the run that --init goes on from

@@ -182,7 +182,7 @@ def train(
         pos_weight=pos_weight,
         width=width or 64,
         stride=stride or 1,
-        precision=inference.precision_for(arch, where, precision),
+        precision=inference.precision_for(arch, where, precision, training=True),
         threads=torch.get_num_threads(),
     )
     stream = Stream(names, "-", strict=strict)
