@@ -23,15 +23,18 @@ from PIL import Image
 ROUNDS = 5
 
 
-def arguments(doc: str | None, *, device: bool = False) -> argparse.Namespace:
-    """`device`: whether the script can be run on another one."""
+def arguments(
+    doc: str | None, *, device: bool = False, records: bool = False
+) -> argparse.Namespace:
+    """Whether the script can be run on another `device`, and on `records` of one's own."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--full", action="store_true", help="long enough to quote")
     parser.add_argument("--only", default="", help="the cases whose name has this in it")
     if device:
         parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--side", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--records", default="", help=argparse.SUPPRESS)
+    own = "a stream of faces of one's own, in place of drawn ones"
+    parser.add_argument("--records", default="", help=own if records else argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -42,7 +45,7 @@ def tool(name: str, *words: object, stdin: bytes = b"") -> bytes:
 
 
 def faces(folder: Path, count: int, *policy: object, enlarge: int = 3) -> Path:
-    """A stream of drawn faces, JPEGs of some 600 pixels, all train; with an augmentation policy."""
+    """A stream of drawn faces, JPEGs of some 480 pixels, all train; with an augmentation policy."""
     made = tool("prep", "synth", "--count", count, "--out", folder / "faces")
     records = [orjson.loads(line) for line in made.splitlines()]
     for record in records:

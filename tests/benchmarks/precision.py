@@ -11,9 +11,11 @@ import trainer
 from kptools import checkpoint, config, inference
 
 CASES = [
-    *("nose", "face", "unet", "resnet18", "resnet50", "inception_v3", "vgg11", "convnext_tiny"),
-    *("densenet121", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf"),
-    *("shufflenet_v2_x1_0", "swin_t", "vit_b_16"),
+    *("nose", "face", "unet", "resnet18", "resnet50", "resnext50_32x4d", "inception_v3"),
+    *("googlenet", "alexnet", "vgg11", "densenet121", "convnext_tiny", "efficientnet_b0"),
+    *("efficientnet_v2_s", "mnasnet1_0", "mobilenet_v2", "mobilenet_v3_small"),
+    *("mobilenet_v3_large", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x1_0"),
+    *("swin_t", "swin_v2_t", "vit_b_16", "maxvit_t"),
 ]
 
 
@@ -30,15 +32,18 @@ def main() -> None:
             _settings(arch), predictor.model(arch, config.arch(arch).input), device
         )
         row = [arch]
-        for steps_of in (raw.train, raw.predict):
+        for training, steps_of in ((True, raw.train), (False, raw.predict)):
             for precision in ("fp32", "bf16"):
                 steps_of(precision, 1)
             fp32, bf16 = common.in_turn(
                 rounds, lambda f=steps_of: f("fp32", 2), lambda f=steps_of: f("bf16", 2)
             )
-            row += [statistics.median(fp32), statistics.median(bf16), common.ratio(bf16, fp32)]
-        rows.append((*row, inference.precision_for(arch, device, "auto")))
-    head = ("network", "train fp32", "bf16", "ratio", "predict fp32", "bf16", "ratio", "auto")
+            auto = inference.precision_for(arch, device, "auto", training=training)
+            middles = [statistics.median(side) for side in (fp32, bf16)]
+            row += [*middles, common.ratio(bf16, fp32), auto]
+        rows.append(row)
+    sides = ("bf16", "ratio", "auto")
+    head = ("network", "train, fp32", *sides, "predict, fp32", *sides)
     common.table(head, rows, args.device)
 
 

@@ -22,14 +22,14 @@ CASES = [("resnet18", (224, 224), (320, 640)), ("mobilenet_v3_small", (128, 128)
 
 
 def main() -> None:
-    args = common.arguments(__doc__, device=True)
+    args = common.arguments(__doc__, device=True, records=True)
     inference.tune_process()
     rows = []
     for arch, size, counts in CASES:
         if args.only not in arch:
             continue
         with tempfile.TemporaryDirectory() as name:
-            path = str(common.faces(Path(name), counts[args.full]))
+            path = args.records or str(common.faces(Path(name), counts[args.full]))
             network = predictor.network(arch, size)
             figures = common.in_turn(
                 common.ROUNDS if args.full else 2,

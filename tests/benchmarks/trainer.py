@@ -25,7 +25,7 @@ def wait(device: torch.device) -> None:
 
 
 class Run:
-    """The faces of a stream, decoded, and the settings that kp-train would give them."""
+    """The faces of a stream, and the settings that kp-train would give them."""
 
     def __init__(
         self, path: Path, arch: str, size: tuple[int, int], epochs: int, device: str
@@ -41,7 +41,7 @@ class Run:
             loss=defaults.loss,
             schedule=((1e-4, epochs),),
             margin=defaults.margin,
-            precision=inference.precision_for(arch, self.device, "auto"),
+            precision=inference.precision_for(arch, self.device, "auto", training=True),
             threads=torch.get_num_threads(),
         )
         self.intake = Intake(Stream([str(path)], "-"), self.settings, 8 << 30)
@@ -84,7 +84,7 @@ class RawStep:
             stride=settings.stride,
         )
         self.network = network.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+        self.optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=True)
         shape = (settings.batch, 1 if settings.grey else 3, settings.input[1], settings.input[0])
         x = torch.randn(shape, device=device)
         self.x = x.contiguous(memory_format=torch.channels_last)
