@@ -72,6 +72,14 @@ def tune_process() -> None:
     mallopt(trim_threshold, 1 << 30)
 
 
+def set_threads(count: int, device: torch.device) -> None:
+    """Threads of torch's own work on the CPU. 0: as many as torch takes; but one where the network
+    has a device of its own, for there the cores decode, and threads that wait for each other are
+    slow on cores that others want."""
+    if count or device.type != "cpu":
+        torch.set_num_threads(count or 1)
+
+
 @contextmanager
 def memory_told(batch: int) -> Iterator[None]:
     """Where memory runs out, on any device: KptoolsError, with the batch size to try."""

@@ -39,7 +39,9 @@ def predict(
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
     workers: Workers = 0,
-    threads: Annotated[int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
+    ] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     output: Output = "-",
@@ -64,19 +66,16 @@ def predict(
         raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
     names = need_input(files)
 
-    import torch
-
     from kptools import checkpoint as checkpoints
     from kptools import inference
 
-    if threads:
-        torch.set_num_threads(threads)
+    where = checkpoints.device(device)
+    inference.set_threads(threads, where)
     inference.tune_process()
     loaded = checkpoints.load(checkpoint)
     model = loaded.model
     if not model.heatmap and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
-    where = checkpoints.device(device)
     if heatmaps is not None:
         make_folder(heatmaps)
     stream = Stream(names, output, strict=strict, resume=resume)

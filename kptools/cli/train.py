@@ -107,7 +107,9 @@ def train(
         typer.Option(min=0, max=1, help="Share of the train groups to hold out; 0: none."),
     ] = None,
     workers: Workers = 0,
-    threads: Annotated[int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
+    ] = 0,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Of the weights' start and the order of faces.")
     ] = 0,
@@ -161,10 +163,9 @@ def train(
 
     batch = batch_size or defaults.batch
     models.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
-    if threads:
-        torch.set_num_threads(threads)
-    inference.tune_process()
     where = checkpoint.device(device)
+    inference.set_threads(threads, where)
+    inference.tune_process()
     settings = config.Settings(
         arch=arch,
         input=size,

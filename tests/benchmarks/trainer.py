@@ -32,6 +32,7 @@ class Run:
     ) -> None:
         inference.tune_process()
         self.device = checkpoint.device(device)
+        inference.set_threads(0, self.device)
         defaults = config.arch(arch)
         self.settings = config.Settings(
             arch=arch,
