@@ -11,6 +11,7 @@ import trainer
 # arch, input, faces (quick, full)
 CASES = [
     ("resnet18", (224, 224), (64, 160)),
+    ("resnet50", (224, 224), (32, 96)),
     ("unet", (200, 200), (12, 24)),
     ("mobilenet_v3_small", (128, 128), (320, 1600)),
 ]
