@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -173,83 +172,90 @@ class Predictor:
         self.workers = workers
         self.decoder = decoder
         self.maps = maps
+        self.ahead = 0 if device.type == "cpu" else BATCHES_AHEAD
 
     def run(
-        self, items: Iterable[Item], fail: Callable[[Item, RecordError], Item]
+        self,
+        items: Iterable[Item],
+        fail: Callable[[Item, RecordError], Item],
+        ready: Callable[[], bool] = lambda: True,
     ) -> Iterator[Item]:
-        """Each item again, in order, with its prediction; `fail` marks those that have none."""
-        source = iter(items)
-        waiting: deque[_Batch] = deque()
-        ahead = 0 if self.device.type == "cpu" else BATCHES_AHEAD
+        """Each item again, in order, with its prediction; `fail` marks those that have none.
 
-        def start() -> None:
-            batch = list(islice(source, self.batch))
-            if batch:
-                waiting.append(self._start(batch, pool, fail))
+        `ready` tells whether the next item is there: what is done is not held back for one that is
+        not. A batch is full whatever the pace at which items come, so that its bits are the same.
+        """
+        source = iter(items)
+        begun: deque[tuple[Item, _Face | None]] = deque()
+
+        def begin(batches: int, *, wait: bool) -> None:
+            while len(begun) < batches * self.batch and (wait or ready()):
+                item = next(source, None)
+                if item is None:
+                    return
+                begun.append((item, self._begin(item, pool, fail)))
 
         with crops.threads(self.workers) as pool:
-            for _ in range(1 + ahead):
-                start()
-            while waiting:
-                batch = waiting.popleft()
-                self._finish(batch, self._predict(batch, fail), fail)
-                yield from batch.items
-                start()
+            while True:
+                begin(1, wait=True)
+                if not begun:
+                    return
+                begin(1 + self.ahead, wait=False)
+                batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
+                faces, decoded = self._predict([face for _, face in batch if face], fail)
+                self._finish(faces, decoded, fail)
+                for item, _ in batch:
+                    self._place_mean(item)
+                    yield item
 
-    def _start(
-        self,
-        items: list[Item],
-        pool: ThreadPoolExecutor,
-        fail: Callable[[Item, RecordError], Item],
-    ) -> "_Batch":
-        """Check the records, and let the threads decode their crops."""
-        faces = []
-        for item in items:
-            if item.failed:
-                continue
-            try:
-                record = item.record
-                records.box(record)
-                flips = augment.flips(augment.policy(record))
-                swap = augment.swap_table(record) if flips else None
-                drawn = augment.draw(record, 0)
-                if self.maps is not None:
-                    records.file_stem(record)
-            except RecordError as error:
-                fail(item, error)
-                continue
-            # a layout of its own, so that a face's prediction does not depend on its neighbours
-            layout = crops.plan([record], self.frame)
-            faces.append(_Face(item, swap, drawn, layout, pool.submit(crops.cut, record, layout)))
-        return _Batch(items, faces)
+    def _begin(
+        self, item: Item, pool: ThreadPoolExecutor, fail: Callable[[Item, RecordError], Item]
+    ) -> "_Face | None":
+        """Check a record, and let the threads decode its crop; none where it fails."""
+        if item.failed:
+            return None
+        try:
+            record = item.record
+            records.box(record)
+            flips = augment.flips(augment.policy(record))
+            swap = augment.swap_table(record) if flips else None
+            drawn = augment.draw(record, 0)
+            if self.maps is not None:
+                records.file_stem(record)
+        except RecordError as error:
+            fail(item, error)
+            return None
+        # a layout of its own, so that a face's prediction does not depend on its neighbours
+        layout = crops.plan([record], self.frame)
+        return _Face(item, swap, drawn, layout, pool.submit(crops.cut, record, layout))
 
     def _predict(
-        self, batch: "_Batch", fail: Callable[[Item, RecordError], Item]
-    ) -> Decoded | None:
-        """Wait for the crops of a batch, and give the network's points for them; faces that have
-        none leave the batch."""
+        self, begun: "list[_Face]", fail: Callable[[Item, RecordError], Item]
+    ) -> "tuple[list[_Face], Decoded | None]":
+        """Wait for crops: the faces that have one, and the network's points for them."""
         faces, pixels = [], []
-        for face in batch.faces:
+        for face in begun:
             try:
                 pixels.append(face.pixels.result())
                 faces.append(face)
             except RecordError as error:
                 fail(face.item, error)
-        batch.faces = faces
         if not faces:
-            return None
+            return [], None
         boxes = [records.box(face.item.record) for face in faces]
         draws = [face.drawn for face in faces]
-        return self._forward(pixels, boxes, draws, [face.layout for face in faces])
+        return faces, self._forward(pixels, boxes, draws, [face.layout for face in faces])
 
     def _finish(
-        self, batch: "_Batch", decoded: Decoded | None, fail: Callable[[Item, RecordError], Item]
+        self,
+        faces: "list[_Face]",
+        decoded: Decoded | None,
+        fail: Callable[[Item, RecordError], Item],
     ) -> None:
-        """Give the records of a batch their predictions, in place."""
-        self._place_mean(batch.items)
+        """Give the records of the faces their predictions, in place."""
         if decoded is None:
             return
-        for row, face in enumerate(batch.faces):
+        for row, face in enumerate(faces):
             record = face.item.record
             unit = decoded.unit[row]
             scores = None if decoded.scores is None else decoded.scores[row]
@@ -270,15 +276,14 @@ class Predictor:
                 self._save_maps(record, decoded.maps[row].numpy(), face.drawn, face.swap)
             face.item.raw = None
 
-    def _place_mean(self, items: list[Item]) -> None:
+    def _place_mean(self, item: Item) -> None:
         """Give a face that failed the mean shape in its box, where it has one: a submission must
         say something of each face (`kp-eval --fill mean`)."""
-        for item in items:
-            if item.failed and "mean" not in item.record:
-                with suppress(RecordError):
-                    box = records.box(item.record)
-                    item.record["mean"] = g.place(self.mean, box).tolist()
-                    item.raw = None
+        if item.failed and "mean" not in item.record:
+            with suppress(RecordError):
+                box = records.box(item.record)
+                item.record["mean"] = g.place(self.mean, box).tolist()
+                item.raw = None
 
     @torch.inference_mode()
     def _forward(
@@ -319,9 +324,3 @@ class _Face:
     drawn: Draw
     layout: Layout
     pixels: Future[Pixels8]
-
-
-@dataclass
-class _Batch:
-    items: list[Item]  # all, in order
-    faces: list[_Face]  # those that are being decoded

@@ -8,6 +8,7 @@ next read that could wait.
 
 import errno
 import os
+import select
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,8 @@ class Stream:
         self._final = files.target(output) if output != "-" else None
         if resume and output == "-":
             raise UsageError("--resume goes on with a file; name it with -o FILE")
+        self._handle: BinaryIO | None = None
+        self._held = 0  # records read and not taken yet
         self._out = self._open(resume, lines_per_record)
         _outputs.add(self._out)
 
@@ -89,10 +92,9 @@ class Stream:
         try:
             handle = _open_input(name)
             with handle:
-                for number, line in enumerate(_lines(handle, self.flush), start=1):
-                    line = line.strip()
-                    if not line:
-                        continue
+                self._handle = handle
+                for number, line, left in _lines(handle, self.flush):
+                    self._held = left
                     self.count += 1
                     if self.count > self.done:
                         yield self._parse(line, shown, number)
@@ -100,6 +102,16 @@ class Stream:
             raise KptoolsError(f"{shown} is a folder; records come from a file") from None
         except FileNotFoundError:
             raise KptoolsError(f"there is no file {shown}; name one, or - for stdin") from None
+
+    def ready(self) -> bool:
+        """Whether a read would not wait for the next record to begin, or for the file to end. Where
+        the system cannot tell: no."""
+        if self._held or self._handle is None:
+            return self._held > 0
+        try:
+            return bool(select.select([self._handle], [], [], 0)[0])
+        except (OSError, ValueError):
+            return False
 
     def skips(self) -> bool:
         """Count a record that comes from elsewhere than files; whether it was done before."""
@@ -269,11 +281,13 @@ def _open_input(name: str) -> BinaryIO:
     return open(name, "rb", buffering=0)
 
 
-def _lines(handle: BinaryIO, before_wait: Callable[[], None]) -> Iterator[bytes]:
-    """The lines, without their line feeds. One over the limit is skipped to its end: its first
-    MAX_LINE_BYTES + 1 bytes stand for it. `before_wait` is called before each read."""
+def _lines(handle: BinaryIO, before_wait: Callable[[], None]) -> Iterator[tuple[int, bytes, int]]:
+    """The lines that are not blank, without the white space at their ends: the number of each, the
+    line, and how many more there are before the next read. One over the limit is skipped to its
+    end: its first MAX_LINE_BYTES + 1 bytes stand for it. `before_wait` is called before a read."""
     parts: list[bytes] = []
-    held = 0
+    size = 0
+    number = 1
     start = True
     while True:
         before_wait()
@@ -283,12 +297,15 @@ def _lines(handle: BinaryIO, before_wait: Callable[[], None]) -> Iterator[bytes]
         if start:
             chunk, start = chunk.removeprefix(_BOM), False
         head, *rest = chunk.split(b"\n")
-        if held <= MAX_LINE_BYTES:
-            parts.append(head[: MAX_LINE_BYTES + 1 - held])
-            held += len(parts[-1])
+        if size <= MAX_LINE_BYTES:
+            parts.append(head[: MAX_LINE_BYTES + 1 - size])
+            size += len(parts[-1])
         if rest:
-            yield b"".join(parts)
-            yield from rest[:-1]
-            parts, held = [rest[-1]], len(rest[-1])
-    if held:
-        yield b"".join(parts)
+            whole = [b"".join(parts), *rest[:-1]]
+            there = [(n, text) for n, line in enumerate(whole, number) if (text := line.strip())]
+            for left, (n, text) in zip(reversed(range(len(there))), there, strict=True):
+                yield n, text, left
+            number += len(whole)
+            parts, size = [rest[-1]], len(rest[-1])
+    if last := b"".join(parts).strip():
+        yield number, last, 0

@@ -4,10 +4,11 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 
 import orjson
 import pytest
-from conftest import TOOLS, lines, parse, run
+from conftest import TOOLS, lines, parse, run, untrained
 
 from kptools.limits import MAX_LINE_BYTES
 
@@ -308,18 +309,26 @@ def test_a_closed_stderr_does_not_stop_the_job(face, tmp_path):
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_a_record_leaves_as_soon_as_it_is_ready(face):
+@pytest.mark.parametrize("name", ["augment", "predict"])
+def test_a_record_leaves_before_the_next_has_come(face, tmp_path, name):
+    options = ["--rotate", "5"]
+    if name == "predict":
+        options = [str(untrained(tmp_path / "m.safetensors")), "--batch-size", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "kptools.cli.augment", "--rotate", "5"],
+        [sys.executable, "-m", f"kptools.cli.{name}", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    late = threading.Timer(120, process.kill)
+    late.start()
     try:
-        process.stdin.write(lines([face(0)]))
-        process.stdin.flush()
-        first = process.stdout.readline()  # while stdin is still open
-        assert orjson.loads(first)["id"] == "face0"
+        for i in range(3):
+            process.stdin.write(lines([face(i)]) + b"\n \n")
+            process.stdin.flush()
+            answer = process.stdout.readline()  # while stdin is still open
+            assert orjson.loads(answer)["id"] == f"face{i}"
     finally:
+        late.cancel()
         process.stdin.close()
         process.wait(timeout=30)
 

@@ -169,6 +169,48 @@ def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
         list(predictor.run(items, lambda item, error: item))
 
 
+@pytest.mark.parametrize(
+    ("ahead", "ready", "left"),
+    [(0, True, [0, 0, 2, 2, 4]), (1, True, [0, 0, 0, 0, 2]), (1, False, [0, 0, 2, 2, 4])],
+)
+def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
+    drawn, tmp_path, ahead, ready, left
+):
+    loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
+    keys = {"device": torch.device("cpu"), "precision": "fp32", "workers": 1}
+    predictor = inference.Predictor(loaded.network(), loaded.model, batch=2, **keys)
+    predictor.ahead = ahead
+    out, before_each = [], []
+
+    def items():
+        for number, record in enumerate(parse(drawn)[:5], start=1):
+            before_each.append(len(out))
+            yield Item(record, "in.jsonl", number)
+
+    for item in predictor.run(items(), lambda item, error: item, lambda: ready):
+        out.append(item.line)
+    assert out == [1, 2, 3, 4, 5]
+    assert before_each == left
+
+
+def test_a_face_whose_prediction_is_not_finite_fails_and_has_the_mean(drawn, tmp_path):
+    loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
+    network = loaded.network()
+    for values in network.parameters():
+        torch.nn.init.constant_(values, torch.nan)
+    predictor = inference.Predictor(
+        network, loaded.model, device=torch.device("cpu"), precision="fp32", batch=2, workers=1
+    )
+    (tmp_path / "in.jsonl").write_bytes(drawn)
+    stream = Stream([str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"))
+    for item in predictor.run(stream, stream.fail):
+        stream.write(item)
+    assert stream.close() == 1
+    out = parse((tmp_path / "out.jsonl").read_bytes())
+    assert {record["status"] for record in out} == {"bad_points"}
+    assert all("pred" not in record and len(record["mean"]) == 68 for record in out)
+
+
 def test_init_goes_on_from_a_checkpoint_on_one_continuous_curve(drawn, tmp_path):
     train(tmp_path, drawn, "-o", "a.safetensors", epochs=2)
     done = train(tmp_path, drawn, "-o", "b.safetensors", "--init", "a.safetensors", "--lr", 1e-4)

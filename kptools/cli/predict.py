@@ -91,7 +91,7 @@ def predict(
             maps=heatmaps,
         )
         warned = False
-        for item in predictor.run(_for_model(stream, model.scheme), stream.fail):
+        for item in predictor.run(_for_model(stream, model.scheme), stream.fail, stream.ready):
             source = item.record.get("box_source")
             if not (warned or item.failed) and str(source or "unknown") not in model.box_sources:
                 warned = True
