@@ -178,7 +178,7 @@ class Predictor:
         self,
         items: Iterable[Item],
         fail: Callable[[Item, RecordError], Item],
-        ready: Callable[[], bool] = lambda: True,
+        ready: Callable[[], bool],
     ) -> Iterator[Item]:
         """Each item again, in order, with its prediction; `fail` marks those that have none.
 
@@ -202,8 +202,7 @@ class Predictor:
                     return
                 begin(1 + self.ahead, wait=False)
                 batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
-                faces, decoded = self._predict([face for _, face in batch if face], fail)
-                self._finish(faces, decoded, fail)
+                self._finish(*self._predict([face for _, face in batch if face], fail), fail)
                 for item, _ in batch:
                     self._place_mean(item)
                     yield item

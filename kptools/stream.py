@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,8 +77,7 @@ class Stream:
         self._final = files.target(output) if output != "-" else None
         if resume and output == "-":
             raise UsageError("--resume goes on with a file; name it with -o FILE")
-        self._handle: BinaryIO | None = None
-        self._held = 0  # records read and not taken yet
+        self._lines: _Lines | None = None  # of the file that is being read
         self._out = self._open(resume, lines_per_record)
         _outputs.add(self._out)
 
@@ -92,9 +92,8 @@ class Stream:
         try:
             handle = _open_input(name)
             with handle:
-                self._handle = handle
-                for number, line, left in _lines(handle, self.flush):
-                    self._held = left
+                self._lines = _Lines(handle, self.flush)
+                for number, line in self._lines:
                     self.count += 1
                     if self.count > self.done:
                         yield self._parse(line, shown, number)
@@ -104,14 +103,8 @@ class Stream:
             raise KptoolsError(f"there is no file {shown}; name one, or - for stdin") from None
 
     def ready(self) -> bool:
-        """Whether a read would not wait for the next record to begin, or for the file to end. Where
-        the system cannot tell: no."""
-        if self._held or self._handle is None:
-            return self._held > 0
-        try:
-            return bool(select.select([self._handle], [], [], 0)[0])
-        except (OSError, ValueError):
-            return False
+        """Whether the next record of this file can be had without a wait."""
+        return self._lines is not None and self._lines.ready()
 
     def skips(self) -> bool:
         """Count a record that comes from elsewhere than files; whether it was done before."""
@@ -281,31 +274,64 @@ def _open_input(name: str) -> BinaryIO:
     return open(name, "rb", buffering=0)
 
 
-def _lines(handle: BinaryIO, before_wait: Callable[[], None]) -> Iterator[tuple[int, bytes, int]]:
-    """The lines that are not blank, without the white space at their ends: the number of each, the
-    line, and how many more there are before the next read. One over the limit is skipped to its
-    end: its first MAX_LINE_BYTES + 1 bytes stand for it. `before_wait` is called before a read."""
-    parts: list[bytes] = []
-    size = 0
-    number = 1
-    start = True
-    while True:
-        before_wait()
-        chunk = handle.read(_CHUNK)
+class _Lines:
+    """The lines of a file that are not blank, each with its number, without the white space at its
+    ends. One over the limit is skipped to its end: its first MAX_LINE_BYTES + 1 bytes stand for it.
+    `before_wait` is called before a read that could wait."""
+
+    def __init__(self, handle: BinaryIO, before_wait: Callable[[], None]) -> None:
+        self._handle = handle
+        self._before_wait = before_wait
+        self._lines: deque[tuple[int, bytes]] = deque()  # read, and not taken yet
+        self._parts: list[bytes] = []  # of the line that goes on in the next read
+        self._size = 0
+        self._number = 0
+        self._ended = False
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            while not self._lines and not self._ended:
+                self._before_wait()
+                self._read()
+            if not self._lines:
+                return
+            yield self._lines.popleft()
+
+    def ready(self) -> bool:
+        """Whether a line can be had without a wait. Where the system cannot tell: no."""
+        while not self._lines and not self._ended:
+            try:
+                if not select.select([self._handle], [], [], 0)[0]:
+                    return False
+            except (OSError, ValueError):
+                return False
+            self._read()
+        return bool(self._lines)
+
+    def _read(self) -> None:
+        chunk = self._handle.read(_CHUNK)
+        if chunk is None:  # another process has made it non-blocking
+            select.select([self._handle], [], [])
+            return
         if not chunk:
-            break
-        if start:
-            chunk, start = chunk.removeprefix(_BOM), False
+            self._ended = True
+            self._end_line()
+            return
+        if not self._number and not self._parts:
+            chunk = chunk.removeprefix(_BOM)
         head, *rest = chunk.split(b"\n")
-        if size <= MAX_LINE_BYTES:
-            parts.append(head[: MAX_LINE_BYTES + 1 - size])
-            size += len(parts[-1])
-        if rest:
-            whole = [b"".join(parts), *rest[:-1]]
-            there = [(n, text) for n, line in enumerate(whole, number) if (text := line.strip())]
-            for left, (n, text) in zip(reversed(range(len(there))), there, strict=True):
-                yield n, text, left
-            number += len(whole)
-            parts, size = [rest[-1]], len(rest[-1])
-    if last := b"".join(parts).strip():
-        yield number, last, 0
+        self._extend(head)
+        for part in rest:
+            self._end_line()
+            self._extend(part)
+
+    def _extend(self, part: bytes) -> None:
+        if self._size <= MAX_LINE_BYTES:
+            self._parts.append(part[: MAX_LINE_BYTES + 1 - self._size])
+            self._size += len(self._parts[-1])
+
+    def _end_line(self) -> None:
+        self._number += 1
+        if line := b"".join(self._parts).strip():
+            self._lines.append((self._number, line))
+        self._parts, self._size = [], 0

@@ -11,6 +11,7 @@ import pytest
 from conftest import TOOLS, lines, parse, run, untrained
 
 from kptools.limits import MAX_LINE_BYTES
+from kptools.stream import Stream
 
 # Each tool that takes records, as it is run on them; the checkpoint is made below
 STREAMING = {
@@ -331,6 +332,52 @@ def test_a_record_leaves_before_the_next_has_come(face, tmp_path, name):
         late.cancel()
         process.stdin.close()
         process.wait(timeout=30)
+
+
+def test_a_stream_is_ready_where_a_whole_record_is_there(face):
+    source, end = os.pipe()
+    stream = Stream([f"/dev/fd/{source}"], "/dev/null")
+    items = iter(stream)
+    os.write(end, lines([face(0), face(1)]))
+    assert next(items).line == 1
+    assert stream.ready()
+    assert next(items).line == 2
+    assert not stream.ready()
+    os.write(end, b"\n \r\n")
+    assert not stream.ready()
+    third = lines([face(2)])
+    os.write(end, third[:20])
+    assert not stream.ready()
+    os.write(end, third[20:])
+    assert stream.ready()
+    item = next(items)
+    assert (item.line, item.record["id"]) == (5, "face2")
+    os.write(end, b'{"id": "no line feed"}')
+    assert not stream.ready()
+    os.close(end)
+    assert stream.ready()
+    assert [item.record["id"] for item in items] == ["no line feed"]
+    assert not stream.ready()
+    os.close(source)
+
+
+def test_a_stdin_that_does_not_block_is_read_to_its_end(face):
+    source, end = os.pipe()
+    os.set_blocking(source, False)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kptools.cli.augment", "--rotate", "5"],
+        stdin=source,
+        stdout=subprocess.PIPE,
+    )
+    late = threading.Timer(60, process.kill)
+    late.start()
+    for i in range(2):
+        os.write(end, lines([face(i)]))
+        assert orjson.loads(process.stdout.readline() or b"null")["id"] == f"face{i}"
+    os.close(end)
+    assert process.wait(timeout=30) == 0
+    late.cancel()
+    os.close(source)
 
 
 def test_interruptions_have_their_exit_status(face):

@@ -166,7 +166,7 @@ def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
     items = [Item(record, "in.jsonl", 1) for record in parse(drawn)]
     told = pytest.raises(KptoolsError, match="out of memory at a batch of 32; try --batch-size 16")
     with told, inference.memory_told(32):
-        list(predictor.run(items, lambda item, error: item))
+        list(predictor.run(items, lambda item, error: item, lambda: True))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_face_whose_prediction_is_not_finite_fails_and_has_the_mean(drawn, tmp
     )
     (tmp_path / "in.jsonl").write_bytes(drawn)
     stream = Stream([str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"))
-    for item in predictor.run(stream, stream.fail):
+    for item in predictor.run(stream, stream.fail, stream.ready):
         stream.write(item)
     assert stream.close() == 1
     out = parse((tmp_path / "out.jsonl").read_bytes())

@@ -45,7 +45,7 @@ def predict(
         workers=cores(0),
     )
     stream = Stream([path], "/dev/null")
-    for item in predictor.run(stream, stream.fail):
+    for item in predictor.run(stream, stream.fail, stream.ready):
         stream.write(item)
     stream.close()
     return stream.count
