@@ -8,7 +8,7 @@ most, so there they take turns. A bounded number of faces is held, and the order
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,77 +21,12 @@ from kptools import geometry as g
 from kptools.augment import Draw
 from kptools.config import DECODER, Model
 from kptools.crops import Frame, Layout, Pixels8
-from kptools.errors import KptoolsError, RecordError
+from kptools.errors import RecordError
 from kptools.records import Record
 from kptools.stream import Item
 from kptools.units import Box
 
 BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
-
-# On a CPU that computes in bf16 it is the faster for all networks, but in training not for these,
-# of depthwise convolutions (tests/benchmarks/precision.py)
-_TRAIN_IN_FP32 = ("efficientnet_b", "mnasnet", "mobilenet", "shufflenet")
-
-
-def precision_for(arch: str, device: torch.device, wanted: str, *, training: bool = False) -> str:
-    """`fp32` or `bf16`: what is wanted, or under `auto` what is faster on the device."""
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type != "cpu" or not _cpu_has_bf16():
-        return "fp32"
-    return "fp32" if training and arch.startswith(_TRAIN_IN_FP32) else "bf16"
-
-
-def _cpu_has_bf16() -> bool:
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
-
-
-def tune_process() -> None:
-    """Make a process fit for long work with large arrays.
-
-    What is there already, torch's modules above all, is left out of garbage collection, which the
-    lists of a batch of records set off again and again. And glibc's allocator keeps freed pages:
-    on a virtual machine a page fault is dear, and a training step frees and takes the same buffers
-    over and over. The process then holds its peak to its end; other allocators are left alone.
-    """
-    import ctypes
-    import gc
-
-    gc.collect()
-    gc.freeze()
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 1 << 30)
-
-
-def set_threads(count: int, device: torch.device) -> None:
-    """Threads of torch's own work on the CPU. 0: as many as torch takes; but one where the network
-    has a device of its own, for there the cores decode, and threads that wait for each other are
-    slow on cores that others want."""
-    if count or device.type != "cpu":
-        torch.set_num_threads(count or 1)
-
-
-@contextmanager
-def memory_told(batch: int) -> Iterator[None]:
-    """Where memory runs out, on any device: KptoolsError, with the batch size to try."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if not (
-            isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text
-        ):
-            raise
-        less = f"--batch-size {batch // 2}" if batch > 1 else "a smaller network"
-        raise KptoolsError(f"out of memory at a batch of {batch}; try {less}") from None
 
 
 def forward(network: nn.Module, x: Tensor, precision: str) -> Tensor:

@@ -2,8 +2,8 @@
 
 A tool reads `Item`s from a `Stream` and writes each one back to it. The stream keeps the order,
 turns a line that cannot be parsed into a failure record, tells each failure once on stderr, and
-knows the exit status that they add up to. It holds one line at a time: a line leaves before the
-next read that could wait.
+knows the exit status that they add up to. It holds the lines of one read: what was written leaves
+before the next read that could wait.
 """
 
 import errno

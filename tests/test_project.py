@@ -22,6 +22,7 @@ LAYERS = [
         "checkpoint",
         "training",
         "inference",
+        "machine",
         "averaging",
         "intake",
         "state",

@@ -16,7 +16,7 @@ import torch
 from conftest import lines, parse, run, untrained
 from safetensors import safe_open
 
-from kptools import checkpoint, config, crops, files, inference, losses, models, training
+from kptools import checkpoint, config, crops, files, inference, losses, machine, models, training
 from kptools.averaging import Average
 from kptools.errors import KptoolsError
 from kptools.intake import Intake
@@ -153,19 +153,23 @@ def test_a_disk_too_small_for_the_run_is_told_before_it_starts(drawn, tmp_path, 
         files.reserve(file, tmp_path, 40_000_000, "the cache of crops")
 
 
+def on_cpu(network, model, batch):
+    device = torch.device("cpu")
+    return inference.Predictor(
+        network, model, device=device, precision="fp32", batch=batch, workers=1
+    )
+
+
 def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
     class Vast(torch.nn.Module):
         def forward(self, x):
             return torch.empty(len(x), 1 << 48)
 
-    path = untrained(tmp_path / "m.safetensors")
-    model = checkpoint.load(str(path)).model
-    device = torch.device("cpu")
-    keys = {"device": device, "precision": "fp32", "workers": 1}
-    predictor = inference.Predictor(Vast(), model, batch=32, **keys)
+    model = checkpoint.load(str(untrained(tmp_path / "m.safetensors"))).model
+    predictor = on_cpu(Vast(), model, batch=32)
     items = [Item(record, "in.jsonl", 1) for record in parse(drawn)]
     told = pytest.raises(KptoolsError, match="out of memory at a batch of 32; try --batch-size 16")
-    with told, inference.memory_told(32):
+    with told, machine.memory_told(32):
         list(predictor.run(items, lambda item, error: item, lambda: True))
 
 
@@ -177,8 +181,7 @@ def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
     drawn, tmp_path, ahead, ready, left
 ):
     loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
-    keys = {"device": torch.device("cpu"), "precision": "fp32", "workers": 1}
-    predictor = inference.Predictor(loaded.network(), loaded.model, batch=2, **keys)
+    predictor = on_cpu(loaded.network(), loaded.model, batch=2)
     predictor.ahead = ahead
     out, before_each = [], []
 
@@ -198,9 +201,7 @@ def test_a_face_whose_prediction_is_not_finite_fails_and_has_the_mean(drawn, tmp
     network = loaded.network()
     for values in network.parameters():
         torch.nn.init.constant_(values, torch.nan)
-    predictor = inference.Predictor(
-        network, loaded.model, device=torch.device("cpu"), precision="fp32", batch=2, workers=1
-    )
+    predictor = on_cpu(network, loaded.model, batch=2)
     (tmp_path / "in.jsonl").write_bytes(drawn)
     stream = Stream([str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"))
     for item in predictor.run(stream, stream.fail, stream.ready):

@@ -67,11 +67,11 @@ def predict(
     names = need_input(files)
 
     from kptools import checkpoint as checkpoints
-    from kptools import inference
+    from kptools import inference, machine
 
     where = checkpoints.device(device)
-    inference.set_threads(threads, where)
-    inference.tune_process()
+    machine.set_threads(threads, where)
+    machine.tune_process()
     loaded = checkpoints.load(checkpoint)
     model = loaded.model
     if not model.heatmap and (heatmaps is not None or decode is not None):
@@ -79,12 +79,12 @@ def predict(
     if heatmaps is not None:
         make_folder(heatmaps)
     stream = Stream(names, output, strict=strict, resume=resume)
-    with inference.memory_told(batch_size):
+    with machine.memory_told(batch_size):
         predictor = inference.Predictor(
             loaded.network(),
             model,
             device=where,
-            precision=inference.precision_for(model.arch, where, precision),
+            precision=machine.precision_for(model.arch, where, precision),
             batch=batch_size,
             workers=cores(workers),
             decoder=decode or config.DECODER,

@@ -158,14 +158,14 @@ def train(
 
     import torch
 
-    from kptools import checkpoint, crops, inference, models, training
+    from kptools import checkpoint, crops, machine, models, training
     from kptools.intake import Intake
 
     batch = batch_size or defaults.batch
     models.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
     where = checkpoint.device(device)
-    inference.set_threads(threads, where)
-    inference.tune_process()
+    machine.set_threads(threads, where)
+    machine.tune_process()
     settings = config.Settings(
         arch=arch,
         input=size,
@@ -183,7 +183,7 @@ def train(
         pos_weight=pos_weight,
         width=width or 64,
         stride=stride or 1,
-        precision=inference.precision_for(arch, where, precision, training=True),
+        precision=machine.precision_for(arch, where, precision, training=True),
         threads=torch.get_num_threads(),
     )
     stream = Stream(names, "-", strict=strict)
@@ -194,7 +194,7 @@ def train(
         stores = [some.store for some in (faces, val_faces) if some is not None]
         if strict:  # stop before the work
             _finish(stores)
-        with inference.memory_told(batch):
+        with machine.memory_told(batch):
             result = _run(
                 faces, val_faces, intake.scheme, settings, out, where, resume, compile_network
             )

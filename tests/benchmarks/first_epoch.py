@@ -15,7 +15,7 @@ import trainer
 from torch import Tensor, nn
 
 from kptools import geometry as g
-from kptools import inference, training
+from kptools import machine, training
 from kptools.averaging import Average
 from kptools.state import State
 
@@ -77,7 +77,7 @@ class _Asleep(training._Step):
 def _asleep(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple[float, ...]:
     decoding = trainer.Run(path, "resnet18", size, 1, "cpu").decode()
     run = trainer.Run(path, "resnet18", size, 1, "cpu")
-    inference.set_threads(1, run.device)  # as where the network has a device of its own
+    machine.set_threads(1, run.device)  # as where the network has a device of its own
     network = nn.Linear(1, 1)
     optimizer = torch.optim.Adam(network.parameters())
     state = State("", network, Average(network, 0.0), optimizer, [])

@@ -8,7 +8,7 @@ import predictor
 import torch
 import trainer
 
-from kptools import checkpoint, config, inference
+from kptools import checkpoint, config, machine
 
 CASES = [
     *("nose", "face", "unet", "resnet18", "resnet50", "resnext50_32x4d", "inception_v3"),
@@ -21,7 +21,7 @@ CASES = [
 
 def main() -> None:
     args = common.arguments(__doc__, device=True)
-    inference.tune_process()
+    machine.tune_process()
     device = checkpoint.device(args.device)
     rounds = common.ROUNDS if args.full else 1
     rows = []
@@ -38,7 +38,7 @@ def main() -> None:
             fp32, bf16 = common.in_turn(
                 rounds, lambda f=steps_of: f("fp32", 2), lambda f=steps_of: f("bf16", 2)
             )
-            auto = inference.precision_for(arch, device, "auto", training=training)
+            auto = machine.precision_for(arch, device, "auto", training=training)
             middles = [statistics.median(side) for side in (fp32, bf16)]
             row += [*middles, common.ratio(bf16, fp32), auto]
         rows.append(row)

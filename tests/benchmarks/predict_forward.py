@@ -13,7 +13,7 @@ import predictor
 import torch
 from torch import nn
 
-from kptools import checkpoint, config, crops, inference
+from kptools import checkpoint, config, crops, inference, machine
 from kptools.cli.common import cores
 from kptools.crops import Frame
 
@@ -23,7 +23,7 @@ CASES = [("resnet18", (224, 224), (320, 640)), ("mobilenet_v3_small", (128, 128)
 
 def main() -> None:
     args = common.arguments(__doc__, device=True, records=True)
-    inference.tune_process()
+    machine.tune_process()
     rows = []
     for arch, size, counts in CASES:
         if args.only not in arch:
@@ -63,7 +63,7 @@ def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) 
     network.to(where, memory_format=torch.channels_last)
     x = torch.randn(32, 3, size[1], size[0], device=where)
     x = x.contiguous(memory_format=torch.channels_last)
-    precision = inference.precision_for(arch, where, "auto")
+    precision = machine.precision_for(arch, where, "auto")
     done, began = 0, 0.0
     for step in range(200):
         inference.forward(network, x, precision).cpu()

@@ -23,10 +23,10 @@ def _side(side: str, arch: str, path: str) -> float:
     """Images a second, after a batch that warms up."""
     import predictor
 
-    from kptools import inference
+    from kptools import machine
 
     if side != "plain":
-        inference.tune_process()
+        machine.tune_process()
     network = predictor.network(arch, SIZE)
 
     def predict(records: str) -> int:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from kptools import checkpoint, config, inference, models
+from kptools import checkpoint, config, inference, machine, models
 from kptools.cli.common import cores
 from kptools.config import Model
 from kptools.stream import Stream
@@ -40,7 +40,7 @@ def predict(
         network,
         model(arch, size),
         device=where,
-        precision=inference.precision_for(arch, where, "auto"),
+        precision=machine.precision_for(arch, where, "auto"),
         batch=32,
         workers=cores(0),
     )

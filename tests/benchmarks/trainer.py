@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kptools import checkpoint, config, inference, models, training
+from kptools import checkpoint, config, inference, machine, models, training
 from kptools.cli.common import cores
 from kptools.config import Model, Settings
 from kptools.intake import Intake
@@ -30,9 +30,9 @@ class Run:
     def __init__(
         self, path: Path, arch: str, size: tuple[int, int], epochs: int, device: str
     ) -> None:
-        inference.tune_process()
+        machine.tune_process()
         self.device = checkpoint.device(device)
-        inference.set_threads(0, self.device)
+        machine.set_threads(0, self.device)
         defaults = config.arch(arch)
         self.settings = config.Settings(
             arch=arch,
@@ -42,7 +42,7 @@ class Run:
             loss=defaults.loss,
             schedule=((1e-4, epochs),),
             margin=defaults.margin,
-            precision=inference.precision_for(arch, self.device, "auto", training=True),
+            precision=machine.precision_for(arch, self.device, "auto", training=True),
             threads=torch.get_num_threads(),
         )
         self.intake = Intake(Stream([str(path)], "-"), self.settings, 8 << 30)
