@@ -389,6 +389,8 @@ def test_interruptions_have_their_exit_status(face):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # a shell that runs the tests with & has them ignore SIGINT
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         process.stdin.write(lines([face(0)]))
         process.stdin.flush()
