@@ -10,18 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from kptools import models
+from kptools import files, models, sniff
 from kptools.config import Model
 from kptools.crops import Frame
 from kptools.errors import KptoolsError, UsageError
-from kptools.files import write_whole
 from kptools.limits import MAX_HEADER_BYTES
 
 VERSION = 1
@@ -41,7 +40,8 @@ class Checkpoint:
 
     @property
     def frame(self) -> Frame:
-        return Frame(self.model.input, self.model.margin, self.model.grey)
+        m = self.model
+        return Frame(m.input, m.margin, m.grey, m.normalization)
 
     def network(self) -> nn.Module:
         """The network with these weights, in evaluation mode. KptoolsError where they differ."""
@@ -76,38 +76,70 @@ def network_is_meta(network: nn.Module) -> bool:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all. KptoolsError where its weights are not finite, or the
+    disk says no."""
     meta = {
         "version": VERSION,
         "model": asdict(checkpoint.model),
         "history": checkpoint.history,
         "run": checkpoint.run,
     }
+    for name, tensor in checkpoint.weights.items():
+        if not is_finite(tensor):
+            raise KptoolsError(
+                f"{path} is not written: {name} holds numbers that are not finite; "
+                "try a lower learning rate (--lr)"
+            )
     write(path, checkpoint.weights, meta)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def load(path: str) -> Checkpoint:
     """Raises KptoolsError: not there, not a checkpoint, another version, weights not finite."""
     tensors, meta = read(path)
+    model = _model_of(path, meta)
+    history, run = meta.get("history", []), meta.get("run", {})
+    if not isinstance(history, list) or not isinstance(run, dict):
+        raise KptoolsError(f"{path}: its metadata is not kp-train's (history)")
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise KptoolsError(f"{path}: {name} holds numbers that are not finite; train again")
+    return Checkpoint(model, tensors, history, run)
+
+
+def load_model(path: str) -> Model:
+    """What a checkpoint says of its network, without its weights. Raises KptoolsError."""
+    return _model_of(path, read_metadata(path))
+
+
+def _model_of(path: str, meta: dict[str, Any]) -> Model:
     if meta.get("version") != VERSION:
         raise KptoolsError(
             f"{path} is a checkpoint of version {meta.get('version')!r}; this kptools reads "
             f"version {VERSION}"
         )
     try:
-        model = _model(meta["model"])
+        model = _model(meta["model"], meta.get("run"))
         models.check(model.arch)
-        history, run = meta.get("history", []), meta.get("run", {})
-        if not isinstance(history, list) or not isinstance(run, dict):
-            raise TypeError("history")
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise KptoolsError(f"{path}: {name} holds numbers that are not finite; train again")
-    return Checkpoint(model, tensors, history, run)
+    return model
 
 
-def _model(m: dict[str, Any]) -> Model:
+def _model(m: dict[str, Any], run: Any) -> Model:
+    """The description of a network; what kptools 0.1 did not write is as it was there. Raises
+    KeyError, TypeError or ValueError."""
+    settings = run.get("settings", {}) if isinstance(run, dict) else {}
+    normalization = m.get("normalization")
+    if normalization is not None:
+        average, deviation = (tuple(float(v) for v in values) for values in normalization)
+        normalization = average, deviation
+        channels = 1 if m["grey"] else 3
+        if len(average) != channels or len(deviation) != channels or not min(deviation) > 0:
+            raise ValueError("normalization is not a mean and a deviation for each channel")
     width, height = (int(v) for v in m["input"])
     mean = tuple((float(x), float(y)) for x, y in m["mean"])
     model = Model(
@@ -122,9 +154,12 @@ def _model(m: dict[str, Any]) -> Model:
         stride=int(m["stride"]),
         box_sources=tuple(str(s) for s in m["box_sources"]),
         mean=mean,
+        sigma=float(m.get("sigma", settings.get("sigma", 1.0))),
+        normalization=normalization,
     )
     sound = (
-        8 <= width <= 4096
+        0 < model.sigma < 1e3
+        and 8 <= width <= 4096
         and 8 <= height <= 4096
         and 1 <= model.count <= 100_000
         and len(mean) == model.count
@@ -142,12 +177,53 @@ def _model(m: dict[str, Any]) -> Model:
 def write(path: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and metadata whole or not at all. KptoolsError where the disk says no."""
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    held = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    data = safetensors.torch.save(held, {"kptools": text})
+    path = files.target(path)
     try:
-        write_whole(path, data)
+        if files.special(path):
+            with open(path, "wb") as handle:
+                _write(handle, tensors, text)
+        else:
+            with files.writing(path) as handle:
+                _write(handle, tensors, text)
     except OSError as error:
         raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
+
+
+# What safetensors calls them, in the order in which it puts them into a file
+_DTYPES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def _write(handle: IO[bytes], tensors: Mapping[str, Tensor], text: str) -> None:
+    """The bytes that safetensors.torch.save makes, a tensor at a time: a training run's state is
+    not to be in memory twice. (save_file puts a file of its own, which the owner alone may read, in
+    the place of ours.)"""
+    rank = list(_DTYPES)
+    order = sorted(tensors, key=lambda name: (rank.index(tensors[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": {"kptools": text}}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    head = orjson.dumps(header)
+    head += b" " * (-len(head) % 8)
+    handle.write(len(head).to_bytes(8, "little") + head)
+    for name in order:
+        flat = tensors[name].detach().cpu().contiguous().flatten()
+        handle.write(flat.view(torch.uint8).numpy().data)
 
 
 def read(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -162,6 +238,7 @@ def read(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def read_metadata(path: str) -> dict[str, Any]:
     """The metadata alone. A header over the limit is refused before it is read."""
     try:
+        files.require_regular(path)
         with open(path, "rb") as handle:
             length = int.from_bytes(handle.read(8), "little")
             if length > MAX_HEADER_BYTES or length > os.fstat(handle.fileno()).st_size:
@@ -173,8 +250,12 @@ def read_metadata(path: str) -> dict[str, Any]:
     except OSError as error:
         raise KptoolsError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
+        with open(path, "rb") as handle:
+            kind = sniff.kind(handle.read(sniff.HEAD))
+        looks = f" (it looks like {kind})" if kind else ""
         raise KptoolsError(
-            f"{path} is no checkpoint of kptools; kp-train -o makes one (pickles are not read)"
+            f"{path} is no checkpoint of kptools{looks}; kp-train -o makes one (pickles are not "
+            "read)"
         ) from None
     return meta
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from kptools.errors import UsageError
 from kptools.units import Fraction, Size
 
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean, deviation; white is 1
 Schedule = tuple[tuple[float, int], ...]  # (learning rate, epochs), in order
 
 SPLITS = ("train", "val", "test")
 LOSSES = ("mse", "l1", "smooth_l1", "wing", "bce")
-DECODERS = ("argmax", "quarter", "dark", "softargmax")
+DECODERS = ("argmax", "quarter", "newton", "dark", "softargmax")
 DECODER = "dark"  # the one that is used where none is named
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Settings:
     stride: int = 1  # unet: input pixels per map pixel
     precision: str = "fp32"
     threads: int = 0
+    normalization: Normalization | None = None  # of the pixels; None: grey's, or ImageNet's
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Model:
     stride: int
     box_sources: tuple[str, ...]
     mean: tuple[tuple[float, float], ...]  # the training mean shape, fractions of the box
+    sigma: float = 1.0  # of the Gaussians that a heatmap was trained on, pixels of the map
+    normalization: Normalization | None = None  # of the pixels; None: grey's, or ImageNet's
 
     @property
     def map_size(self) -> tuple[float, float]:

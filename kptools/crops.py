@@ -25,6 +25,7 @@ from torch import Tensor
 from kptools import augment, files, images, records
 from kptools import geometry as g
 from kptools.augment import Draw
+from kptools.config import Normalization
 from kptools.errors import RecordError
 from kptools.images import FILL
 from kptools.limits import MAX_IMAGE_PIXELS
@@ -36,8 +37,13 @@ Pixels8 = NDArray[np.uint8]  # (H, W, C)
 # Stored pixels for each pixel of the input, where a warp follows
 OVERSAMPLE = 1.25
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+PREFILTER = 0.22  # of step^2 - 1, pixels^2
+MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes
+
+_NOISE_CHUNK = 1 << 22  # pixels of noise made at a time
+
+GREY: Normalization = ((FILL / 255,), (1.0,))
+IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Frame:
     size: Size
     margin: Fraction
     grey: bool
+    normalization: Normalization | None = None  # None: grey's, or ImageNet's
 
     @property
     def channels(self) -> int:
@@ -61,10 +68,10 @@ class Frame:
         return g.place(unit, g.enlarged(box, self.margin))
 
     def normalise(self, x: Tensor, black: float, white: float) -> Tensor:
-        """The network's numbers, in place, of pixels that run from `black` to `white`: grey from
-        -0.5 to 0.5, RGB with ImageNet's mean and deviation. (B, C, H, W) float32."""
-        mean = np.array((FILL / 255,) if self.grey else IMAGENET_MEAN)
-        std = np.array((1.0,) if self.grey else IMAGENET_STD)
+        """The network's numbers, in place, of pixels that run from `black` to `white`: by default
+        grey from -0.5 to 0.5, RGB with ImageNet's mean and deviation. (B, C, H, W) float32."""
+        default = GREY if self.grey else IMAGENET
+        mean, std = (np.array(values) for values in self.normalization or default)
         factor = 1 / (std * (white - black))
         constants = np.stack((factor, -mean / std - black * factor))
         scale, offset = send(torch.from_numpy(constants), x.device, x.dtype)
@@ -166,17 +173,20 @@ def _canvas(
 
 @contextmanager
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode; at the end what they have not begun is dropped."""
-    with ThreadPoolExecutor(max(1, count)) as pool:
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Threads that decode; at the end what they have not begun is dropped. After an error, or a
+    signal, nobody waits for what they are at: it may be a file system that does not answer."""
+    pool = ThreadPoolExecutor(max(1, count))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown(cancel_futures=True)
 
 
 class Store:
-    """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, past `memory`
-    bytes, in an unnamed memory-mapped file.
+    """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, where `memory` is
+    fewer bytes, in an unnamed memory-mapped file.
 
     The threads of `pool` fill it, once begun, while others work; the row of a face is whole after
     `wait_for` it. `failed(i, error)` is called, by the one who waits, once for each face that has
@@ -287,17 +297,35 @@ def look(crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Lay
 
 
 def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
-    """Resample bilinearly: (B, Hs, Ws, C) uint8 to (B, C, H, W) float32, mid-grey at 0. Each
-    matrix maps the output's continuous coordinates to the source's."""
+    """Resample bilinearly, filtered where that shrinks: (B, Hs, Ws, C) uint8 to (B, C, H, W)
+    float32, mid-grey at 0. Each matrix maps the output's continuous coordinates to the source's."""
     centred = pixels.permute(0, 3, 1, 2).to(torch.float32).sub_(FILL)
     source = (pixels.shape[2], pixels.shape[1])
     if source != size or np.abs(np.stack(matrices) - g.IDENTITY).max() > 1e-6:
+        centred = _prefiltered(centred, np.stack(matrices))
         normalised = np.stack([_normalised(m, size, source) for m in matrices])
         theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
         shape = [len(matrices), pixels.shape[3], size[1], size[0]]
         grid = F.affine_grid(theta, shape, align_corners=False)
         centred = F.grid_sample(centred, grid, "bilinear", "zeros", align_corners=False)
     return centred.div_(255)
+
+
+def _prefiltered(x: Tensor, matrices: NDArray[np.float64]) -> Tensor:
+    """The images (B, C, Hs, Ws), those of them smoothed whose pixels the warp is to skip: bilinear
+    resampling looks at the four nearest, however far apart the next ones are (aliasing).
+    `matrices`: (B, 2, 3), output to source."""
+    step = np.hypot(matrices[:, :, 0], matrices[:, :, 1])  # (B, 2): source pixels an output pixel
+    # a triangle that is `step` wide has the variance step^2 / 6, and the bilinear one its 1 / 6
+    sigmas = np.sqrt(np.maximum(step**2 - 1, 0) * PREFILTER)
+    sigmas[sigmas < MIN_PREFILTER] = 0.0
+    shrunk = np.flatnonzero(sigmas.any(axis=1)).tolist()
+    if len(shrunk) == len(x):
+        return _blur(x, sigmas.tolist())
+    if shrunk:
+        where = torch.tensor(shrunk, device=x.device)
+        x = x.index_copy(0, where, _blur(x[where], sigmas[shrunk].tolist()))
+    return x
 
 
 def _normalised(m: g.Matrix, output: Size, source: Size) -> g.Matrix:
@@ -319,9 +347,7 @@ def recolour(x: Tensor, draws: Sequence[Draw], zooms: Sequence[g.Matrix]) -> Ten
     if any(d.colour is not None for d in draws):
         x = _colour(x, draws)
     if any(d.noise for d in draws):
-        levels = send(torch.tensor([d.noise for d in draws], dtype=x.dtype), x.device)
-        noise = _gaussian([d.noise_key for d in draws], x[0].numel(), x.device).view_as(x)
-        x = x.add_(noise.mul_(levels.view(-1, 1, 1, 1))).clamp_(-FILL / 255, 1 - FILL / 255)
+        x = _add_noise(x, draws)
     for image, drawn, zoom in zip(x, draws, zooms, strict=True):
         for box in drawn.erased:
             x0, y0 = np.round(g.to_continuous(zoom, box[:2])).astype(int).clip(0).tolist()
@@ -345,6 +371,8 @@ def _colour(x: Tensor, draws: Sequence[Draw]) -> Tensor:
 def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
     """Gaussian blur, each image with its own deviations (x, y), cut off at 3 of them."""
     batch, channels, height, width = x.shape
+    # all images as the channels of one, which on a CPU are to lie together
+    x = x.permute(2, 3, 0, 1).reshape(1, height, width, batch * channels).permute(0, 3, 1, 2)
     for axis, length in ((1, height), (0, width)):
         sigma = np.array([s[axis] for s in sigmas])
         reach = np.minimum(np.ceil(3 * sigma), length - 1)
@@ -357,23 +385,53 @@ def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
         kernel = send(torch.from_numpy(taps), x.device, x.dtype).repeat_interleave(channels, 0)
         shape = (-1, 1, 1, 2 * radius + 1) if axis == 0 else (-1, 1, 2 * radius + 1, 1)
         edge = (radius, radius, 0, 0) if axis == 0 else (0, 0, radius, radius)
-        flat = F.pad(x.reshape(1, batch * channels, height, width), edge, mode="replicate")
-        x = F.conv2d(flat, kernel.view(shape), groups=batch * channels)
-        x = x.view(batch, channels, height, width)
-    return x
+        x = F.pad(x, edge, mode="replicate")
+        x = F.conv2d(x, kernel.view(shape), groups=batch * channels)
+    return x.view(batch, channels, height, width)
 
 
-def _gaussian(keys: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """(B, count) normal numbers, each a hash of its key and its place: the same in any batch and
-    on any device. The hash is lowbias32 (Wellons), the numbers Box and Muller's."""
-    mask = 0xFFFFFFFF
-    key = send(torch.tensor(keys, dtype=torch.int64), device).view(-1, 1)
-    h = (torch.arange(count, device=device) * 0x9E3779B1 + key * 0x85EBCA6B) & mask
+def _add_noise(x: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """Normal noise of each image's own deviation, in place. That of a large picture is made a few
+    rows at a time: while they are made its numbers take four times their memory."""
+    batch, channels, height, width = x.shape
+    levels = send(torch.tensor([d.noise for d in draws], dtype=x.dtype), x.device)
+    keys = [d.noise_key for d in draws]
+    if x.numel() <= _NOISE_CHUNK:
+        noise = _gaussian(keys, x[0].numel(), x.device).view(x.shape)
+        x.add_(noise.mul_(levels.view(-1, 1, 1, 1)))
+        return x.clamp_(-FILL / 255, 1 - FILL / 255)
+    rows = max(1, _NOISE_CHUNK // (batch * width))
+    for channel in range(channels):
+        for row in range(0, height, rows):
+            part = x[:, channel, row : row + rows]  # (B, rows, W)
+            first = (channel * height + row) * width
+            noise = _gaussian(keys, part[0].numel(), x.device, first).view(part.shape)
+            part.add_(noise.mul_(levels.view(-1, 1, 1)))
+    return x.clamp_(-FILL / 255, 1 - FILL / 255)
+
+
+def _gaussian(keys: Sequence[int], count: int, device: torch.device, first: int = 0) -> Tensor:
+    """(B, count) normal numbers, each a hash of its key and its place, from `first` on: the same in
+    any batch and on any device. The hash is lowbias32 (Wellons), the numbers Box and Muller's."""
+    key = send(torch.tensor(keys, dtype=torch.int32), device).view(-1, 1).mul_(_signed(0x85EBCA6B))
+    h = torch.arange(first, first + count, device=device, dtype=torch.int32)
+    h = h.mul_(_signed(0x9E3779B1)) + key
     for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
-        h = ((h ^ (h >> shift)) * factor) & mask
-    h = h ^ (h >> 15)
-    radius = ((h >> 16).float().add_(0.5) / 65536).log_().mul_(-2).sqrt_()
-    return radius.mul_(((h & 0xFFFF).float() * (2 * math.pi / 65536)).cos_())
+        h.bitwise_xor_(_shifted(h, shift)).mul_(factor)
+    h.bitwise_xor_(_shifted(h, 15))
+    radius = _shifted(h, 16).float().add_(0.5).div_(65536).log_().mul_(-2).sqrt_()
+    return radius.mul_((h & 0xFFFF).float().mul_(2 * math.pi / 65536).cos_())
+
+
+def _signed(word: int) -> int:
+    """32 bits as the signed number that they are, too: MPS has no 64-bit arithmetic to spare, and
+    that of 32 bits wraps to the same bits."""
+    return word - (1 << 32) if word >> 31 else word
+
+
+def _shifted(h: Tensor, bits: int) -> Tensor:
+    """The 32 bits moved to the right, zeros from the left."""
+    return (h >> bits) & ((1 << (32 - bits)) - 1)
 
 
 def whole(picture: Image.Image, drawn: Draw) -> Image.Image:

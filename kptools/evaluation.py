@@ -1,124 +1,69 @@
-"""Scoring a stream: what `kp-eval` reports."""
+"""What `kp-eval` does with a stream beside scoring it: copies of one face merged, and gates."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kptools import geometry as g
-from kptools import metrics, records, schemes
+from kptools import records
 from kptools.errors import GateError, RecordError, UsageError
-from kptools.metrics import Tally
+from kptools.geometry import Matrix, Points
 from kptools.records import Record
-from kptools.schemes import Scheme
+from kptools.seen import Seen
 from kptools.stream import Item, Stream
 
-GATED = ("mae", "rmse", "mse", "nme", "nme_median", "auc", "failure_rate", "failed", "mae_original")
+GATED = (
+    *("faces", "failed", "mae", "rmse", "mse", "nme", "nme_median", "auc", "failure_rate"),
+    "mae_original",
+)
+SAME_POINT = 0.01  # pixels: truths of two copies that lie nearer are the same point
 
 
-class Scorer:
-    """Tallies of the prediction and of the mean shape, over all and by split.
+@dataclass(frozen=True)
+class _Copy:
+    """A copy of a face. `to_source` (continuous) maps it to the `image` that it was made from,
+    None where it is of that image itself; `swap` is there where it is a mirror image."""
 
-    `points` names the points that are scored, as `--points` of kp-prep does; the norm is still
-    that of the whole face.
-    """
+    record: Record
+    image: str
+    to_source: Matrix | None
+    swap: list[int] | None
 
-    def __init__(self, norm: str | None, threshold: float, points: str | None = None) -> None:
-        self.wanted = norm
-        self.threshold = threshold
-        self.points = points
-        self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
-        self.norms: dict[str, int] = {}
-        self.sources: dict[str, int] = {}
-        self.schemes: dict[str, int] = {}
-        self.all = Tally()
-        self.mean = Tally()
-        self.splits: dict[str, Tally] = {}
+    def points(self, key: str) -> Points | None:
+        """The points (K, 2) under a key, in pixels of `image`; None where there are none."""
+        if self.record.get(key) is None:
+            return None
+        points = self.named(g.from_list(records.points(self.record, key)))
+        return points if self.to_source is None else g.transform(self.to_source, points)
 
-    def fail(self, record: Record) -> None:
-        """Count a record that failed, here or before."""
-        self.all.fail()
-        self.mean.fail()
-        self._split(record).fail()
+    def numbers(self, key: str) -> NDArray[np.float64] | None:
+        """A number a point (K,), by the names that the points have in `image`."""
+        pred = self.record.get("pred")
+        values = records.per_point(self.record, key, len(pred) if isinstance(pred, list) else 0)
+        return None if values is None else self.named(np.array(values, dtype=np.float64))
 
-    def add(self, record: Record) -> float:
-        """Score a record; its NME. Raises RecordError."""
-        truth = g.from_list(records.points(record))
-        predicted = g.from_list(records.points(record, "pred"))
-        if predicted.shape != truth.shape or not np.isfinite(predicted).all():
-            raise RecordError(
-                "bad_points",
-                f"pred has {len(predicted)} points, the truth {len(truth)}; each needs its own",
-            )
-        name = str(record.get("scheme", ""))
-        scheme = records.known_scheme(record, len(truth))
-        box, size, scale = records.box(record), records.size(record), records.scale(record)
-        norm = metrics.norm_for(scheme, self.wanted)
-        length = metrics.norm(norm, truth, scheme, box, size)
-        baseline = None
-        if record.get("mean") is not None:
-            baseline = g.from_list(records.points(record, "mean"))
-            if baseline.shape != truth.shape:
-                raise RecordError("bad_points", "`mean` has another number of points; mend it")
-        if not np.isfinite(truth).any():
-            raise RecordError("bad_points", "no point is annotated; there is nothing to score by")
-        if self.points is not None:
-            chosen, keep = self._choose(scheme)
-            name, truth, predicted = chosen.name, truth[keep], predicted[keep]
-            baseline = None if baseline is None else baseline[keep]
-        # all is sound: count
-        nme = self.all.add(predicted, truth, length, size, scale)
-        self._split(record).add(predicted, truth, length, size, scale)
-        if baseline is not None:
-            self.mean.add(baseline, truth, length, size, scale)
-        for table, key in (
-            (self.norms, norm),
-            (self.sources, str(record.get("box_source", "unknown"))),
-            (self.schemes, name or "unknown"),
-        ):
-            table[key] = table.get(key, 0) + 1
-        return nme
-
-    def report(self) -> dict[str, Any]:
-        """The report: keys fixed, as README.md lists them."""
-        common = list(self.schemes)
-        scheme: Scheme | None = None
-        if len(common) == 1 and schemes.count(common[0]) is not None:
-            scheme = schemes.get(common[0])
-        return {
-            **self.all.report(self.threshold),
-            "threshold": self.threshold,
-            "norm": "+".join(self.norms) or None,
-            "scheme": "+".join(common) or None,
-            "box_source": self.sources,
-            "mean": self.mean.report(self.threshold) if self.mean.coordinates else None,
-            "splits": {name: tally.report(self.threshold) for name, tally in self.splits.items()},
-            "regions": self.all.by_region(scheme) if scheme else {},
-            "points": self.all.by_point() if len(common) <= 1 else [],
-        }
-
-    def _choose(self, scheme: Scheme | None) -> tuple[Scheme, list[int]]:
-        """The points that are scored. A face that has none of them annotated takes no part."""
-        if scheme is None:
-            raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
-        if scheme.name not in self._chosen:
-            try:
-                chosen, keep = schemes.choose(scheme, self.points or "")
-            except ValueError as error:
-                raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
-            self._chosen[scheme.name] = chosen, list(keep)
-        return self._chosen[scheme.name]
-
-    def _split(self, record: Record) -> Tally:
-        return self.splits.setdefault(str(record.get("split", "none"))[:40], Tally())
+    def named(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (K, ...) in the order of the names that the points have in `image`."""
+        if self.swap is None:
+            return values
+        if len(self.swap) != len(values):
+            raise RecordError("bad_points", f"{len(values)} points, but the scheme has others")
+        return values[self.swap]
 
 
 def merged(items: Iterable[Item], how: str, stream: Stream) -> Iterator[Item]:
-    """Consecutive items of one id as one, its `pred` the mean or median of theirs. Copies that
-    failed have no say, unless all did: then the first failure stands for the face."""
-    for _, run in groupby(items, key=_face):
+    """Consecutive items of one id as one: `pred`, `mean` and `score` are the mean or the median of
+    theirs. Copies that `kp-augment --write` made are mapped back by their `source` first, so that
+    the merged record is one of the picture that they were made from. Copies that failed have no
+    say, unless all did: then the first failure stands for the face."""
+    middle = np.mean if how == "mean" else np.median
+    seen = Seen()
+    for name, run in groupby(items, key=_face):
         copies = list(run)
         good = [item for item in copies if not item.failed]
         if not good:
@@ -126,20 +71,95 @@ def merged(items: Iterable[Item], how: str, stream: Stream) -> Iterator[Item]:
             continue
         first = good[0]
         try:
-            preds = [g.from_list(records.points(item.record, "pred")) for item in good]
-            if len({p.shape for p in preds}) != 1:
-                raise RecordError("bad_points", "copies of one id have different counts of points")
-            middle = np.mean if how == "mean" else np.median
-            first.record["pred"] = g.to_list(middle(np.stack(preds), axis=0))
-            first.record.pop("copy", None)
-            first.raw = None
+            if seen.before(name):
+                raise RecordError(
+                    "bad_record",
+                    f"id {name[:80]!r} was there before, but not next to this line; --merge takes "
+                    "the copies of a face from consecutive lines",
+                )
+            _merge(first.record, [_copy(item.record) for item in good], middle)
         except RecordError as error:
             stream.fail(first, error)
+        first.changed = True
         yield first
 
 
+def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
+    """Make the first copy's record, in place, that of all. RecordError where they are not of one
+    face."""
+    images = list(dict.fromkeys(copy.image for copy in copies))
+    if len(images) > 1:
+        raise RecordError(
+            "bad_record",
+            f"copies of one id are of different images, {images[0]} and {images[1]}, and nothing "
+            "says how these belong together; kp-augment --write notes it (`source`)",
+        )
+    boxes = [copy.record.get("box") for copy in copies if "id" not in copy.record]
+    if any(box != boxes[0] for box in boxes):
+        raise RecordError("bad_record", f"several faces of {images[0]} have no id; give each one")
+    truths = [truth for copy in copies if (truth := copy.points("points")) is not None]
+    for truth in truths[1:]:
+        if not _same(truth, truths[0]):
+            raise RecordError(
+                "bad_points",
+                "copies of one id have different points; they are not of one face, or their "
+                "`source` is wrong",
+            )
+    preds = [pred for copy in copies if (pred := copy.points("pred")) is not None]
+    if len(preds) < len(copies) or len({pred.shape for pred in preds}) != 1:
+        raise RecordError("bad_points", "copies of one id lack `pred`, or have other counts of it")
+    record["pred"] = g.to_list(middle(np.stack(preds), axis=0))
+    means = [mean for copy in copies if (mean := copy.points("mean")) is not None]
+    record.pop("mean", None)
+    if len(means) == len(copies) and all(mean.shape == preds[0].shape for mean in means):
+        record["mean"] = g.to_list(middle(np.stack(means), axis=0))
+    scores = [score for copy in copies if (score := copy.numbers("score")) is not None]
+    record.pop("score", None)
+    if len(scores) == len(copies):
+        record["score"] = middle(np.stack(scores), axis=0).tolist()
+    if copies[0].to_source is not None:
+        record["image"] = images[0]
+        if truths:
+            record["points"] = g.to_list(truths[0])
+        visible = records.per_point(record, "visible", len(preds[0]))
+        if visible is not None:
+            record["visible"] = copies[0].named(np.array(visible)).tolist()
+    for key in ("copy", "source", "heatmap", "nme", "pred_visible"):
+        record.pop(key, None)
+
+
+def _copy(record: Record) -> _Copy:
+    source = record.get("source")
+    if source is None:
+        return _Copy(record, str(record.get("image", "")), None, None)
+    image, rows = records.source(record)
+    matrix = g.uncentred(np.array(rows))
+    mirrored = float(np.linalg.det(matrix[:, :2])) < 0
+    swap = None
+    if mirrored:
+        scheme = records.scheme(record)
+        if scheme.swap is None:
+            raise RecordError("bad_scheme", f"{scheme.name} has no table of left and right")
+        swap = list(scheme.swap)
+    return _Copy(record, image, g.invert(matrix), swap)
+
+
+def _same(a: Points, b: Points) -> bool:
+    """Whether two truths are of one face: the same points are annotated, in the same places."""
+    if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
+        return False
+    apart = np.abs(a - b)
+    return not bool((apart > SAME_POINT).any())  # NaN compares false
+
+
 def _face(item: Item) -> str:
-    name = item.record.get("id")
+    """What the copies of a face share: the id, or the image that copies without an id are of."""
+    record = item.record
+    if "id" not in record and "copy" in record:
+        source = record.get("source")
+        of = source if isinstance(source, dict) else record
+        return f"image {of.get('image')}"
+    name = record.get("id")
     return name if isinstance(name, str) else item.where
 
 
@@ -160,7 +180,9 @@ def gate(expression: str, report: dict[str, Any] | None) -> None:
         return
     value = report.get(name)
     if value is None:
-        raise GateError(f"--fail-if {expression}: there is no {name}, since nothing was scored")
+        norms = report.get("norms")
+        why = f"the faces have the norms {', '.join(norms)}" if norms else "nothing was scored"
+        raise GateError(f"--fail-if {expression}: there is no {name}, since {why}")
     holds = {
         ">": value > limit,
         "<": value < limit,

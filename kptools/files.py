@@ -1,13 +1,27 @@
-"""Output files: whole under their name, or not there."""
+"""Output files: whole under their name or not there, and of one writer at a time.
+
+A file is written as `FILE.part`, which its writer locks (`flock`), and takes its name when all of
+it is on disk. A second process that wants the same file, or the same folder of files, fails at
+once and says who has it; what a dead process left is no longer locked.
+"""
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO
 
 from kptools.errors import KptoolsError
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+_claimed: dict[Path, BufferedRandom] = {}  # FILE: its FILE.part, open and locked
+_folders: dict[Path, int] = {}  # folder: a locked descriptor of it
 
 
 def target(path: str | os.PathLike[str]) -> Path:
@@ -25,22 +39,139 @@ def part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Raise OSError unless this is a regular file: to open a pipe or a device may wait for ever,
+    and a folder cannot be read. FileNotFoundError where it does not exist."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
+# One writer at a time
+
+
+def open_part(path: Path) -> BufferedRandom:
+    """FILE.part of FILE, for appending and reading, created where needed and locked until it is
+    closed. Raises KptoolsError where another process has it locked, OSError."""
+    unfinished = part(path)
+    while True:
+        handle = open(unfinished, "ab+")  # noqa: SIM115 (it lives as long as the lock)
+        try:
+            _lock(handle.fileno(), path)
+            if _is_still(handle.fileno(), unfinished):
+                return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()  # its writer finished and renamed it before we had the lock
+
+
+def claim(path: Path) -> None:
+    """Make this process the writer of a file from now on: `write_whole` then writes it, once.
+    Raises KptoolsError where another process is writing it, OSError."""
+    path = target(path)
+    if not special(path) and path not in _claimed:
+        _claimed[path] = open_part(path)
+
+
+def claim_folder(path: Path) -> None:
+    """Make this process, until it ends, the only one that writes into a folder. Raises
+    KptoolsError where another process does, OSError."""
+    path = target(path)
+    if path in _folders:
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    _folders[path] = descriptor
+
+
+def release() -> None:
+    """Give up all claims; a FILE.part that holds nothing is removed."""
+    while _claimed:
+        path, handle = _claimed.popitem()
+        if os.fstat(handle.fileno()).st_size == 0:
+            part(path).unlink(missing_ok=True)
+        handle.close()
+    while _folders:
+        os.close(_folders.popitem()[1])
+
+
+def lock(handle: IO[bytes], path: Path) -> None:
+    """Lock an open file until it is closed. KptoolsError where another process has it locked."""
+    _lock(handle.fileno(), path)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise KptoolsError(
+            f"{path} is being written by {_holder(descriptor)}; wait for it, or choose another name"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:  # some network file systems have none
+            raise
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one under this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(descriptor: int) -> str:
+    """Who has this file locked: its process and command line, as far as the system tells."""
+    inode = str(os.fstat(descriptor).st_ino)
+    try:
+        rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+        owner = next(
+            row[4] for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == inode
+        )
+        words = Path(f"/proc/{owner}/cmdline").read_text().strip("\0").split("\0")
+    except (OSError, StopIteration, IndexError):
+        return "another process"
+    if len(words) > 1 and Path(words[0]).name.startswith("python"):
+        words = [Path(words[1]).name, *words[2:]]
+    return f"process {owner} ({' '.join(words)[:100]})"
+
+
+# Whole files
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """FILE.part, empty, to write to; it takes its name at the end of the block, and is removed
+    where the block fails. `path` is not `special`. Raises OSError, and KptoolsError where another
+    process is writing it."""
+    with _claimed.pop(path, None) or open_part(path) as handle:
+        try:
+            handle.truncate(0)
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+            os.replace(part(path), path)
+        except BaseException:
+            part(path).unlink(missing_ok=True)
+            raise
+
+
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that appears under its name only when all of it is on disk. OSError."""
+    """Write a file that appears under its name only when all of it is on disk. Raises OSError, and
+    KptoolsError where another process is writing it."""
     path = target(path)
     if special(path):
         path.write_bytes(data)
         return
-    unfinished = part(path)
-    try:
-        with open(unfinished, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(unfinished, path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with writing(path) as handle:
+        handle.write(data)
 
 
 def need_room(folder: Path, needed: int, what: str) -> None:

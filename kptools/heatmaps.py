@@ -5,6 +5,8 @@ d and sigma in pixels of the map. Points are in the map frame (the centre of its
 (0, 0)). B: batch, K: points, H, W: height and width of the maps.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kptools.config import DECODER
+from kptools.config import DECODER, DECODERS
 from kptools.units import Pixels, Size
 
 Maps: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits
 
 # How many numbers of the maps the loss treats at once: on a CPU they stay in the cache
-_CHUNK = {"cpu": 1 << 18}
+_CHUNK = {"cpu": 1 << 17}
 _CHUNK_ELSEWHERE = 1 << 24
 
 
@@ -50,24 +52,22 @@ class _BernoulliLoss(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, points: Tensor, sigma: float, weight: float, keep: bool
     ) -> Tensor:
-        batch, count, height, width = z.shape
-        known = points.isfinite().all(dim=-1).flatten()  # (B K,)
-        share = 1.0 / (height * width * known.sum().clamp(min=1).float())
-        x, y = torch.nan_to_num(points.float()).flatten(0, 1).unbind(dim=-1)
-        known_f = known.float().unsqueeze(1)
-        gx = _gaussian(x, width, sigma) * known_f  # (B K, W)
-        gy = _gaussian(y, height, sigma)  # (B K, H)
-        maps = z.flatten(0, 1)
-        gradient = torch.empty_like(maps, memory_format=torch.contiguous_format) if keep else None
+        height, width = z.shape[2:]
+        known = points.isfinite().all(dim=-1).float()  # (B, K)
+        share = 1.0 / (height * width * known.sum().clamp(min=1))
+        x, y = torch.nan_to_num(points.float()).unbind(dim=-1)
+        gx = _gaussian(x, width, sigma) * known.unsqueeze(-1)  # (B, K, W)
+        gy = _gaussian(y, height, sigma)  # (B, K, H)
+        # laid out as the logits are: a convolution's own layout is not to be converted back
+        gradient = torch.empty_like(z) if keep else None
         total = torch.zeros((), device=z.device)
-        step = max(1, _CHUNK.get(z.device.type, _CHUNK_ELSEWHERE) // (height * width))
-        for first in range(0, batch * count, step):
-            part = slice(first, first + step)
-            zf = maps[part].float()
-            column, row = gy[part].unsqueeze(2), gx[part].unsqueeze(2)  # (n, H, 1), (n, W, 1)
+        for faces, rows in _parts(z):
+            column, row = gy[faces, :, rows].unsqueeze(-1), gx[faces].unsqueeze(-1)
+            here = known[faces]
+            zf = z[faces, :, rows].float().contiguous()  # (b, K, h, W)
             soft = F.softplus(zf)
             at_labels = torch.matmul(torch.matmul(zf, row).mT, column).sum()
-            total += (soft.sum(dim=(1, 2)) * known_f[part, 0]).sum() - weight * at_labels
+            total += (soft.sum(dim=(2, 3)) * here).sum() - weight * at_labels
             if weight != 1:
                 total += (weight - 1) * torch.matmul(torch.matmul(soft, row).mT, column).sum()
             if gradient is not None:
@@ -76,10 +76,10 @@ class _BernoulliLoss(torch.autograd.Function):
                 if weight != 1:
                     slope.addcmul_(slope, label, value=weight - 1)
                 slope.sub_(label, alpha=weight)
-                slope.mul_(known_f[part].unsqueeze(2) * share)
-                gradient[part] = slope
+                slope.mul_(here[..., None, None] * share)
+                gradient[faces, :, rows] = slope
         if gradient is not None:
-            ctx.save_for_backward(gradient.view(z.shape))
+            ctx.save_for_backward(gradient)
         return total * share
 
     @staticmethod
@@ -89,9 +89,20 @@ class _BernoulliLoss(torch.autograd.Function):
         return gradient.mul_(upstream), None, None, None, None
 
 
+def _parts(z: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices (of B, of H) of the maps that are treated at once: whole faces, or rows of one. In
+    either layout of the logits these lie together in memory."""
+    batch, count, height, width = z.shape
+    room = _CHUNK.get(z.device.type, _CHUNK_ELSEWHERE) // (count * width)  # rows
+    faces, rows = max(1, room // height), min(height, max(1, room))
+    for face in range(0, batch, faces):
+        for row in range(0, height, rows):
+            yield slice(face, face + faces), slice(row, row + rows)
+
+
 def _gaussian(centres: Tensor, length: int, sigma: float) -> Tensor:
     at = torch.arange(length, device=centres.device, dtype=torch.float32)
-    return torch.exp(-0.5 * ((at - centres.unsqueeze(1)) / sigma).square())
+    return torch.exp(-0.5 * ((at - centres.unsqueeze(-1)) / sigma).square())
 
 
 def bernoulli_loss(z: Tensor, points: Tensor, sigma: Pixels = 1.0, weight: float = 1.0) -> Tensor:
@@ -104,33 +115,42 @@ def bernoulli_loss(z: Tensor, points: Tensor, sigma: Pixels = 1.0, weight: float
     return loss
 
 
-def decode(z: Maps, method: str = DECODER) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (K, 2) in the map frame and scores (K,), the peak's probability, of logits (K, H, W).
+def decode(
+    z: Tensor, method: str = DECODER, sigma: Pixels = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (B, K, 2) in the map frame and scores (B, K), the peak's probability, of logits
+    (B, K, H, W) on any device; both NaN where a map holds NaN or its peak is infinite. ValueError
+    for a method that is not one of these:
 
     - `argmax`: the centre of the largest pixel.
     - `quarter`: a quarter of a pixel on, towards the larger neighbour (Newell et al., 2016).
-    - `dark`: one Newton step on the log of the map (Zhang et al., 2020); the log of a Gaussian
-      is a parabola, so that it is exact for one.
+    - `newton`: one Newton step on the log of the map, whose top it is where the map is a Gaussian.
+    - `dark`: the same on the map smoothed by a Gaussian of `sigma`, that of the labels which the
+      network was trained on (Zhang et al., 2020).
     - `softargmax`: the mean of the probabilities around the peak, a 7 x 7 window.
     """
-    count, height, width = z.shape
-    z = z.astype(np.float32, copy=False)
-    flat = z.reshape(count, -1).argmax(axis=1)
-    y, x = np.divmod(flat, width)
-    k = np.arange(count)
-    scores = _sigmoid(z[k, y, x].astype(np.float64))
-    points = np.stack([x, y], axis=1).astype(np.float64)
+    if method not in DECODERS:
+        raise ValueError(f"no decoder {method!r}; there are {', '.join(DECODERS)}")
+    # NaN counts as the largest to max
+    column_peaks, rows = z.max(dim=2)  # (B, K, W)
+    peaks, x = column_peaks.max(dim=2)  # (B, K)
+    y = rows.gather(2, x.unsqueeze(2)).squeeze(2)
+    smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off
+    radius = {"argmax": 0, "softargmax": 3, "dark": 1 + smooth}.get(method, 1)
+    windows = _windows(z, x, y, radius)
+    top = peaks.float().cpu().numpy().astype(np.float64)
+    points = np.stack([x.cpu().numpy(), y.cpu().numpy()], axis=-1).astype(np.float64)
+    scores = _sigmoid(top)
     if method == "quarter":
-        for axis, at, length in ((0, x, width), (1, y, height)):
-            inner = (at > 0) & (at < length - 1)
-            ahead, behind = (np.clip(at + s, 0, length - 1) for s in (1, -1))
-            a, b = ((z[k, y, n] if axis == 0 else z[k, n, x]) for n in (ahead, behind))
-            points[:, axis] += 0.25 * np.sign(a - b) * inner
-    elif method in ("dark", "softargmax"):
-        window = _windows(z, x, y, 1 if method == "dark" else 3)
-        points += _newton(window) if method == "dark" else _mean(window)
-    elif method != "argmax":
-        raise ValueError(f"no decoder {method!r}")
+        points += 0.25 * _uphill(windows)
+    elif method == "newton":
+        points += _newton(_log_sigmoid(windows))
+    elif method == "dark":
+        points += _newton(_smoothed(windows, sigma, smooth))
+    elif method == "softargmax":
+        points += _mean(windows)
+    lost = ~np.isfinite(top)
+    points[lost], scores[lost] = np.nan, np.nan
     return points, scores
 
 
@@ -139,42 +159,69 @@ def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _windows(z: Maps, x: NDArray[Any], y: NDArray[Any], radius: int) -> NDArray[np.float64]:
-    """Log-probabilities (K, 2r+1, 2r+1) around each peak; NaN where the map, or its mirror image
-    about the peak, has ended."""
-    reach = np.arange(-radius, radius + 1)
-    rows, columns = y[:, None] + reach, x[:, None] + reach
-    inside = ((rows >= 0) & (rows < z.shape[1]))[:, :, None] & (
-        (columns >= 0) & (columns < z.shape[2])
-    )[:, None, :]
-    inside &= inside[:, ::-1, ::-1]  # as far on either side, or the mean would lean inward
-    rows, columns = rows.clip(0, z.shape[1] - 1), columns.clip(0, z.shape[2] - 1)
-    values = z[np.arange(len(z))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    logp = -np.logaddexp(0, -values.astype(np.float64))
-    return np.where(inside, logp, np.nan)
+def _log_sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = -np.logaddexp(0, -z)
+    return result
+
+
+def _windows(z: Tensor, x: Tensor, y: Tensor, radius: int) -> NDArray[np.float64]:
+    """Logits (B, K, 2r+1, 2r+1) around each peak; NaN where the map, or its mirror image about the
+    peak, has ended: as far on either side, or a mean would lean inward."""
+    batch, count, height, width = z.shape
+    reach = torch.arange(-radius, radius + 1, device=z.device)
+    rows, columns = y[..., None] + reach, x[..., None] + reach  # (B, K, 2r+1)
+    b = torch.arange(batch, device=z.device).view(-1, 1, 1, 1)
+    k = torch.arange(count, device=z.device).view(-1, 1, 1)
+    at = rows.clamp(0, height - 1)[..., :, None], columns.clamp(0, width - 1)[..., None, :]
+    values = z[b, k, at[0], at[1]].float().cpu().numpy().astype(np.float64)
+    inside = ((rows >= 0) & (rows < height))[..., :, None]
+    inside = inside & ((columns >= 0) & (columns < width))[..., None, :]
+    both = (inside & inside.flip((-2, -1))).cpu().numpy()
+    return np.where(both, values, np.nan)
+
+
+def _uphill(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Along x and y (..., 2) the sign of the larger neighbour, of 3 x 3 windows; 0 at the edge."""
+    step = np.stack([w[..., 1, 2] - w[..., 1, 0], w[..., 2, 1] - w[..., 0, 1]], axis=-1)
+    return np.nan_to_num(np.sign(step))
+
+
+def _smoothed(w: NDArray[np.float64], sigma: Pixels, smooth: int) -> NDArray[np.float64]:
+    """Of windows of logits (..., 3 + 2 * smooth, the same) the logs (..., 3, 3) of the middle of
+    the probabilities, smoothed over what of the map there is."""
+    known = np.isfinite(w)
+    p = np.where(known, _sigmoid(np.where(known, w, 0.0)), 0.0)
+    at = np.arange(-smooth, smooth + 1) / sigma
+    taps = np.exp(-0.5 * at * at)
+    matrix = np.stack([np.pad(taps, (i, 2 - i)) for i in range(3)])  # (3, 3 + 2 * smooth)
+    weight = matrix @ known.astype(np.float64) @ matrix.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs: NDArray[np.float64] = np.log(matrix @ p @ matrix.T / weight)
+    middle = slice(smooth, smooth + 3)
+    return np.where(known[..., middle, middle], logs, np.nan)
 
 
 def _newton(w: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The step (K, 2) to the top of the parabola through 3 x 3 windows, at most a pixel along
+    """The step (..., 2) to the top of the parabola through 3 x 3 windows, at most a pixel along
     each axis; none at the map's edge or where the window has no top."""
-    dx, dy = (w[:, 1, 2] - w[:, 1, 0]) / 2, (w[:, 2, 1] - w[:, 0, 1]) / 2
-    dxx = w[:, 1, 2] - 2 * w[:, 1, 1] + w[:, 1, 0]
-    dyy = w[:, 2, 1] - 2 * w[:, 1, 1] + w[:, 0, 1]
-    dxy = (w[:, 2, 2] - w[:, 2, 0] - w[:, 0, 2] + w[:, 0, 0]) / 4
     with np.errstate(divide="ignore", invalid="ignore"):
+        dx, dy = (w[..., 1, 2] - w[..., 1, 0]) / 2, (w[..., 2, 1] - w[..., 0, 1]) / 2
+        dxx = w[..., 1, 2] - 2 * w[..., 1, 1] + w[..., 1, 0]
+        dyy = w[..., 2, 1] - 2 * w[..., 1, 1] + w[..., 0, 1]
+        dxy = (w[..., 2, 2] - w[..., 2, 0] - w[..., 0, 2] + w[..., 0, 0]) / 4
         determinant = dxx * dyy - dxy * dxy
-        step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / determinant[:, None]
-        top = (determinant > 0) & (dxx < 0) & np.isfinite(step).all(axis=1)
-    return np.where(top[:, None], step.clip(-1, 1), 0.0)
+        step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1)
+        step /= determinant[..., None]
+        top = (determinant > 0) & (dxx < 0) & np.isfinite(step).all(axis=-1)
+    return np.where(top[..., None], step.clip(-1, 1), 0.0)
 
 
 def _mean(w: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean place (K, 2), from the centre, of the probabilities of the windows."""
-    p = np.nan_to_num(np.exp(w))
+    """The mean place (..., 2), from the centre, of the probabilities of windows of logits."""
+    p = np.nan_to_num(np.exp(_log_sigmoid(w)))
     p = np.maximum(p, np.finfo(np.float64).tiny)
-    reach = np.arange(w.shape[1]) - w.shape[1] // 2
-    total = p.sum(axis=(1, 2))
-    return np.stack(
-        [(p.sum(axis=1) * reach).sum(axis=1) / total, (p.sum(axis=2) * reach).sum(axis=1) / total],
-        axis=1,
-    )
+    reach = np.arange(w.shape[-1]) - w.shape[-1] // 2
+    total = p.sum(axis=(-2, -1))
+    across, down = (p.sum(axis=-2) * reach).sum(axis=-1), (p.sum(axis=-1) * reach).sum(axis=-1)
+    return np.stack([across / total, down / total], axis=-1)

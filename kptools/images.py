@@ -26,8 +26,8 @@ from PIL import (
 )
 
 from kptools.errors import RecordError
-from kptools.files import write_whole
-from kptools.geometry import Matrix, compose, scaling, translation
+from kptools.files import require_regular, write_whole
+from kptools.geometry import IDENTITY, Matrix, compose, scaling, translation
 from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.units import Size
 
@@ -110,11 +110,31 @@ def read(path: str, *, grey: bool = False, shrink: int = 1) -> tuple[Image.Image
     return picture, compose(translation(dx, dy), scaling(1 / scale, 1 / scale))
 
 
+def stored_to_shown(path: str) -> tuple[Matrix, int]:
+    """The matrix (2, 3), continuous, from the picture as it is stored, to which the annotations of
+    programs that ignore EXIF refer, to the picture as shown, and the EXIF orientation (1: the same
+    picture). Of a mirrored picture the determinant is negative. Raises RecordError."""
+    with _open(path) as stored:
+        tag = _tag(stored)
+        width, height = stored.size
+        if stored.format == "TIFF" and tag in _SIDEWAYS:  # Pillow has turned the size already
+            width, height = height, width
+    if tag not in _TURN:
+        return IDENTITY, 1
+    m = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]) if tag in _SIDEWAYS else IDENTITY
+    if tag in _SIDEWAYS:
+        width, height = height, width
+    if tag in _MIRROR_X:
+        m = compose(translation(width, 0), scaling(-1, 1), m)
+    if tag in _MIRROR_Y:
+        m = compose(translation(0, height), scaling(1, -1), m)
+    return m, tag
+
+
 def _open(path: str) -> Image.Image:
     """Open lazily: the header is read, the pixels are not."""
     try:
-        if os.path.isdir(path):
-            raise RecordError("unreadable", f"{path} is a folder; an image file is needed")
+        require_regular(path)
         stored = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         raise RecordError("missing", f"{path} does not exist; check the path") from None
@@ -144,8 +164,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _orientation(stored: Image.Image) -> int:
-    if stored.format == "TIFF":  # Pillow turns these itself
-        return 1
+    """By how the stored picture is still to be turned: Pillow (from 11 on) turns TIFFs itself."""
+    return 1 if stored.format == "TIFF" else _tag(stored)
+
+
+def _tag(stored: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none."""
     try:
         return int(stored.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken EXIF: shown as stored

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kptools import augment, crops, heatmaps, labels, records
+from kptools import augment, crops, heatmaps, labels, machine, records
 from kptools import geometry as g
 from kptools.augment import Draw
 from kptools.config import DECODER, Model
@@ -32,13 +32,14 @@ BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of i
 def forward(network: nn.Module, x: Tensor, precision: str) -> Tensor:
     """The network's output; under bf16 its inner arithmetic is autocast."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        output: Tensor = network(x.contiguous(memory_format=torch.channels_last))
+        output: Tensor = network(x.contiguous(memory_format=machine.memory_format(x.device)))
     return output
 
 
 @dataclass
 class Decoded:
-    """Points (B, K, 2) in fractions of the input; scores (B, K) and logits, of heatmaps only."""
+    """Points (B, K, 2) in fractions of the input, NaN where the network gave no finite number;
+    of heatmaps scores (B, K) and the logits (B, K, H, W), on the network's device."""
 
     unit: g.Points
     scores: g.Points | None = None
@@ -47,12 +48,11 @@ class Decoded:
 
 def decode(output: Tensor, model: Model, method: str = DECODER) -> Decoded:
     """The points of a network's output."""
+    maps = output.detach()
     if not model.heatmap:
-        return Decoded(output.detach().float().cpu().numpy().astype(np.float64))
-    maps = output.detach().float().cpu()
-    found = [heatmaps.decode(z.numpy(), method) for z in maps]
-    unit = g.map_to_unit(np.stack([points for points, _ in found]), model.map_size)
-    return Decoded(unit, np.stack([scores for _, scores in found]), maps)
+        return Decoded(maps.float().cpu().numpy().astype(np.float64))
+    points, scores = heatmaps.decode(maps, method, model.sigma)
+    return Decoded(g.map_to_unit(points, model.map_size), scores, maps)
 
 
 def finish(
@@ -65,13 +65,14 @@ def finish(
     mean: g.Points,
     swap: tuple[int, ...] | None = None,
 ) -> Record:
-    """Add `pred`, `score` and `mean` to the record, in the pixels of its file. `unit` (K, 2) is in
-    fractions of the input, `mean` (K, 2) in fractions of the box; `swap` is needed where the face
-    was drawn flipped."""
+    """Add `pred`, `score` and `mean` to the record, in the pixels of its file, in place of what an
+    earlier prediction left. `unit` (K, 2) is in fractions of the input, `mean` (K, 2) in fractions
+    of the box; `swap` is needed where the face was drawn flipped."""
     box = records.box(record)
     seen = frame.to_file(unit, box)
     if not np.isfinite(seen).all():
         raise RecordError("bad_points", "the network gave numbers that are not finite")
+    records.clear_prediction(record, keep=("pred", "score", "mean"))
     record["pred"] = augment.unfollow(seen, drawn, swap).tolist()
     if scores is not None:
         named = scores[list(swap)] if drawn.flipped and swap is not None else scores
@@ -97,10 +98,10 @@ class Predictor:
         decoder: str = DECODER,
         maps: Path | None = None,
     ) -> None:
-        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = machine.to_device(network, device).eval()
         self.model = model
         self.mean = np.array(model.mean)
-        self.frame = Frame(model.input, model.margin, model.grey)
+        self.frame = Frame(model.input, model.margin, model.grey, model.normalization)
         self.device = device
         self.precision = precision
         self.batch = batch
@@ -207,17 +208,23 @@ class Predictor:
                 fail(face.item, error)
                 continue
             if self.maps is not None and decoded.maps is not None:
-                self._save_maps(record, decoded.maps[row].numpy(), face.drawn, face.swap)
-            face.item.raw = None
+                z = decoded.maps[row].float().cpu().numpy()
+                self._save_maps(record, z, face.drawn, face.swap)
+            face.item.changed = True
 
     def _place_mean(self, item: Item) -> None:
-        """Give a face that failed the mean shape in its box, where it has one: a submission must
-        say something of each face (`kp-eval --fill mean`)."""
-        if item.failed and "mean" not in item.record:
-            with suppress(RecordError):
-                box = records.box(item.record)
-                item.record["mean"] = g.place(self.mean, box).tolist()
-                item.raw = None
+        """Give a face that failed the mean shape in its box, where it has one, in place of what an
+        earlier prediction left: a submission must say something of each face (`kp-eval --fill
+        mean`)."""
+        if not item.failed:
+            return
+        if any(key in item.record for key in records.PREDICTION):
+            records.clear_prediction(item.record)
+            item.changed = True
+        with suppress(RecordError):
+            box = records.box(item.record)
+            item.record["mean"] = g.place(self.mean, box).tolist()
+            item.changed = True
 
     @torch.inference_mode()
     def _forward(
@@ -248,7 +255,7 @@ class Predictor:
             z = z[list(swap)]
         to_input = g.compose(self.frame.matrix(records.box(record)), drawn.matrix)
         matrix = g.map_to_file(to_input, self.model.input, self.model.map_size)
-        labels.save(record, self.maps, z, matrix)
+        labels.save(record, self.maps, z, matrix, self.model.sigma)
 
 
 @dataclass

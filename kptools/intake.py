@@ -1,7 +1,7 @@
 """From a stream of records to the faces of a training run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,11 +19,19 @@ HOLD_OUT = 1  # the seed of the share that is held out here; kp-prep --val-fract
 class Intake:
     """The records of a stream, all of them held: checked, and sorted by split.
 
-    What cannot be used is told, counted by the stream, and left out of the run.
+    What cannot be used is reported and counted by the stream, and left out of the run. `memory`:
+    how many bytes the crops may take; `report` is given a line about what was found.
     """
 
-    def __init__(self, stream: Stream, settings: Settings, memory: int) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Settings,
+        memory: int,
+        report: Callable[[str], None] = tell,
+    ) -> None:
         self.stream, self.settings, self.memory = stream, settings, memory
+        self.report = report
         self.train: list[Item] = []
         self.val: list[Item] = []
         self.items: list[Item] = []  # all, in order
@@ -41,33 +49,58 @@ class Intake:
                 tests += 1
             elif not item.failed and self._check(item, seen):
                 (self.val if item.record.get("split") == "val" else self.train).append(item)
-        if val_file is not None:
-            self._read_val(val_file)
+        again = self._read_val(val_file, seen) if val_file is not None else []
         if tests:
-            tell(f"kp-train: {tests} records of split test were left alone")
+            self.report(f"{tests} records of split test were left alone")
         if val_fraction is not None or not self.val:
             self._hold_out(0.1 if val_fraction is None else val_fraction)
         copies = [item for item in self.val if records.copy_index(item.record)]
         if copies:
-            tell(f"kp-train: {len(copies)} val records are copies; copy 0 alone is validated on")
+            self.report(f"{len(copies)} val records are copies; copy 0 alone is validated on")
             self.val = [item for item in self.val if not records.copy_index(item.record)]
         for item in self.val:
             item.record.pop("augment", None)
         if not self.train:
             raise KptoolsError("no record to train on; records of split train, with points, needed")
         if not self.val:
-            tell("kp-train: no validation records, so the last epoch is kept")
+            self.report("no validation records, so the last epoch is kept")
+        if again:
+            names = [records.identity(item.record) for item in again]
+            self._leak(
+                f"{len(again)} faces of {val_file} have the id of a face of the stream", names
+            )
+        trained = {records.group(item.record) for item in self.train}
+        others = set(map(id, self.val)) - set(map(id, again))
+        groups = [records.group(item.record) for item in self.val if id(item) in others]
+        shared = [group for group in groups if group in trained]
+        if shared:
+            count = len(set(shared))
+            self._leak(f"{count} groups are in train and in val ({len(shared)} val faces)", shared)
 
-    def _read_val(self, name: str) -> None:
+    def _leak(self, what: str, names: Iterable[str]) -> None:
+        """Report faces on which training would be validated by what it has seen. KptoolsError under
+        --strict."""
+        some = ", ".join(list(dict.fromkeys(names))[:3])
+        line = f"{what}, such as {some}: validation will look better than it is"
+        self.report(line)
+        if self.stream.strict:
+            raise KptoolsError(f"{what}; stopped there, as --strict asks")
+
+    def _read_val(self, name: str, seen: set[tuple[str, int]]) -> list[Item]:
+        """Read a file of val records; those whose id and copy the stream had, too (`seen`)."""
         more = Stream([name], "-", strict=self.stream.strict)
-        seen: set[tuple[str, int]] = set()
+        here: set[tuple[str, int]] = set()
+        again = []
         for item in more:
             self.items.append(item)
             item.record["split"] = "val"
-            if not item.failed and self._check(item, seen):
+            if not item.failed and self._check(item, here):
                 self.val.append(item)
+                if (records.identity(item.record), records.copy_index(item.record)) in seen:
+                    again.append(item)
         self.stream.failures += more.failures
         self.stream.count += more.count
+        return again
 
     def _hold_out(self, fraction: float) -> None:
         before, self.train = self.train, []
@@ -81,9 +114,9 @@ class Intake:
             else:
                 self.train.append(item)
         if fraction:
-            tell(
-                f"kp-train: held out {len(before) - len(self.train)} of {len(before)} records as "
-                f"val ({len(groups)} groups, by hash)"
+            self.report(
+                f"held out {len(before) - len(self.train)} of {len(before)} records as val "
+                f"({len(groups)} groups, by hash)"
             )
 
     def _check(self, item: Item, seen: set[tuple[str, int]]) -> bool:
@@ -118,7 +151,7 @@ class Intake:
         val = set(map(id, self.val))
         for item in self.items:
             if id(item) in val:
-                item.raw = None
+                item.changed = True
                 yield item
             elif item.failed and item.record.get("split") not in ("train", "test"):
                 yield item
@@ -126,38 +159,43 @@ class Intake:
     def faces(self, pool: ThreadPoolExecutor) -> tuple[Faces, Faces | None]:
         """The faces of train and val; the threads of `pool` decode them when they are begun."""
         if self.settings.loss == "bce":
-            _tell_outside([*self.train, *self.val], self.settings.margin)
-        return self._faces(self.train, pool), self._faces(self.val, pool) if self.val else None
+            self._report_outside()
+        train = self._faces(self.train, pool, self.memory)
+        if not self.val:
+            return train, None
+        used = train.store.pixels.nbytes
+        left = self.memory - used if used <= self.memory else self.memory
+        return train, self._faces(self.val, pool, left)
 
-    def _faces(self, items: list[Item], pool: ThreadPoolExecutor) -> Faces:
+    def _faces(self, items: list[Item], pool: ThreadPoolExecutor, memory: int) -> Faces:
         s = self.settings
         kept = [item.record for item in items]
-        layout = crops.plan(kept, crops.Frame(s.input, s.margin, s.grey))
+        layout = crops.plan(kept, crops.Frame(s.input, s.margin, s.grey, s.normalization))
 
         def failed(index: int, error: RecordError) -> None:
             self.stream.fail(items[index], error)
 
-        store = crops.Store(kept, layout, pool, memory=self.memory, failed=failed)
+        store = crops.Store(kept, layout, pool, memory=memory, failed=failed)
         points = np.stack([g.from_list(record["points"]) for record in kept])
         flips = any(augment.flips(augment.policy(record)) for record in kept)
         return Faces(kept, points, store, augment.swap_table(kept[0]) if flips else None)
 
-
-def _tell_outside(faces: list[Item], margin: float) -> None:
-    """Say how many points no map can show, since they lie outside the box and its margin."""
-    known = outside = touched = 0
-    needed = 0.0
-    for item in faces:
-        box, truth = records.box(item.record), g.from_list(item.record["points"])
-        beyond = g.beyond(truth, box, margin)
-        count = int((beyond > 0).sum())
-        known += int(np.isfinite(beyond).sum())
-        outside += count
-        touched += count > 0
-        needed = max(needed, margin + float(np.nanmax(beyond)) / g.side(box))
-    if outside:
-        all_held = math.ceil(100 * needed - 1e-6) / 100
-        tell(
-            f"kp-train: {outside} of {known} points ({touched} faces) lie outside the box and its "
-            f"margin; --margin {all_held:g} would hold them all"
-        )
+    def _report_outside(self) -> None:
+        """Say how many points no map can show, since they lie outside the box and its margin."""
+        margin = self.settings.margin
+        known = outside = touched = 0
+        needed = 0.0
+        for item in (*self.train, *self.val):
+            box, truth = records.box(item.record), g.from_list(item.record["points"])
+            beyond = g.beyond(truth, box, margin)
+            count = int((beyond > 0).sum())
+            known += int(np.isfinite(beyond).sum())
+            outside += count
+            touched += count > 0
+            needed = max(needed, margin + float(np.nanmax(beyond)) / g.side(box))
+        if outside:
+            all_held = math.ceil(100 * needed - 1e-6) / 100
+            self.report(
+                f"{outside} of {known} points ({touched} faces) lie outside the box and its "
+                f"margin; --margin {all_held:g} would hold them all"
+            )

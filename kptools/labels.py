@@ -1,7 +1,8 @@
 """Heatmaps as files: labels of a record's points, and points from a record's maps.
 
-A file is float16 logits, (N, K, H, W) .npy; a record names the file, the index in it, and the
-2 x 3 matrix from the map's pixels to the image's, both with whole numbers at the centres.
+A file is float16 logits, (N, K, H, W) .npy; a record names the file, the index in it, the 2 x 3
+matrix from the map's pixels to the image's, both with whole numbers at the centres, and `sigma`,
+that of the Gaussians which the maps are, or were trained to be, in pixels of the map.
 """
 
 import io
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,31 +25,38 @@ MAX_MAP_VALUES = 1 << 28  # of one face
 _MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
 
 
-def save(record: Record, folder: Path, z: heatmaps.Maps, matrix: g.Matrix) -> None:
+def save(record: Record, folder: Path, z: heatmaps.Maps, matrix: g.Matrix, sigma: Pixels) -> None:
     """Write logits (K, H, W) to FOLDER/ID.npy and name them in the record. Raises KptoolsError."""
     path = folder / f"{records.file_stem(record)}.npy"
     data = io.BytesIO()
     np.save(data, z.clip(-60000, 60000).astype(np.float16)[None])
     _write(path, data.getbuffer())
-    record["heatmap"] = {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist()}
+    record["heatmap"] = {
+        "file": os.fspath(path),
+        "index": 0,
+        "matrix": matrix.tolist(),
+        "sigma": sigma,
+    }
 
 
-def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
-    """The logits (K, H, W) and the matrix of a record's `heatmap`. Raises RecordError."""
+def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix, Pixels]:
+    """Logits (K, H, W), matrix and sigma of a record's `heatmap`. Raises RecordError."""
     value: Any = record.get("heatmap")
     try:
         path, index = value["file"], value["index"]
         matrix = np.array(value["matrix"], dtype=np.float64)
         sound = isinstance(path, str) and type(index) is int and matrix.shape == (2, 3)
-        if not sound or not np.isfinite(matrix).all() or index < 0:
+        sigma = float(value.get("sigma", 1.0))
+        if not sound or not np.isfinite(matrix).all() or index < 0 or not 0 < sigma < 1e3:
             raise TypeError
         if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
             raise TypeError
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, AttributeError):
         raise RecordError(
             "bad_record", "no `heatmap` {file, index, matrix}; kp-predict --heatmaps gives it"
         ) from None
     try:
+        files.require_regular(path)
         maps = np.load(path, mmap_mode="r", allow_pickle=False)
         z = maps[index]
     except FileNotFoundError:
@@ -67,7 +76,7 @@ def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix]:
     logits = np.array(z, dtype=np.float32)
     if np.isnan(logits).any():
         raise RecordError("unreadable", f"{path} holds NaN; predict again")
-    return logits, matrix
+    return logits, matrix, sigma
 
 
 def encode(
@@ -89,7 +98,7 @@ def encode(
     with np.errstate(divide="ignore"):
         logits = np.log(labels) - np.log1p(-labels)
     matrix = g.centred(g.invert(to_map))
-    save(record, folder, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix)
+    save(record, folder, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix, sigma)
     if picture:
         data = io.BytesIO()
         Image.fromarray((labels.max(axis=0) * 255).round().astype(np.uint8)).save(data, "PNG")
@@ -98,10 +107,13 @@ def encode(
 
 def decode(record: Record, method: str) -> None:
     """Set `pred` and `score` of a record from its maps. Raises RecordError."""
-    z, matrix = load(record)
-    points, scores = heatmaps.decode(z, method)
-    record["pred"] = g.transform(g.uncentred(matrix), points).tolist()
-    record["score"] = scores.tolist()
+    z, matrix, sigma = load(record)
+    points, scores = heatmaps.decode(torch.from_numpy(z)[None], method, sigma)
+    if not np.isfinite(points).all():
+        raise RecordError("bad_points", "a map has no finite peak; predict again")
+    records.clear_prediction(record, keep=("pred", "score", "mean", "heatmap"))
+    record["pred"] = g.transform(g.uncentred(matrix), points[0]).tolist()
+    record["score"] = scores[0].tolist()
 
 
 def _write(path: Path, data: memoryview) -> None:

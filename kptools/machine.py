@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
-from kptools.errors import KptoolsError
+from kptools.errors import KptoolsError, UsageError
 
 # On a CPU that computes in bf16 it is the faster for all networks, but in training not for these,
 # of depthwise convolutions (tests/benchmarks/precision.py)
@@ -13,7 +14,10 @@ _TRAIN_IN_FP32 = ("efficientnet_b", "mnasnet", "mobilenet", "shufflenet")
 
 
 def precision_for(arch: str, device: torch.device, wanted: str, *, training: bool = False) -> str:
-    """`fp32` or `bf16`: what is wanted, or under `auto` what is faster on the device."""
+    """`fp32`, `tf32` or `bf16`: what is wanted, or under `auto` the faster of fp32 and bf16 on the
+    device. UsageError for tf32 elsewhere than on CUDA."""
+    if wanted == "tf32" and device.type != "cuda":
+        raise UsageError(f"--precision tf32: CUDA has it, {device.type} has not; use fp32")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -21,6 +25,25 @@ def precision_for(arch: str, device: torch.device, wanted: str, *, training: boo
     if device.type != "cpu" or not _cpu_has_bf16():
         return "fp32"
     return "fp32" if training and arch.startswith(_TRAIN_IN_FP32) else "bf16"
+
+
+def set_float32(precision: str) -> None:
+    """Let CUDA compute float32 in TF32, which has the 10 bits of a half, where the precision is
+    `tf32`, and nowhere else: by default torch's convolutions do."""
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last where it is faster and right. On MPS batch normalisation of channels-last
+    tensors has given wrong gradients (PyTorch issue 175189)."""
+    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
+
+
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network, moved, its weights laid out as its inputs will be."""
+    moved: nn.Module = network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    return moved
 
 
 def _cpu_has_bf16() -> bool:
@@ -64,10 +87,9 @@ def memory_told(batch: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if not (
-            isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text
-        ):
+        text = str(error).lower()  # CUDA's error has a type, the CPU's and MPS's have words
+        words = any(some in text for some in ("allocate memory", "out of memory"))
+        if not (words or isinstance(error, torch.OutOfMemoryError | MemoryError)):
             raise
         less = f"--batch-size {batch // 2}" if batch > 1 else "a smaller network"
         raise KptoolsError(f"out of memory at a batch of {batch}; try {less}") from None

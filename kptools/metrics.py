@@ -1,50 +1,59 @@
-"""Metrics, as the field defines them; DESIGN's words are in README.md.
+"""Metrics, as the field defines them; README.md says the same in words.
 
-Errors are unreduced here, (K,) or (K, 2) for each face, NaN where the truth is not annotated;
-`kp-eval` reduces them once.
+The errors of one face are unreduced (`Score`); `Tally` reduces those of many, once.
 """
 
+import math
 from array import array
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kptools import geometry as g
+from kptools.errors import RecordError
 from kptools.schemes import Scheme
 from kptools.units import Box, Pixels, Size
 
 NORMS = ("interocular", "interpupil", "box", "diagonal")
 Errors = NDArray[np.float64]
 
+# The metrics of `Tally.report` that are over a norm
+OVER_NORM = ("nme", "nme_median", "nme_p90", "nme_p95", "nme_max", "auc", "failure_rate")
+
 
 def norm_for(scheme: Scheme | None, wanted: str | None) -> str:
-    """The norm that is used: the one wanted, by default interocular; the box for a scheme whose
-    eyes are not known."""
-    name = wanted or "interocular"
-    if name == "interocular" and (scheme is None or not scheme.corners):
-        return "box"
-    if name == "interpupil" and (scheme is None or not scheme.pupils):
-        return "box"
-    return name
+    """The norm that is used: the one wanted; by default interocular, or the box for a scheme whose
+    eyes are not known. RecordError where a norm of the eyes is wanted and there are none."""
+    eyes = {"interocular": scheme and scheme.corners, "interpupil": scheme and scheme.pupils}
+    if wanted is None:
+        return "interocular" if eyes["interocular"] else "box"
+    if wanted in eyes and not eyes[wanted]:
+        name = scheme.name if scheme else "a scheme that is not known"
+        raise RecordError(
+            "bad_scheme", f"{name} has no eyes for the norm {wanted}; use --norm box or diagonal"
+        )
+    return wanted
 
 
-def norm(name: str, truth: g.Points, scheme: Scheme | None, box: Box, size: Size) -> Pixels:
-    """The length that distances are divided by, pixels; NaN where the eyes are not annotated."""
-    if name == "interocular" and scheme is not None:
+def norm(
+    name: str, truth: g.Points, scheme: Scheme | None, box: Box | None, size: Size | None
+) -> Pixels:
+    """The length that distances are divided by, pixels; NaN where the eyes are not annotated.
+    `scheme`, `box` or `size` is needed where the norm is made of it."""
+    if name == "interocular":
+        assert scheme is not None
         right, left = (truth[i] for i in scheme.corners)
         return float(np.hypot(*(right - left)))
-    if name == "interpupil" and scheme is not None:
+    if name == "interpupil":
+        assert scheme is not None
         right, left = (truth[list(eye)].mean(axis=0) for eye in scheme.pupils)
         return float(np.hypot(*(right - left)))
     if name == "diagonal":
+        assert size is not None
         return float(np.hypot(*size))
+    assert box is not None
     return g.side(box)
-
-
-def distances(predicted: g.Points, truth: g.Points) -> Errors:
-    """(K,) Euclidean distances, pixels."""
-    result: Errors = np.hypot(*(predicted - truth).T)
-    return result
 
 
 def auc(errors: Errors, threshold: float) -> float:
@@ -58,6 +67,45 @@ def auc(errors: Errors, threshold: float) -> float:
 def failure_rate(errors: Errors, threshold: float) -> float:
     """The share of faces whose error is over the threshold; failures count."""
     return float((errors > threshold).mean()) if len(errors) else float("nan")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far one face's points are from the truth. `offsets`: (K, 2) pixels of the file, NaN
+    where the truth is not annotated. `norm`: the length that distances are divided by, NaN where
+    it is not known, 1 where the norm's name is `pixels`. `size` of the image and `scale` to the
+    original photo are what MSE and the original's MAE need."""
+
+    offsets: g.Points
+    norm: Pixels
+    norm_name: str
+    size: Size | None = None
+    scale: float | None = None
+
+    @property
+    def distances(self) -> Errors:
+        """(K,) pixels."""
+        distances: Errors = np.hypot(*self.offsets.T)
+        return distances
+
+    @property
+    def error(self) -> float:
+        """The mean distance over the norm (NME), or in pixels; NaN where there is none."""
+        return mean(self.distances / self.norm)
+
+    @property
+    def text(self) -> str:
+        if math.isnan(self.error):
+            return "no norm: an eye is not annotated"
+        if self.norm_name == "pixels":
+            return f"{self.error:.2f} px"
+        return f"NME {100 * self.error:.2f} % {self.norm_name}"
+
+
+def mean(values: Errors) -> float:
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 class Tally:
@@ -82,32 +130,27 @@ class Tally:
         self.failed += 1
         self.nmes.append(np.inf)
 
-    def add(
-        self, predicted: g.Points, truth: g.Points, norm: Pixels, size: Size, scale: float | None
-    ) -> float:
-        """Add a face; its NME (NaN where its norm is not known: it then has no part in NME)."""
+    def add(self, score: Score) -> None:
+        """Add a face. Where its norm is not known it has no part in NME."""
         self.faces += 1
-        difference = predicted - truth
-        known = np.isfinite(truth).all(axis=1)
-        apart = np.abs(difference[known])
+        known = np.isfinite(score.offsets).all(axis=1)
+        apart = np.abs(score.offsets[known])
         total = float(apart.sum())
         self.coordinates += apart.size
         self.absolute += total
-        self.original += total * (scale or 1.0)
-        self.scaled |= scale is not None
+        self.original += total * (score.scale or 1.0)
+        self.scaled |= score.scale is not None
         self.squared += float((apart * apart).sum())
-        self.relative += float(((apart / size) ** 2).sum())
-        if not (norm > 0 and known.any()):
-            return float("nan")
-        relative = np.hypot(*difference.T) / norm
-        nme = float(relative[known].mean())
-        self.nmes.append(nme)
+        self.relative += float(((apart / (score.size or np.nan)) ** 2).sum())
+        if not (score.norm > 0 and known.any()):
+            return
+        relative = score.distances / score.norm
+        self.nmes.append(float(relative[known].mean()))
         grow = max(0, len(relative) - len(self.point_sums))
         self.point_sums = np.pad(self.point_sums, (0, grow))
         self.point_counts = np.pad(self.point_counts, (0, grow))
         self.point_sums[: len(relative)][known] += relative[known]
         self.point_counts[: len(relative)] += known
-        return nme
 
     def report(self, threshold: float) -> dict[str, float | int | None]:
         """All metrics under their names; None where no face had one."""

@@ -43,6 +43,17 @@ def fail(record: Record, error: RecordError) -> Record:
     return record
 
 
+# What a prediction consists of, and what was measured on it
+PREDICTION = ("pred", "score", "pred_visible", "mean", "heatmap", "nme")
+
+
+def clear_prediction(record: Record, keep: Sequence[str] = ()) -> None:
+    """Remove, in place, what an earlier prediction left, but for the keys to `keep`."""
+    for key in PREDICTION:
+        if key not in keep:
+            record.pop(key, None)
+
+
 def image(record: Record) -> str:
     """The path of the image, as the person gave it."""
     path = record.get("image")
@@ -71,12 +82,12 @@ def file_stem(record: Record) -> str:
     """A file name, without suffix, for what is made of this record: from its id and copy, with
     nothing in it that could leave a folder, and a hash wherever two records could meet in it."""
     name, copy = identity(record), copy_index(record)
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-100:]
-    if plain == name and "copy" not in record:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-100:].lstrip(".")
+    if plain and plain == name and "copy" not in record:
         return plain
     key = f"{name}\0{copy}".encode(errors="surrogatepass")
     digest = blake2b(key, digest_size=4).hexdigest()
-    return f"{plain}{f'-{copy}' if 'copy' in record else ''}.{digest}"
+    return f"{plain or 'face'}{f'-{copy}' if 'copy' in record else ''}.{digest}"
 
 
 def group(record: Record) -> str:
@@ -185,6 +196,26 @@ def scale(record: Record) -> float | None:
     if not _number(value) or not value > 0:
         raise RecordError("bad_record", f"scale {_short(value)} is not a positive number; mend it")
     return float(value)
+
+
+def source(record: Record) -> tuple[str, list[list[float]]]:
+    """Of a copy that was written as an image of its own: the image that it was made from, and the
+    rows of the 2 x 3 matrix from that image's pixels to this one's, both whole at the centres."""
+    value = record.get("source")
+    image = value.get("image") if isinstance(value, dict) else None
+    rows = value.get("matrix") if isinstance(value, dict) else None
+    if (
+        not isinstance(image, str)
+        or not isinstance(rows, list)
+        or len(rows) != 2
+        or not all(isinstance(row, list) and len(row) == 3 for row in rows)
+        or not all(_number(v) for row in rows for v in row)
+        or abs(rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]) < 1e-9
+    ):
+        raise RecordError(
+            "bad_record", "`source` is not {image, matrix}; kp-augment --write gives it"
+        )
+    return image, rows
 
 
 def scheme_name(record: Record) -> str:

@@ -1,12 +1,13 @@
 """JSON Lines in, JSON Lines out.
 
 A tool reads `Item`s from a `Stream` and writes each one back to it. The stream keeps the order,
-turns a line that cannot be parsed into a failure record, tells each failure once on stderr, and
+turns a line that cannot be parsed into a failure record, reports each failure once on stderr, and
 knows the exit status that they add up to. It holds the lines of one read: what was written leaves
 before the next read that could wait.
 """
 
 import errno
+import json
 import os
 import select
 import shutil
@@ -17,29 +18,33 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedRandom, BufferedWriter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from weakref import WeakSet
 
 import orjson
 
-from kptools import files
-from kptools.errors import KptoolsError, ReaderGone, RecordError, UsageError
+from kptools import files, runfile, sniff
+from kptools.errors import GateError, KptoolsError, ReaderGone, RecordError, UsageError
 from kptools.limits import MAX_LINE_BYTES, MAX_RAW_CHARS
 from kptools.records import Record, fail, failed
 
 _CHUNK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_INTEGER = b"0" * 19  # what 64 bits hold has at most 19 digits
 
 
 @dataclass(slots=True)
 class Item:
-    """A record and where it came from. `raw` is its line while the record is as it was read."""
+    """A record and where it came from. `raw` is its line as it was read; it is no longer what is
+    written once `changed` is set."""
 
     record: Record
     file: str
     line: int
     raw: bytes | None = None
     told: bool = field(default=False)
+    changed: bool = field(default=False)
 
     @property
     def where(self) -> str:
@@ -54,9 +59,12 @@ class Stream:
     """The lines of the files `names` (`-` or none: stdin), and the lines that go out.
 
     `output` is `-` for stdout, or a path that appears whole or not at all: lines go to
-    `PATH.part`, which `close` renames. With `resume` the records that `PATH.part` already holds
-    are kept, and as many are skipped unread; `lines_per_record` is how many lines a record that
-    did not fail makes (a failure makes one).
+    `PATH.part`, which no other process may write meanwhile and which `close` renames. With
+    `resume` the records that `PATH.part` already holds are kept, and as many are skipped unread;
+    `lines_per_record` is how many lines a record that did not fail makes (a failure makes one).
+    `run` holds the arguments that decide what is written, and under `tool` the tool: a run is
+    resumed only by one of the same `run` and the same first records (`kptools.runfile`).
+    With `expect`, `close` fails where another number of records was read.
     """
 
     def __init__(
@@ -67,9 +75,12 @@ class Stream:
         strict: bool = False,
         resume: bool = False,
         lines_per_record: int = 1,
+        run: dict[str, Any] | None = None,
+        expect: int | None = None,
     ) -> None:
         self.names = list(names) or ["-"]
         self.strict = strict
+        self.expect = expect
         self.count = 0  # records read
         self.failures = 0
         self.done = 0  # records that an earlier run wrote
@@ -78,12 +89,17 @@ class Stream:
         if resume and output == "-":
             raise UsageError("--resume goes on with a file; name it with -o FILE")
         self._lines: _Lines | None = None  # of the file that is being read
+        self._reads = False  # whether records are read from files
+        arguments = dict(run or {})
+        self._run = runfile.RunFile(str(arguments.pop("tool", program())), arguments)
+        self._saved = 0  # how many hashes of records the run's file holds
         self._out = self._open(resume, lines_per_record)
         _outputs.add(self._out)
 
     # Reading
 
     def __iter__(self) -> Iterator[Item]:
+        self._reads = True
         for name in self.names:
             yield from self._read(name)
 
@@ -94,7 +110,11 @@ class Stream:
             with handle:
                 self._lines = _Lines(handle, self.flush)
                 for number, line in self._lines:
+                    if self.count < runfile.FIRST:
+                        self._note(line)
                     self.count += 1
+                    if number == self._lines.first:
+                        sniff.require_records(self._lines.head, line, shown)
                     if self.count > self.done:
                         yield self._parse(line, shown, number)
         except IsADirectoryError:
@@ -106,10 +126,20 @@ class Stream:
         """Whether the next record of this file can be had without a wait."""
         return self._lines is not None and self._lines.ready()
 
-    def skips(self) -> bool:
+    def skips(self, record: Record) -> bool:
         """Count a record that comes from elsewhere than files; whether it was done before."""
+        if self.count < runfile.FIRST:
+            self._note(repr(record).encode(errors="surrogatepass"))
         self.count += 1
         return self.count <= self.done
+
+    def _note(self, line: bytes) -> None:
+        """Take note of one of the first records, for a run that resumes this one. Its hash is
+        saved before anything that is made of it can be."""
+        if self._final is not None:
+            self._run.add(self.count, line, self._final)
+            if self.count == 0:
+                self._save_run()
 
     def _parse(self, line: bytes, file: str, number: int) -> Item:
         try:
@@ -135,9 +165,9 @@ class Stream:
     # Failing
 
     def fail(self, item: Item, error: RecordError) -> Item:
-        """Make the item a failure: told on stderr, counted, its record marked."""
+        """Make the item a failure: reported on stderr, counted, its record marked."""
         fail(item.record, error)
-        item.raw = None
+        item.changed = True
         if not item.told:
             item.told = True
             self.failures += 1
@@ -150,11 +180,11 @@ class Stream:
 
     def write(self, item: Item) -> None:
         """Write the item's record, or its line as it came where the record is unchanged."""
-        if item.raw is not None:
+        if item.raw is not None and not item.changed:
             self.write_line(item.raw)
             return
         try:
-            line = orjson.dumps(item.record)
+            line = _dump(item)
         except (TypeError, ValueError) as error:
             kept = str(item.record.get("id", item.where))[:MAX_RAW_CHARS]
             lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
@@ -172,25 +202,44 @@ class Stream:
             raise self._lost(error) from None
 
     def flush(self) -> None:
-        """Let go of all that was written: called before any read that could wait."""
+        """Flush all that was written: called before any read that could wait."""
         try:
+            if self._final is not None and self._saved < len(self._run.records):
+                self._save_run()
             self._out.flush()
         except OSError as error:
             raise self._lost(error) from None
 
     def close(self) -> int:
-        """Finish: flush, give the file its name, say how many records failed; the exit status."""
+        """Finish: flush, give the file its name, say how many records failed; the exit status.
+        Raises GateError where another number of records was expected: the file then stays a
+        part."""
         self.flush()
+        self.check_expected()
+        if self.count < self.done:
+            raise KptoolsError(
+                f"--resume: {self._output} holds {self.done} records, but {self.count} came in; "
+                "give the same input, or choose another -o"
+            )
         if self._final is not None and not files.special(self._final):
             try:
                 os.fsync(self._out.fileno())
-                self._out.close()
                 os.replace(files.part(self._final), self._final)
+                self._run.whole = True
+                self._save_run()
+                self._out.close()
             except OSError as error:
                 raise self._lost(error) from None
+        if self._reads and not self.count:
+            tell(f"{program()}: the input is empty: no records came in")
         if self.failures:
             tell(f"{program()}: {self.failures} of {self.count} records failed")
         return 1 if self.failures else 0
+
+    def check_expected(self) -> None:
+        """Raise GateError where all is read and another number of records was expected."""
+        if self.expect is not None and self.count != self.expect:
+            raise GateError(f"--expect {self.expect}: {self.count} records came in")
 
     def _open(self, resume: bool, lines_per_record: int) -> BufferedWriter | BufferedRandom:
         try:
@@ -201,14 +250,24 @@ class Stream:
                     raise IsADirectoryError(errno.EISDIR, "it is a folder")
                 return open(self._final, "wb")
             part = files.part(self._final)
-            if not resume:
-                return open(part, "wb")
-            if not part.exists() and self._final.exists():
-                shutil.copyfile(self._final, part)  # a finished run: what is left to do follows
-            out = open(part, "ab+")  # noqa: SIM115 (it lives as long as the stream)
-            self._keep_whole_records(out, lines_per_record)
-            if self.done:
-                tell(f"{program()}: {self._output}: {self.done} records were there")
+            begun = part.exists() and part.stat().st_size > 0
+            out = files.open_part(self._final)
+            if resume and (begun or self._final.exists()):
+                try:
+                    self._run = runfile.resumed(self._final, self._run)
+                except KptoolsError:
+                    if not begun:
+                        part.unlink(missing_ok=True)
+                    raise
+                if not begun:  # a finished run: what is left to do follows
+                    shutil.copyfile(self._final, part)
+                self._keep_whole_records(out, lines_per_record)
+                if self.done:
+                    tell(f"{program()}: {self._output}: {self.done} records were there")
+            else:
+                out.truncate(0)
+            self._run.whole = False
+            self._save_run()
             return out
         except OSError as error:
             name = "stdout" if self._output == "-" else self._output
@@ -232,11 +291,30 @@ class Stream:
         part.seek(whole)
         part.truncate()
 
+    def _save_run(self) -> None:
+        if self._final is not None and not files.special(self._final):
+            self._run.save(self._final)
+        self._saved = len(self._run.records)
+
     def _lost(self, error: OSError) -> Exception:
         if error.errno == errno.EPIPE:
             return ReaderGone()
         name = "stdout" if self._output == "-" else self._output
         return KptoolsError(f"cannot write to {name}: {error.strerror}; mend that and run again")
+
+
+def _dump(item: Item) -> bytes:
+    """The record as JSON. orjson reads an integer of more than 64 bits as a float: where the line
+    has one, each value that is as it was read is written as it stood. ValueError, TypeError."""
+    raw = item.raw
+    if raw is None or _LONG_INTEGER not in raw.translate(_DIGITS):
+        return orjson.dumps(item.record)
+    read, exact = orjson.loads(raw), json.loads(raw)
+    kept = {
+        key: exact[key] if key in read and read[key] == value else value
+        for key, value in item.record.items()
+    }
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 _KINDS: dict[type, str] = {list: "an array", str: "a string", int: "a number", float: "a number"}
@@ -246,8 +324,8 @@ _outputs: WeakSet[BufferedWriter | BufferedRandom] = WeakSet()
 
 
 def let_go() -> None:
-    """Let go of what the streams have written and still hold, where a job ends before its end: what
-    was done is not lost. What cannot be written any more is left."""
+    """Flush what the streams have written and still hold, where a job ends before its end: what
+    was done is not lost. What can no longer be written is left out."""
     for out in list(_outputs):
         with suppress(OSError, ValueError):
             out.flush()
@@ -287,6 +365,8 @@ class _Lines:
         self._size = 0
         self._number = 0
         self._ended = False
+        self.head = b""  # of the file: what its kind is told by
+        self.first = 0  # the number of the first line that is not blank
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while True:
@@ -318,6 +398,7 @@ class _Lines:
             self._end_line()
             return
         if not self._number and not self._parts:
+            self.head = chunk[: sniff.HEAD]
             chunk = chunk.removeprefix(_BOM)
         head, *rest = chunk.split(b"\n")
         self._extend(head)
@@ -333,5 +414,6 @@ class _Lines:
     def _end_line(self) -> None:
         self._number += 1
         if line := b"".join(self._parts).strip():
+            self.first = self.first or self._number
             self._lines.append((self._number, line))
         self._parts, self._size = [], 0

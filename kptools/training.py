@@ -28,16 +28,19 @@ from kptools import (
     heatmaps,
     inference,
     losses,
-    metrics,
+    machine,
     models,
     records,
+    scores,
 )
 from kptools import geometry as g
 from kptools.averaging import Average
 from kptools.checkpoint import Checkpoint
-from kptools.config import Model, Settings, rates
+from kptools.config import Model, Normalization, Settings, rates
 from kptools.crops import Frame
-from kptools.errors import KptoolsError
+from kptools.errors import KptoolsError, RecordError
+from kptools.metrics import Tally
+from kptools.models import backbones
 from kptools.records import Record
 from kptools.state import State
 from kptools.units import Box
@@ -134,10 +137,10 @@ def train(
     compile_network: bool = False,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Train a network; raises KptoolsError where the loss is not finite, the disk gives out, or the
-    weights to start from do not fit."""
+    """Train a network; raises KptoolsError where a loss or a validation figure is not finite, the
+    disk is full, or the weights to start from do not fit."""
     progress = progress or Progress()
-    frame = Frame(settings.input, settings.margin, settings.grey)
+    frame = Frame(settings.input, settings.margin, settings.grey, settings.normalization)
 
     # set-up: the network, where it starts from, and how far an earlier run came
     torch.manual_seed(settings.seed)
@@ -155,7 +158,7 @@ def train(
         history = _start_from(network, settings.init, model)
     elif not model.heatmap:
         models.start_at(network, *_spread(faces, frame))
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    machine.to_device(network, device)
     state = State(
         run=fingerprint(faces, val, settings),
         network=network,
@@ -188,12 +191,13 @@ def train(
 
         entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": loss}
         if val is not None:
-            entry |= evaluate(state.average.network, val, settings, model, device)
+            entry |= evaluate(state.average.network, val, settings, model, device, epoch)
         state.history.append(entry)
         if settings.keep == "best" and min(state.history[first:], key=_rank) is entry:
             state.best = checkpoint.tensors_of(state.average.network)
-        state.save(state_path)
+        # the log first: an epoch that only the log has is done again, and logged again
         progress.epoch(Epoch(entry, time.perf_counter() - began, count / stepped))
+        state.save(state_path)
 
     weights = state.best or checkpoint.tensors_of(state.average.network)
     run = {"settings": asdict(settings), "fingerprint": state.run}
@@ -223,7 +227,7 @@ def _epoch(
     for step, picked in enumerate(chain(faces.batches(order, settings.batch), [None]), start=1):
         current = None
         if picked is not None:
-            if len(picked) == 1:  # all that there are
+            if len(picked) == 1 < settings.batch:  # all that there are
                 _try_out(settings, 1)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * step / steps if warm_up else rate
@@ -236,7 +240,8 @@ def _epoch(
         if waiting is not None:
             value = float(waiting[0])
             if not math.isfinite(value):
-                raise _diverged(value, faces, waiting[1], epoch, settings)
+                names = ", ".join(records.identity(faces.records[i]) for i in waiting[1])
+                raise _diverged(f"the loss became {value}", epoch, settings, names)
             total += value * len(waiting[1])
             done += len(waiting[1])
             progress.batch(done, len(faces), total / done)
@@ -292,47 +297,73 @@ def output_loss(
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
+    network: nn.Module,
+    val: Faces,
+    settings: Settings,
+    model: Model,
+    device: torch.device,
+    epoch: int,
 ) -> dict[str, float | None]:
     """Validation loss, NME (its default norm; None where no face has one) and MAE (pixels of the
-    files); nothing where no image can be read."""
+    files), as kp-eval has them; nothing where no image can be read. KptoolsError where the loss or
+    a prediction is not finite."""
     network.eval()
     total, done = 0.0, 0
-    nme, mae = [], []
+    tally = Tally()
     frame = val.store.layout.frame
     for picked in val.batches(range(len(val)), settings.batch):
         x, truth, _ = val.batch(picked, 0, device)
         output = inference.forward(network, x, settings.precision)
-        total += float(output_loss(output, truth, settings, model)) * len(picked)
+        loss = float(output_loss(output, truth, settings, model))
+        if not math.isfinite(loss):
+            names = ", ".join(records.identity(val.records[i]) for i in picked)
+            raise _diverged(f"the validation loss became {loss}", epoch, settings, names)
+        total += loss * len(picked)
         done += len(picked)
         unit = inference.decode(output, model).unit
         for i, u in zip(picked, unit, strict=True):
             known, box = val.points[i], val.boxes[i]
             scheme = records.known_scheme(val.records[i], len(known))
             found = frame.to_file(u, box)
-            norm = metrics.norm(metrics.norm_for(scheme, None), known, scheme, box, model.input)
-            if norm > 0:
-                nme.append(float(np.nanmean(metrics.distances(found, known)) / norm))
-            mae.append(float(np.nanmean(np.abs(found - known))))
+            if not np.isfinite(found).all():
+                name = records.identity(val.records[i])
+                raise _diverged("a prediction is not finite", epoch, settings, name)
+            tally.add(scores.compare(found, known, scheme=scheme, box=box, size=None))
     if not done:
         return {}
-    return {"val_loss": total / done, "val_nme": _mean(nme), "val_mae": _mean(mae)}
+    report = tally.report(scores.THRESHOLD)
+    return {"val_loss": total / done, "val_nme": report["nme"], "val_mae": report["mae"]}
 
 
 @torch.inference_mode()
 def predict(
     network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
 ) -> None:
-    """Add `pred`, `score` and `mean` to the records of `val` whose images can be read, in place."""
-    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    """Add `pred`, `score` and `mean` to the records of `val` whose images can be read, in place.
+    KptoolsError where a prediction is not finite."""
+    machine.to_device(network, device).eval()
     frame, mean = val.store.layout.frame, np.array(model.mean)
     for picked in val.batches(range(len(val)), settings.batch):
         x, _, draws = val.batch(picked, 0, device)
         decoded = inference.decode(inference.forward(network, x, settings.precision), model)
         for row, (i, drawn) in enumerate(zip(picked, draws, strict=True)):
-            scores = None if decoded.scores is None else decoded.scores[row]
+            found = None if decoded.scores is None else decoded.scores[row]
             unit = decoded.unit[row]
-            inference.finish(val.records[i], unit, scores, drawn, frame=frame, mean=mean)
+            try:
+                inference.finish(val.records[i], unit, found, drawn, frame=frame, mean=mean)
+            except RecordError as error:
+                raise KptoolsError(f"{records.identity(val.records[i])}: {error}") from None
+
+
+def normalization(arch: str, weights: str, init: str) -> Normalization | None:
+    """Of the pixels, for a run that starts from these: as the checkpoint or the weights expect it,
+    None where that is ImageNet's (of grey: from -0.5 to 0.5)."""
+    if init:
+        return checkpoint.load_model(init).normalization
+    if weights == "none":
+        return None
+    theirs = backbones.normalization(arch)
+    return None if theirs == crops.IMAGENET else theirs
 
 
 def _describe(faces: Faces, scheme: str, settings: Settings) -> Model:
@@ -352,6 +383,8 @@ def _describe(faces: Faces, scheme: str, settings: Settings) -> Model:
         stride=settings.stride,
         box_sources=tuple(sorted(sources)),
         mean=tuple((float(x), float(y)) for x, y in mean_shape(shapes)),
+        sigma=settings.sigma,
+        normalization=settings.normalization,
     )
 
 
@@ -380,7 +413,8 @@ def _spread(faces: Faces, frame: Frame) -> tuple[Tensor, Tensor]:
 def _start_from(network: nn.Module, path: str, model: Model) -> list[dict[str, Any]]:
     """Take the weights of a checkpoint, which must be of the same kind; its history goes on."""
     start = checkpoint.load(path)
-    for name in ("arch", "scheme", "count", "input", "grey", "margin", "width", "stride"):
+    same = ("arch", "scheme", "count", "input", "grey", "margin", "width", "stride")
+    for name in (*same, "normalization"):
         theirs, ours = getattr(start.model, name), getattr(model, name)
         if theirs != ours:
             raise KptoolsError(f"--init {path} has {name} {theirs}, this run {ours}; make them one")
@@ -408,22 +442,11 @@ def _rank(entry: dict[str, Any]) -> float:
     return -float(entry["epoch"])
 
 
-def _mean(values: list[float]) -> float | None:
-    known = [v for v in values if math.isfinite(v)]
-    return sum(known) / len(known) if known else None
-
-
 def _seed(seed: int, epoch: int, what: str = "") -> int:
     digest = blake2b(f"{seed}\0{epoch}{what}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "little")
 
 
-def _diverged(
-    value: float, faces: Faces, picked: list[int], epoch: int, settings: Settings
-) -> KptoolsError:
-    names = [records.identity(faces.records[i]) for i in picked]
+def _diverged(what: str, epoch: int, settings: Settings, names: str) -> KptoolsError:
     lower = settings.schedule[0][0] / 3
-    return KptoolsError(
-        f"the loss became {value} in epoch {epoch + 1}, at the batch of {', '.join(names)}; "
-        f"try --lr {lower:.1g}"
-    )
+    return KptoolsError(f"{what} in epoch {epoch + 1}, at {names}; try --lr {lower:.1g}")

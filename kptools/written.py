@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from kptools import augment, crops, images, records
 from kptools import geometry as g
+from kptools.augment import Draw
 from kptools.errors import KptoolsError
 from kptools.records import Record
 
@@ -12,10 +15,10 @@ _OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
 
 
 def write_image(record: Record, folder: Path) -> Record:
-    """Draw the policy at epoch 0, write the image (the same size) into the folder, and give the
-    record of it: points, `visible`, `pred`, `score` and `mean` follow, the box stays; no policy is
-    left, nor what was measured on the old picture (`heatmap`, `nme`). Raises RecordError, and
-    KptoolsError where the disk says no."""
+    """Sample the policy at epoch 0, write the image (the same size) into the folder, and give the
+    record of it: points, `visible`, `pred`, `score` and `mean` follow, the box stays; `source` says
+    which image it was made from, and how; no policy is left, nor what was measured on the old
+    picture (`heatmap`, `nme`). Raises RecordError, and KptoolsError where the disk says no."""
     records.box(record)
     stages = augment.policy(record)
     swap = augment.swap_table(record) if augment.flips(stages) else None
@@ -35,11 +38,22 @@ def write_image(record: Record, folder: Path) -> Record:
         if key in record and drawn.flipped and swap is not None:
             values = records.per_point(record, key, len(swap))
             made[key] = [values[i] for i in swap] if values is not None else None
+    made["source"] = _source(record, drawn)
     try:
         images.save(crops.whole(picture, drawn), path)
     except OSError as error:
         raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
     return made
+
+
+def _source(record: Record, drawn: Draw) -> dict[str, object]:
+    """The image that the written one was made from, at first hand, and the matrix from its pixels
+    to the written one's."""
+    image, matrix = records.image(record), drawn.matrix
+    if "source" in record:
+        image, rows = records.source(record)
+        matrix = g.compose(matrix, g.uncentred(np.array(rows)))
+    return {"image": image, "matrix": g.centred(matrix).tolist()}
 
 
 def file_name(record: Record) -> str:

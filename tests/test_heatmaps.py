@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from conftest import parse, run
 
-from kptools import heatmaps
+from kptools import config, heatmaps
 
 
 def stored_label_loss(z, points, sigma, weight):
@@ -78,21 +78,27 @@ def logits(points, size=(50, 40), sigma=2.0):
     return np.log(p) - np.log1p(-p)
 
 
+def decode(z, method, **options):
+    """Points (K, 2) and scores (K,) of the maps of one face."""
+    points, scores = heatmaps.decode(torch.from_numpy(z)[None], method, **options)
+    return points[0], scores[0]
+
+
 def test_decoders_find_a_gaussian_as_well_as_they_promise():
     points = np.array([[20.3, 10.6], [7.8, 30.1], [33.0, 21.45]])
     z = logits(points)
-    bound = {"argmax": 0.5, "quarter": 0.26, "dark": 0.02, "softargmax": 0.25}
+    bound = {"argmax": 0.5, "quarter": 0.26, "newton": 0.02, "dark": 0.02, "softargmax": 0.25}
     for method, most in bound.items():
-        found, scores = heatmaps.decode(z, method)
+        found, scores = decode(z, method)
         assert np.abs(found - points).max() <= most, method
         assert ((scores > 0.7) & (scores < 1)).all()
 
 
-@pytest.mark.parametrize("method", ["argmax", "quarter", "dark", "softargmax"])
+@pytest.mark.parametrize("method", config.DECODERS)
 def test_decoders_stay_finite_at_the_edges_and_on_flat_maps(method):
     z = np.concatenate([logits([[0, 0], [49, 39], [0.2, 39]]), np.zeros((1, 40, 50))])
     z = np.concatenate([z, np.full((1, 40, 50), -60000.0)])
-    found, scores = heatmaps.decode(z.astype(np.float16), method)
+    found, scores = decode(z.astype(np.float16), method)
     assert np.isfinite(found).all()
     assert np.isfinite(scores).all()
     assert np.abs(found[:3] - [[0, 0], [49, 39], [0, 39]]).max() < 0.6

@@ -173,7 +173,7 @@ COMMANDS = [
     ["augment", "--flip", "1", "--write", "w"],
     ["heatmap", "decode"],
     ["viz", "heatmap"],
-    ["viz", "ced"],
+    ["viz", "ced", "--norm", "box"],  # one norm for all, or it refuses
     ["eval", "--merge", "mean", "--format", "table"],
 ]
 

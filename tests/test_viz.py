@@ -17,7 +17,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from kptools import augment
+from kptools import augment, files
 from kptools import geometry as g
 from kptools.checkpoint import Checkpoint, save, tensors_of
 from kptools.cli.common import _usage
@@ -70,6 +70,8 @@ def _status(arguments: list[str]) -> int:
         return error.exit_status
     except Exception as error:
         return _usage(error)
+    finally:
+        files.release()
 
 
 def face(folder: Path, name: str = "a", **keys: Any) -> dict[str, Any]:

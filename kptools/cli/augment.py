@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import Files, Output, Resume, Strict, app, make_folder, need_input
+from kptools.cli.common import Expect, Files, Output, Resume, Strict, app, make_folder, need_input
 from kptools.errors import RecordError, UsageError
 from kptools.stream import Item, Stream
 
@@ -36,6 +36,7 @@ def augment(
     ] = None,
     output: Output = "-",
     resume: Resume = False,
+    expect: Expect = None,
     strict: Strict = False,
 ) -> int:
     """Add to each record what may happen to its face; it is drawn afresh in each epoch of
@@ -57,8 +58,16 @@ def augment(
             raise UsageError(f"--{name} {value:g}: at most {bound:g} ({meaning})")
         if value:
             stage[name] = value
+    run = {"tool": "kp-augment", "stage": stage, "copies": copies}
+    run["write"] = str(write.resolve()) if write is not None else None
     stream = Stream(
-        need_input(files), output, strict=strict, resume=resume, lines_per_record=copies
+        need_input(files),
+        output,
+        strict=strict,
+        resume=resume,
+        lines_per_record=copies,
+        run=run,
+        expect=expect,
     )
     if write is not None:
         _write_images(stream, stage, copies, write)
@@ -94,7 +103,7 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
         except RecordError as error:
             stream.write(stream.fail(item, error))
             continue
-        if copies == 1 and "augment" not in record and item.raw is not None:
+        if copies == 1 and "augment" not in record and item.raw is not None and not item.changed:
             stream.write_line(item.raw[:-1] + fresh)
             continue
         for index in range(copies):
@@ -102,7 +111,7 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
                 record["copy"] = copy * copies + index
             if stage is not None:
                 record["augment"] = [*stages, stage]
-            stream.write(Item(record, item.file, item.line))
+            stream.write(Item(record, item.file, item.line, item.raw, changed=True))
 
 
 def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
@@ -122,7 +131,8 @@ def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Pa
                 if copies > 1:
                     one["copy"] = copy * copies + index
                 one["augment"] = [*stages, stage] if len(stage) > 1 else stages
-                stream.write(Item(written.write_image(one, folder), item.file, item.line))
+                made = written.write_image(one, folder)
+                stream.write(Item(made, item.file, item.line, item.raw, changed=True))
         except RecordError as error:
             stream.write(stream.fail(item, error))
 

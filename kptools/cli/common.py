@@ -7,6 +7,7 @@ functions, so that `--help` answers at once.
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from kptools import files
 from kptools.errors import KptoolsError, ReaderGone, UsageError
 from kptools.stream import let_go, program, tell
 
@@ -32,13 +34,21 @@ Output = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")
 ]
+Expect = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Exit 4 unless exactly so many records come in."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first failure, exit 3.")]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.")]
 Precision = Annotated[
-    str, typer.Option(metavar="auto|fp32|bf16", help="auto: bf16 where that is faster.")
+    str,
+    typer.Option(
+        metavar="auto|fp32|tf32|bf16",
+        help="auto: bf16 where that is faster, else fp32; tf32 is CUDA's.",
+    ),
 ]
 
 
@@ -63,7 +73,8 @@ def new_app() -> typer.Typer:
 
 
 def run(tool: typer.Typer) -> NoReturn:
-    """Run the tool and exit: every error is one line on stderr and a documented status."""
+    """Run the tool and exit: every error is one line on stderr and a documented status. An error
+    that nobody foresaw is shown with its traceback, and is no success: exit 3."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         status = tool(standalone_mode=False) or 0
@@ -88,6 +99,7 @@ def run(tool: typer.Typer) -> NoReturn:
         status = 3
     except Exception as error:
         status = _usage(error)
+    files.release()
     # The interpreter's own farewell would flush a stdout whose reader is gone, and wait for
     # threads whose work nobody wants.
     sys.stderr.flush() if sys.stderr else None
@@ -95,12 +107,20 @@ def run(tool: typer.Typer) -> NoReturn:
 
 
 def _usage(error: Exception) -> int:
-    """A wrong use as typer tells it: one line, exit 2. What is none of ours is raised."""
+    """A wrong use, as typer reports it: one line, exit 2. Anything else is a bug: exit 3."""
     message = getattr(error, "format_message", None)
     if message is None:
         if type(error).__name__ == "Abort":
             return 130
-        raise error
+        let_go()
+        for line in traceback.format_exception(error):
+            for part in line.splitlines():
+                tell(part)
+        tell(
+            f"{program()}: this is a bug in kptools, and the output is not complete; please report "
+            "it with the lines above and the command"
+        )
+        return 3
     text = " ".join(str(message()).split()).rstrip(".")
     tell(f"{program()}: {text[:1].lower()}{text[1:]}; see {program()} --help")
     return 2
@@ -130,11 +150,22 @@ def need_input(files: list[str] | None) -> list[str]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for output; KptoolsError where it cannot be."""
+    """Make a folder for output that this process alone writes into. KptoolsError where it cannot
+    be made, or another process is writing there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        files.claim_folder(path)
     except OSError as error:
         raise KptoolsError(f"cannot make the folder {path}: {error.strerror}") from None
+
+
+def claim_output(path: Path) -> None:
+    """Make this process the writer of a file, before the work: KptoolsError where another process
+    is writing it, or it cannot be written."""
+    try:
+        files.claim(path)
+    except OSError as error:
+        raise KptoolsError(f"cannot write {path}: {error.strerror}") from None
 
 
 def choice(option: str, value: str, valid: tuple[str, ...]) -> str:

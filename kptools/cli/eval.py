@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import Files, Strict, app, choice, need_input
+from kptools.cli.common import Expect, Files, Strict, app, choice, claim_output, need_input
 from kptools.errors import RecordError, UsageError
 from kptools.stream import Stream, tell
 
@@ -17,7 +17,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="interocular|interpupil|box|diagonal",
-            help="Of the NME [default: interocular; box where a scheme has no eyes].",
+            help="Of the NME, one for all faces [default: interocular; box where a scheme has no "
+            "eyes].",
         ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Of AUC and failure rate.")] = 0.08,
@@ -43,8 +44,10 @@ def evaluate(
         str, typer.Option(metavar="none|mean", help="Submission: for faces without prediction.")
     ] = "none",
     fail_if: Annotated[
-        list[str] | None, typer.Option(metavar="EXPR", help='Exit 4 if so: "nme>0.05".')
+        list[str] | None,
+        typer.Option(metavar="EXPR", help='Exit 4 if so: "nme>0.05", "faces<1".'),
     ] = None,
+    expect: Expect = None,
     strict: Strict = False,
 ) -> int:
     """Score `pred` against `points`: MAE, RMSE, MSE, NME, AUC and failure rate, and beside them
@@ -70,7 +73,7 @@ def evaluate(
     if submission is not None and points is not None:
         raise UsageError("--submission writes all points; leave --points away")
 
-    from kptools import evaluation, schemes
+    from kptools import evaluation, schemes, scores
 
     for expression in fail_if or []:
         evaluation.gate(expression, None)
@@ -79,7 +82,9 @@ def evaluate(
             schemes.words(points)
         except ValueError as error:
             raise UsageError(f"--points {points}: {error}") from None
-    stream = Stream(need_input(files), "-", strict=strict)
+    if submission is not None:
+        claim_output(submission)
+    stream = Stream(need_input(files), "-", strict=strict, expect=expect)
     items = evaluation.merged(stream, merge, stream) if merge else iter(stream)
     if submission is not None:
         from kptools.submission import Submission
@@ -87,23 +92,24 @@ def evaluate(
         writer = Submission(submission, fill)
         for item in items:
             writer.add(item)
+        stream.check_expected()
         writer.save()
         faces = stream.count
         tell(f"kp-eval: {submission}: {len(writer.rows) - 1} rows of {faces} faces")
         return stream.close()
-    scorer = evaluation.Scorer(norm, threshold, points)
+    scorer = scores.Scorer(norm, points)
     for item in items:
         if not item.failed:
             try:
-                item.record["nme"] = scorer.add(item.record)
-                item.raw = None
+                item.record["nme"] = scorer.add(item.record).error
+                item.changed = True
             except RecordError as error:
                 stream.fail(item, error)
         if item.failed:
             scorer.fail(item.record)
         if with_records:
             stream.write(item)
-    report = scorer.report()
+    report = scorer.report(threshold)
     if not with_records:
         table = output_format == "table" or (output_format == "auto" and sys.stdout.isatty())
         stream.flush()
@@ -142,10 +148,12 @@ def _print_table(report: dict[str, Any]) -> None:
     columns = {"prediction": report, "mean shape": report["mean"] or {}}
     if len(report["splits"]) > 1:
         columns |= report["splits"]
+    norms = report.get("norms", {})
+    columns |= {f"over {name}": found for name, found in norms.items()}
     table = Table(
         title=escape(
             f"{report['faces']} faces, {report['failed']} failed; {report['scheme']}; "
-            f"norm {report['norm']}; boxes: {sources or 'none'}"
+            f"norm {', '.join(norms) or report['norm']}; boxes: {sources or 'none'}"
         ),
         title_justify="left",
     )

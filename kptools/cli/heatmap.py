@@ -1,11 +1,12 @@
 """kp-heatmap: labels of points as files, and points from files of heatmaps."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kptools.cli.common import (
+    Expect,
     Files,
     Output,
     Resume,
@@ -51,6 +52,7 @@ def encode(
     ] = False,
     output: Output = "-",
     resume: Resume = False,
+    expect: Expect = None,
     strict: Strict = False,
 ) -> int:
     """Write the labels that the loss of kp-train --arch unet stands for: a Gaussian about each
@@ -69,13 +71,19 @@ def encode(
 
     from kptools import labels
 
-    stream = Stream(names, output, strict=strict, resume=resume)
+    run: dict[str, Any] = {
+        "tool": "kp-heatmap encode",
+        "out": str(out.resolve()),
+        "size": list(map_size),
+    }
+    run |= {"margin": margin, "sigma": sigma, "pictures": pictures}
+    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     make_folder(out)
     for item in stream:
         if not item.failed:
             try:
                 labels.encode(item.record, out, map_size, margin, sigma, pictures)
-                item.raw = None
+                item.changed = True
             except RecordError as error:
                 stream.fail(item, error)
         stream.write(item)
@@ -86,10 +94,11 @@ def encode(
 def decode(
     files: Files = None,
     method: Annotated[
-        str, typer.Option("--decode", metavar="argmax|quarter|dark|softargmax")
+        str, typer.Option("--decode", metavar="argmax|quarter|newton|dark|softargmax")
     ] = DECODER,
     output: Output = "-",
     resume: Resume = False,
+    expect: Expect = None,
     strict: Strict = False,
 ) -> int:
     """Read the maps that `heatmap` names and set `pred` and `score` from them: the decoders can be
@@ -105,12 +114,13 @@ def decode(
 
     from kptools import labels
 
-    stream = Stream(names, output, strict=strict, resume=resume)
+    run = {"tool": "kp-heatmap decode", "decode": method}
+    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     for item in stream:
         if not item.failed:
             try:
                 labels.decode(item.record, method)
-                item.raw = None
+                item.changed = True
             except RecordError as error:
                 stream.fail(item, error)
         stream.write(item)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kptools.cli.common import (
     Device,
+    Expect,
     Files,
     Output,
     Precision,
@@ -31,7 +32,7 @@ def predict(
     decode: Annotated[
         str | None,
         typer.Option(
-            metavar="argmax|quarter|dark|softargmax",
+            metavar="argmax|quarter|newton|dark|softargmax",
             help="From heatmaps to points [default: dark].",
         ),
     ] = None,
@@ -46,6 +47,7 @@ def predict(
     precision: Precision = "auto",
     output: Output = "-",
     resume: Resume = False,
+    expect: Expect = None,
     strict: Strict = False,
 ) -> int:
     """Add to each record `pred` (K points), `mean` (the training mean shape in its box) and, from
@@ -67,7 +69,7 @@ def predict(
     names = need_input(files)
 
     from kptools import checkpoint as checkpoints
-    from kptools import inference, machine
+    from kptools import inference, machine, runfile
 
     where = checkpoints.device(device)
     machine.set_threads(threads, where)
@@ -76,15 +78,25 @@ def predict(
     model = loaded.model
     if not model.heatmap and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
+    mode = machine.precision_for(model.arch, where, precision)
+    machine.set_float32(mode)
+    run: dict[str, Any] = {
+        "tool": "kp-predict",
+        "decode": decode or config.DECODER,
+        "precision": mode,
+    }
+    run["heatmaps"] = str(heatmaps.resolve()) if heatmaps is not None else None
+    if output != "-":
+        run |= {"checkpoint": Path(checkpoint).name, "hash": runfile.hash_of_file(checkpoint)}
+    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if heatmaps is not None:
         make_folder(heatmaps)
-    stream = Stream(names, output, strict=strict, resume=resume)
     with machine.memory_told(batch_size):
         predictor = inference.Predictor(
             loaded.network(),
             model,
             device=where,
-            precision=machine.precision_for(model.arch, where, precision),
+            precision=mode,
             batch=batch_size,
             workers=cores(workers),
             decoder=decode or config.DECODER,

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kptools.cli.common import Output, Resume, Strict, choice, new_app, run
 from kptools.errors import RecordError, UsageError
-from kptools.stream import Item, Stream, tell
+from kptools.seen import Seen
+from kptools.stream import Item, Stream, program, tell
 
 tool = new_app()
 
@@ -82,7 +83,15 @@ def ibug(
     items = importer.read(root, xml=xml, annotations=annotations)
     default = "test" if importer.is_test(xml) else "train"
     prep = _Prep(split or default, val_fraction, points, box, seed)
-    return _write(islice(items, limit), prep, Stream([], output, strict=strict, resume=resume))
+    run = _run("ibug", locals(), xml=xml, annotations=annotations)
+    stream = Stream([], output, strict=strict, resume=resume, run=run)
+    status = _write(islice(items, limit), prep, stream)
+    if prep.turned:
+        tell(
+            f"kp-prep: {prep.turned} faces are on pictures with an EXIF orientation: their points "
+            "and boxes were turned to the picture as shown (marked `orientation`)"
+        )
+    return status
 
 
 @tool.command()
@@ -111,7 +120,9 @@ def imm(
         raise UsageError("--box dataset: IMM has no boxes; use image or points")
     items = importer.read(root, repair=repair)
     prep = _Prep(split, val_fraction, points, box, seed)
-    status = _write(islice(items, limit), prep, Stream([], output, strict=strict, resume=resume))
+    run = _run("imm", locals(), repair=repair)
+    stream = Stream([], output, strict=strict, resume=resume, run=run)
+    status = _write(islice(items, limit), prep, stream)
     if repair:
         tell(f"kp-prep: {prep.repaired} pictures had an eye turned (marked `repaired`)")
     return status
@@ -139,7 +150,8 @@ def synth(
     found = importer.read(out, count, seed)
     items = (Item(record, "synth", number) for number, record in enumerate(found, start=1))
     prep = _Prep(split, val_fraction, points, box, seed)
-    return _write(items, prep, Stream([], output, strict=strict, resume=resume))
+    run = _run("synth", locals(), count=count, out=str(out.resolve()))
+    return _write(items, prep, Stream([], output, strict=strict, resume=resume, run=run))
 
 
 @tool.command()
@@ -160,7 +172,20 @@ def photos(
     choice("--box", box, ("detector", "image"))
     items = importer.read(paths, detect=box == "detector")
     prep = _Prep(None, None, None, None, 0)
-    return _write(islice(items, limit), prep, Stream([], output, strict=strict, resume=resume))
+    run = _run("photos", locals(), paths=[str(Path(path).resolve()) for path in paths])
+    stream = Stream([], output, strict=strict, resume=resume, run=run)
+    return _write(islice(items, limit), prep, stream)
+
+
+def _run(dataset: str, options: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What decides which records are written, of the options of a command (its `locals()`)."""
+    run: dict[str, Any] = {"tool": f"kp-prep {dataset}"}
+    for name in ("root", "split", "val_fraction", "points", "box", "limit", "seed"):
+        if name in options:
+            run[name] = options[name]
+    if run.get("root") is not None:
+        run["root"] = str(Path(run["root"]).resolve())
+    return run | more
 
 
 class _Prep:
@@ -179,8 +204,8 @@ class _Prep:
         self.split = choice("--split", split, SPLITS) if split else None
         self.box = choice("--box", box, ("dataset", "points", "image")) if box else None
         self.val_fraction, self.points, self.seed = val_fraction, points, seed
-        self.seen = _Seen()
-        self.repaired = 0
+        self.seen = Seen()
+        self.repaired = self.turned = 0
 
     def apply(self, item: Item) -> None:
         """Raises RecordError."""
@@ -200,6 +225,7 @@ class _Prep:
         if item.failed:
             return
         self.repaired += "repaired" in record
+        self.turned += "orientation" in record
         if self.box == "image":
             record["box"] = list(g.whole_image((record["size"][0], record["size"][1])))
             record["box_source"] = "image"
@@ -225,46 +251,9 @@ class _Prep:
         record["scheme"] = chosen.name
 
 
-class _Seen:
-    """Which ids were there before, in 16 to 24 bytes each: a table of 64-bit hashes."""
-
-    def __init__(self) -> None:
-        from array import array
-
-        self._table, self._count = array("Q", bytes(8 * 1024)), 0
-
-    def before(self, name: str) -> bool:
-        from hashlib import blake2b
-
-        digest = blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
-        if self._count * 3 > len(self._table) * 2:
-            self._grow()
-        return self._add(int.from_bytes(digest, "little") or 1)
-
-    def _add(self, key: int) -> bool:
-        size = len(self._table)
-        at = key % size
-        while self._table[at]:
-            if self._table[at] == key:
-                return True
-            at = (at + 1) % size
-        self._table[at] = key
-        self._count += 1
-        return False
-
-    def _grow(self) -> None:
-        from array import array
-
-        old, self._count = self._table, 0
-        self._table = array("Q", bytes(8 * len(old) * 2))
-        for key in old:
-            if key:
-                self._add(key)
-
-
 def _write(items: Iterator[Item], prep: _Prep, stream: Stream) -> int:
     for item in items:
-        done = stream.skips()
+        done = stream.skips(item.record)
         problem = None
         if item.failed:
             problem = RecordError(item.record["status"], item.record["error"])
@@ -277,6 +266,8 @@ def _write(items: Iterator[Item], prep: _Prep, stream: Stream) -> int:
         if problem is not None:
             stream.fail(item, problem)
         stream.write(item)
+    if not stream.count:
+        tell(f"{program()}: no face was found, so there is no record")
     return stream.close()
 
 

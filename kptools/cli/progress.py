@@ -1,5 +1,6 @@
 """How a training run talks: a line an epoch, a live bar at a terminal, and the log."""
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -7,6 +8,7 @@ from typing import IO, Any
 
 import orjson
 
+from kptools import files
 from kptools.config import Settings, rates
 from kptools.errors import KptoolsError
 from kptools.stream import tell
@@ -14,7 +16,8 @@ from kptools.training import Epoch, Progress
 
 
 class TrainingTalk:
-    """Lines and bar on stderr, an object an epoch in the log file.
+    """Lines and bar on stderr, an object an epoch in the log file, which no other run may write
+    meanwhile.
 
     With `keep_log` the epochs that the log has already stay, but for those that come again.
     """
@@ -23,13 +26,19 @@ class TrainingTalk:
         self.path = log
         self.epochs = len(rates(settings.schedule))
         self.done = 0
-        self.kept = _read_log(log) if keep_log else []
+        self.keep_log = keep_log
         self.started = False
+        self.log: IO[bytes] | None = None
         self.bar: Any = None
         self.task: Any = None
         self.progress = Progress(self._batch, self._epoch)
 
     def __enter__(self) -> "TrainingTalk":
+        try:
+            self.log = open(self.path, "ab+")
+            files.lock(self.log, self.path)
+        except OSError as error:
+            raise KptoolsError(f"cannot write {self.path}: {error.strerror}") from None
         if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -54,6 +63,10 @@ class TrainingTalk:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
+        if self.log is not None:
+            if os.fstat(self.log.fileno()).st_size == 0:
+                self.path.unlink(missing_ok=True)
+            self.log.close()
 
     def _batch(self, done: int, total: int, loss: float) -> None:
         if self.bar is not None:
@@ -61,13 +74,7 @@ class TrainingTalk:
 
     def _epoch(self, epoch: Epoch) -> None:
         entry = epoch.log
-        if not self.started:  # the first epoch of this run says where it goes on from
-            earlier = [e for e in self.kept if e.get("epoch", 0) < entry["epoch"]]
-            self.done = len(earlier)
-            self._append([*earlier, entry], "wb")
-            self.started = True
-        else:
-            self._append([entry], "ab")
+        self._append(entry)
         self.done += 1
         text = (
             f"epoch {entry['epoch']:>3}  lr {entry['lr']:g}  train {entry['train_loss']:.6f}  "
@@ -82,12 +89,18 @@ class TrainingTalk:
         else:
             tell(text)
 
-    def _append(self, entries: list[dict[str, Any]], mode: str) -> None:
+    def _append(self, entry: dict[str, Any]) -> None:
+        """Write an epoch, on disk when this returns. The first one of this run says where it goes
+        on from: what the log has of it and of later ones is cut off."""
+        assert self.log is not None
         try:
-            handle: IO[bytes]
-            with open(self.path, mode) as handle:
-                for entry in entries:
-                    handle.write(orjson.dumps(entry) + b"\n")
+            if not self.started:
+                self.done, end = _epochs_before(self.log, entry["epoch"] if self.keep_log else 0)
+                self.log.truncate(end)
+                self.started = True
+            self.log.write(orjson.dumps(entry) + b"\n")
+            self.log.flush()
+            os.fsync(self.log.fileno())
         except OSError as error:
             raise KptoolsError(f"cannot write {self.path}: {error.strerror}") from None
 
@@ -100,17 +113,18 @@ def _val(entry: dict[str, Any]) -> str:
     return f"val {entry['val_loss']:.6f}  {nme}{mae}"
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return []
-    entries = []
-    for line in lines:
+def _epochs_before(log: IO[bytes], epoch: int) -> tuple[int, int]:
+    """How many epochs before this one a log begins with, and where in it they end. What comes after
+    them may be torn."""
+    log.seek(0)
+    count = end = 0
+    for line in log:
         try:
             entry = orjson.loads(line)
         except ValueError:
-            break  # torn
-        if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
-            entries.append(entry)
-    return entries
+            break
+        number = entry.get("epoch") if isinstance(entry, dict) else None
+        if not line.endswith(b"\n") or not isinstance(number, int) or number >= epoch:
+            break
+        count, end = count + 1, end + len(line)
+    return count, end

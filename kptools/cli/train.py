@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools import config
+from kptools import config, files
 from kptools.cli.common import (
     Device,
     Files,
@@ -19,7 +19,6 @@ from kptools.cli.common import (
     need_input,
 )
 from kptools.errors import KptoolsError, UsageError
-from kptools.files import part
 from kptools.stream import Stream, tell
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ Defaults by architecture (any other NAME: a classifier of torchvision, as resnet
 
 
 def train(
-    files: Files = None,
+    inputs: Files = None,
     arch: Annotated[str, typer.Option(metavar="NAME", help="The network; see the table.")] = "",
     output: Annotated[
         str | None,
@@ -124,7 +123,7 @@ def train(
     ] = False,
     strict: Strict = False,
 ) -> int:
-    names = need_input(files)
+    names = need_input(inputs)
     if not arch:
         raise UsageError("--arch NAME is needed; kp-train --help has the table")
     defaults = config.arch(arch)
@@ -166,6 +165,9 @@ def train(
     where = checkpoint.device(device)
     machine.set_threads(threads, where)
     machine.tune_process()
+    mode = machine.precision_for(arch, where, precision, training=True)
+    machine.set_float32(mode)
+    chosen_weights = weights or ("default" if defaults.pretrained and not init else "none")
     settings = config.Settings(
         arch=arch,
         input=size,
@@ -175,7 +177,7 @@ def train(
         schedule=plan,
         margin=defaults.margin if margin is None else margin,
         keep=keep,
-        weights=weights or ("default" if defaults.pretrained and not init else "none"),
+        weights=chosen_weights,
         init=init,
         seed=seed,
         average=average,
@@ -183,11 +185,16 @@ def train(
         pos_weight=pos_weight,
         width=width or 64,
         stride=stride or 1,
-        precision=machine.precision_for(arch, where, precision, training=True),
+        precision=mode,
         threads=torch.get_num_threads(),
+        normalization=training.normalization(arch, chosen_weights, init),
     )
     stream = Stream(names, "-", strict=strict)
-    intake = Intake(stream, settings, int(cache_memory * 2**30))
+
+    def report(line: str) -> None:
+        tell(f"kp-train: {line}")
+
+    intake = Intake(stream, settings, int(cache_memory * 2**30), report)
     intake.read(val, val_fraction)
     with crops.threads(cores(workers)) as pool:
         faces, val_faces = intake.faces(pool)
@@ -210,19 +217,18 @@ train.__doc__ = HELP
 
 
 def _check_output(out: Path) -> None:
-    """Find out before the work whether the checkpoint can be written. Raises KptoolsError."""
-    probe = part(out)
+    """Find out before the work whether the checkpoint can be written, and see to it that no other
+    run writes it meanwhile. Raises KptoolsError."""
     try:
         if out.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        probe.touch()
-        probe.unlink()
+        files.claim(out)
     except OSError as error:
         raise KptoolsError(f"cannot write -o {out}: {error.strerror}") from None
 
 
 def _finish(stores: "list[Store]") -> None:
-    """Wait for all crops, so that each that cannot be had is told."""
+    """Wait for all crops, so that each failure is reported."""
     for store in stores:
         store.finish()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools.cli.common import Files, choice, need_input, new_app, run
+from kptools.cli.common import Expect, Files, choice, claim_output, need_input, new_app, run
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.stream import Item, Stream, tell
 
@@ -95,6 +95,7 @@ def grid(
         ),
     ] = None,
     title: Title = "",
+    expect: Expect = None,
 ) -> int:
     """A contact sheet of faces: truth red, prediction blue, and below each its id and error.
 
@@ -127,19 +128,24 @@ def grid(
     from kptools.render import draw
     from kptools.render import grid as sheets
     from kptools.render.views import View
+    from kptools.scores import OneNorm
 
     view = View(cell, margin, frame, whole, epoch)
-    stream = Stream(names)
-    pick = sheets.Pick(count, sort)
+    stream = Stream(names, expect=expect)
+    pick, one_norm = sheets.Pick(count, sort), OneNorm()
     for item in _passing(stream):
         error = float("nan")
         if not item.failed and pick.looks:
             try:
-                error = sheets.check(item.record, view, norm)
+                found = sheets.check(item.record, view, norm)
+                if found is not None and sort != "none":
+                    one_norm.require(found.norm_name, str(item.record.get("scheme", "")))
+                error = found.error if found is not None else float("nan")
             except RecordError as problem:
                 stream.fail(item, problem)
         pick.add(item, error)
     stream.flush()
+    stream.check_expected()
     if not pick.items:
         return _nothing(stream, output, "no face with truth and prediction")
     picture = sheets.make(
@@ -194,6 +200,7 @@ def ced(
     norm: Norm = None,
     threshold: Threshold = 0.08,
     title: Title = "",
+    expect: Expect = None,
 ) -> int:
     """Cumulative error distribution: the share of faces up to each NME, a curve for each file,
     with AUC and failure rate up to the threshold; in grey the mean shape (`mean`). A failed
@@ -205,7 +212,7 @@ def ced(
     """
     _check_scoring(norm, threshold)
     _check_output(output, _PLOTS)
-    stream = Stream(need_input(files))
+    stream = Stream(need_input(files), expect=expect)
 
     from kptools.render import draw, plots
 
@@ -213,6 +220,7 @@ def ced(
     for item in _passing(stream):
         sources.add(item)
     stream.flush()
+    stream.check_expected()
     if not sources.found:
         return _nothing(stream, output, "no face with truth and prediction")
     figure = plots.ced(sources.found, threshold, title)
@@ -276,6 +284,7 @@ def heatmap(
     points: Annotated[bool, typer.Option("--points/--no-points", help="Draw the points.")] = True,
     norm: Norm = None,
     title: Title = "",
+    expect: Expect = None,
 ) -> int:
     """The saved maps (`heatmap`) of the first faces, as probabilities laid over the face, in
     colours from 0 to the face's own peak: truth red, prediction blue. The face is shown as its
@@ -288,7 +297,7 @@ def heatmap(
     _check_scoring(norm)
     _check_output(output, _PICTURES)
     cell = _cell(size)
-    stream = Stream(need_input(files))
+    stream = Stream(need_input(files), expect=expect)
 
     from kptools.render import draw, maps
     from kptools.render.views import View
@@ -301,6 +310,7 @@ def heatmap(
             except RecordError as problem:
                 stream.fail(item, problem)
     stream.flush()
+    stream.check_expected()
     if not overlays.cells:
         return _nothing(stream, output, "no face with a heatmap")
     picture = overlays.sheet(columns, title)
@@ -320,6 +330,7 @@ def report(
     norm: Norm = None,
     threshold: Threshold = 0.08,
     title: Title = "Facial keypoints",
+    expect: Expect = None,
 ) -> int:
     """One HTML page that holds all it shows: NME, MAE, AUC and failure rate beside those of the
     mean shape, the cumulative errors, the regions, the worst and the best faces. A file each has
@@ -331,7 +342,7 @@ def report(
     """
     _check_scoring(norm, threshold)
     _check_output(output, (".html", ".htm"))
-    stream = Stream(need_input(files))
+    stream = Stream(need_input(files), expect=expect)
 
     from kptools.render import draw
     from kptools.render import report as pages
@@ -342,6 +353,7 @@ def report(
     for item in _passing(stream):
         faces.add(item, sources.add(item))
     stream.flush()
+    stream.check_expected()
     if not sources.found:
         return _nothing(stream, output, "no face with truth and prediction")
     sheets = faces.sheets(stream.fail, sources.names if len(sources.names) > 1 else None)
@@ -367,11 +379,13 @@ class _Sources:
 
     def __init__(self, stream: Stream, norm: str | None) -> None:
         from kptools.render import runs, scores
+        from kptools.scores import OneNorm
 
-        self._stream, self._norm = stream, norm
+        self._stream, one_norm = stream, OneNorm()
         shown = ["stdin" if name == "-" else name for name in stream.names]
         self._sources: dict[str, Source] = {
-            name: scores.Source(short) for name, short in zip(shown, runs.names(shown), strict=True)
+            name: scores.Source(short, norm, one_norm)
+            for name, short in zip(shown, runs.names(shown), strict=True)
         }
 
     def add(self, item: Item) -> float:
@@ -379,10 +393,10 @@ class _Sources:
         source = self._sources[item.file]
         if not item.failed:
             try:
-                return source.add(item.record, self._norm)
+                return source.add(item.record)
             except RecordError as problem:
                 self._stream.fail(item, problem)
-        source.pred.fail()
+        source.scorer.fail(item.record)
         return float("nan")
 
     @property
@@ -422,7 +436,8 @@ def _network(arch: str | None, ckpt: str | None, margin: float | None) -> "Frame
         from kptools import checkpoint
 
         model = checkpoint.load(ckpt).model
-        return Frame(model.input, model.margin if margin is None else margin, model.grey)
+        margin = model.margin if margin is None else margin
+        return Frame(model.input, margin, model.grey, model.normalization)
     defaults = config.arch(arch or "")
     return Frame(defaults.input, defaults.margin if margin is None else margin, defaults.grey)
 
@@ -445,6 +460,7 @@ def _check_output(output: Path, suffixes: tuple[str, ...]) -> None:
         raise UsageError(f"-o {output}: its name ends in {' or '.join(suffixes)}")
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"-o {output}: a file in a folder that exists is needed")
+    claim_output(output)
 
 
 def _check_scoring(norm: str | None, threshold: float = 0.08) -> None:
@@ -458,8 +474,8 @@ def _check_scoring(norm: str | None, threshold: float = 0.08) -> None:
 
 def _nothing(stream: Stream, output: Path, what: str) -> int:
     """Nothing to draw: one line, no file, and the status of what was read."""
-    why = "no records" if not stream.count else what
-    tell(f"kp-viz: {why}; {output} is not written")
+    if stream.count:
+        tell(f"kp-viz: {what}; {output} is not written")
     return stream.close()
 
 

@@ -5,7 +5,9 @@
         afw/134212_1.jpg  afw/134212_1.pts
         helen/trainset/..  lfpw/trainset/..  ibug/..
 
-The XML's numbers are 0-based whole pixels of the picture as stored (dlib ignores EXIF); a box is
+The XML's numbers are 0-based whole pixels of the picture as stored (dlib ignores EXIF), and so are
+those of the `.pts`: where a picture has an EXIF orientation, its boxes and points are turned to the
+picture as shown, and the record says so (`orientation`). A box is
 [left, left + width) by [top, top + height). An image may have several boxes; a box may have no
 parts, parts in any order, or some of them, and may leave the image. A `.pts` file has 1-based
 floats, with or without a header (`version`, `n_points`, braces). The `.pts` hold the points
@@ -22,9 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
 
+import numpy as np
 import orjson
 
 from kptools import geometry as g
+from kptools import images
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.importers.common import find_root, image_beside, read_text, start, walk
 from kptools.limits import MAX_COORDINATE
@@ -87,6 +91,8 @@ def _from_pts(root: str) -> Iterator[Item]:
         record = start(root, image_beside(path[: -len(".pts")]))
         try:
             record |= {"box": None, "box_source": "points", "points": read_pts(path)}
+            if not failed(record):
+                turn(record, record["image"])
             truth = g.from_list(record["points"])
             record |= {"box": list(g.box_of_points(truth)), "scheme": SCHEME.name}
         except RecordError as error:
@@ -121,6 +127,25 @@ def read_pts(path: str) -> list[Point]:
             "bad_points", f"{path} has {len(points)} points; {SCHEME.name} has {SCHEME.count}"
         )
     return points
+
+
+def turn(record: Record, image: str) -> None:
+    """Bring, in place, the points and the box of the picture as stored to the picture as shown,
+    and give the record its `orientation`, where these differ. Raises RecordError."""
+    m, orientation = images.stored_to_shown(image)
+    if orientation == 1:
+        return
+    record["orientation"] = orientation
+    mirrored = float(np.linalg.det(m[:, :2])) < 0
+    if record.get("points") is not None:
+        points = g.transform(m, g.from_list(record["points"]))
+        if mirrored and SCHEME.swap is not None:  # left and right change places
+            points = points[list(SCHEME.swap)]
+        record["points"] = g.to_list(points)
+    if record.get("box") is not None:
+        x0, y0, x1, y1 = record["box"]
+        corners = g.transform(m, np.array([[x0, y0], [x1, y1]]))
+        record["box"] = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
 
 
 def _from_xml(root: str, path: str, *, exact: bool) -> Iterator[Item]:
@@ -198,6 +223,8 @@ class _Parser:
                 record["id"] += f"#{self.faces}"
             try:
                 record |= self._annotations(self.box)
+                if not failed(record):
+                    turn(record, record["image"])
             except RecordError as error:
                 if not failed(record):
                     fail(record, error)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kptools import files
 from kptools.drawn.faces import Face, draw
 from kptools.drawn.head import SCHEME
 from kptools.errors import KptoolsError
@@ -27,6 +28,7 @@ def read(out: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
     """Draw `count` faces into `out`, one as each record is asked for. Raises KptoolsError."""
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
+        files.claim_folder(out)
     for index in range(count):
         face = draw(seed, index)
         name = f"{index:06d}"

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kptools.config import Normalization
 from kptools.errors import KptoolsError, UsageError
+from kptools.files import require_regular
 from kptools.models.head import Head
 
 HIDDEN = 200
@@ -31,6 +34,38 @@ _POOLED = ("resne", "wide_resnet", "regnet", "efficientnet", "inception", "googl
 def names() -> frozenset[str]:
     """The classifiers that torchvision knows."""
     return frozenset(torchvision.models.list_models(module=torchvision.models))
+
+
+def normalization(arch: str) -> Normalization:
+    """The mean and the deviation of the pixels (white is 1) that torchvision's weights of a
+    classifier expect: ImageNet's, but for efficientnet_v2_l."""
+    preset = torchvision.models.get_model_weights(arch).DEFAULT.transforms()
+    return tuple(preset.mean), tuple(preset.std)
+
+
+class GridPool(nn.Module):
+    """The mean over each of GRID x GRID cells: (B, C, H, W) to (B, C, GRID, GRID), as
+    AdaptiveAvgPool2d has it, which on MPS takes multiples of GRID only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if x.device.type != "mps" or not (height % GRID or width % GRID):
+            return F.adaptive_avg_pool2d(x, GRID)
+        return pool_by_cells(x)
+
+
+def pool_by_cells(x: Tensor) -> Tensor:
+    """GridPool's numbers, a cell at a time. A cell reaches from floor(i H / GRID) to
+    ceil((i + 1) H / GRID)."""
+
+    def cells(length: int) -> list[slice]:
+        return [slice(i * length // GRID, -(-(i + 1) * length // GRID)) for i in range(GRID)]
+
+    rows = [
+        torch.stack([x[..., row, column].mean(dim=(-2, -1)) for column in cells(x.shape[-1])], -1)
+        for row in cells(x.shape[-2])
+    ]
+    return torch.stack(rows, dim=-2)
 
 
 class Points(nn.Module):
@@ -50,7 +85,7 @@ class Points(nn.Module):
 
 
 def build(arch: str, count: int, *, weights: str = "none") -> Points:
-    """Raises KptoolsError where the weights cannot be had."""
+    """Raises KptoolsError where the weights are not available."""
     options: dict[str, Any] = {}
     if arch in ("inception_v3", "googlenet") and weights != "default":
         options = {"aux_logits": arch == "inception_v3", "init_weights": True}
@@ -62,7 +97,7 @@ def build(arch: str, count: int, *, weights: str = "none") -> Points:
         setattr(backbone, "transform_input", True)  # noqa: B010 (no attribute that types know)
     cells = 1
     if arch.startswith(_POOLED):
-        backbone.avgpool = nn.AdaptiveAvgPool2d((GRID, GRID))
+        backbone.avgpool = GridPool()
         cells = GRID * GRID
     _replace_last_linear(backbone, hidden, count, cells)
     if arch == "inception_v3":
@@ -76,7 +111,7 @@ def _backbone(arch: str, weights: str, options: dict[str, Any]) -> nn.Module:
             return torchvision.models.get_model(arch, weights="DEFAULT", **options)  # type: ignore[no-any-return]
         except (OSError, RuntimeError) as error:
             raise KptoolsError(
-                f"torchvision's weights for {arch} cannot be had ({_reason(error)}); "
+                f"torchvision's weights for {arch} are not available ({_reason(error)}); "
                 "give a file with --weights FILE, or start from nothing with --weights none"
             ) from None
     backbone: nn.Module = torchvision.models.get_model(arch, weights=None, **options)
@@ -89,6 +124,7 @@ def _load(backbone: nn.Module, path: Path, arch: str) -> None:
     """Take a classifier's weights from a file: safetensors, or torch.save's (never unpickled
     beyond tensors)."""
     try:
+        require_regular(path)
         state = (
             load_file(path)
             if path.suffix == ".safetensors"
@@ -96,6 +132,8 @@ def _load(backbone: nn.Module, path: Path, arch: str) -> None:
         )
         if not isinstance(state, dict):
             raise TypeError("it holds no table of tensors")
+        if arch == "googlenet":  # torchvision drops these two heads, too, once it has loaded them
+            state = {k: v for k, v in state.items() if not k.startswith(("aux1.", "aux2."))}
         backbone.load_state_dict(state)
     except FileNotFoundError:
         raise KptoolsError(f"--weights {path}: there is no such file") from None

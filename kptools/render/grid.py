@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from kptools import geometry as g
-from kptools import records
+from kptools import records, scores
 from kptools.errors import RecordError
+from kptools.metrics import Score
 from kptools.records import Record
-from kptools.render import draw, scores, views
+from kptools.render import draw, views
 from kptools.render.draw import Cell, Layer, Sheet
 from kptools.render.views import Seen, View
 from kptools.stream import Item
@@ -89,19 +90,14 @@ def _kept(item: Item) -> Item:
     return Item(item.record, item.file, item.line, told=item.told)
 
 
-def check(record: Record, view: View, norm: str | None) -> float:
-    """Whether a face can be shown, as far as its record tells; its error, NaN where it has no
+def check(record: Record, view: View, norm: str | None) -> Score | None:
+    """Whether a face can be shown, as far as its record says; its score, None where it has no
     truth or no prediction. Raises RecordError."""
     views.check(record, view)
     _points(record)
-    return error(record, norm)
-
-
-def error(record: Record, norm: str | None) -> float:
-    """A face's error; NaN where it has no truth or no prediction. Raises RecordError."""
     if not annotated(record) or record.get("pred") is None:
-        return math.nan
-    return scores.score(record, norm).error
+        return None
+    return scores.score(record, norm)
 
 
 @dataclass(frozen=True)

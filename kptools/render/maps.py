@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kptools import geometry as g
-from kptools import labels
+from kptools import labels, scores
 from kptools.errors import RecordError
 from kptools.records import Record
-from kptools.render import draw, grid, plots, scores
+from kptools.render import draw, grid, plots
 from kptools.render.draw import Cell, Sheet
 from kptools.render.views import View, see
 from kptools.units import Size
@@ -86,7 +86,7 @@ def _distance(record: Record, point: int) -> str:
 def read(record: Record, point: int | None = None) -> tuple[NDArray[np.float32], g.Matrix]:
     """Probabilities (H, W) and the matrix from the map's pixels to the file's, whole numbers at
     the centres. Raises RecordError."""
-    z, matrix = labels.load(record)
+    z, matrix, _ = labels.load(record)
     if point is not None:
         if point >= len(z):
             raise RecordError("bad_points", f"there is no map {point}; the face has {len(z)}")

@@ -238,7 +238,7 @@ def ced(sources: Sequence[Source], threshold: float, title: str = "") -> Figure:
     axes.set_xlim(0, 100 * threshold)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    norms = dict.fromkeys(norm for source in sources for norm in source.norms)
+    norms = dict.fromkeys(source.norm for source in sources if source.norm)
     axes.set_xlabel(f"NME, % ({', '.join(norms) or 'no face was scored'})")
     axes.set_ylabel("faces with at most this error")
     _title(figure, axes, title)

@@ -40,7 +40,7 @@ def page(
     sheets: Sequence[tuple[str, Image.Image]] = (),
 ) -> bytes:
     """The page, UTF-8. Each source has at least one face; each sheet has a heading."""
-    norms = ", ".join(dict.fromkeys(norm for source in sources for norm in source.norms))
+    norms = ", ".join(dict.fromkeys(source.norm for source in sources if source.norm))
     schemes = ", ".join(dict.fromkeys(name for source in sources for name in source.schemes))
     curve = plots.encode(plots.ced(sources, threshold), ".png")
     parts = [
@@ -131,7 +131,7 @@ def _summary(source: Source, threshold: float) -> list[tuple[str, ...]]:
             _number(report["failure_rate"], 100, 1),
         )
     ]
-    if source.mean.nmes:
+    if source.baseline is not None:
         base = source.mean.report(threshold)
         rows.append(
             (
