@@ -4,7 +4,8 @@
 # Shows:  what makes the tools fit for batch work: a file appears whole or not at all, --resume goes
 #         on where a run was cut off, and the exit status says what happened.
 # Data:   folders of records DIR/*.jsonl (with points, for the scores) and a checkpoint:
-#         sh examples/batch.sh MODEL DIR [DIR ...]     After a change of MODEL remove the *.preds.jsonl.
+#         sh examples/batch.sh MODEL DIR [DIR ...]     After a change of MODEL remove the *.preds.jsonl;
+#         until then kp-predict --resume refuses them, since another MODEL made them (*.run.json).
 # Takes:  as long as the photos; make and parallel are used where they are installed.
 . "$(dirname -- "$0")/env.sh"
 

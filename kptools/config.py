@@ -14,7 +14,7 @@ Schedule = tuple[tuple[float, int], ...]  # (learning rate, epochs), in order
 
 SPLITS = ("train", "val", "test")
 LOSSES = ("mse", "l1", "smooth_l1", "wing", "bce")
-DECODERS = ("argmax", "quarter", "newton", "dark", "softargmax")
+DECODERS = ("argmax", "quarter", "dark", "softargmax")
 DECODER = "dark"  # the one that is used where none is named
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")

@@ -204,7 +204,8 @@ class Store:
     ) -> None:
         width, height = layout.size
         shape = (len(faces), height, width, layout.frame.channels)
-        if math.prod(shape) > memory:
+        self.mapped = math.prod(shape) > memory
+        if self.mapped:
             room, what = Path(tempfile.gettempdir()), "the cache of crops"
             with tempfile.TemporaryFile() as file:
                 files.reserve(file, room, math.prod(shape), what)

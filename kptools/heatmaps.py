@@ -124,27 +124,25 @@ def decode(
 
     - `argmax`: the centre of the largest pixel.
     - `quarter`: a quarter of a pixel on, towards the larger neighbour (Newell et al., 2016).
-    - `newton`: one Newton step on the log of the map, whose top it is where the map is a Gaussian.
-    - `dark`: the same on the map smoothed by a Gaussian of `sigma`, that of the labels which the
-      network was trained on (Zhang et al., 2020).
+    - `dark`: the map is smoothed by a Gaussian of `sigma`, that of the labels which the network was
+      trained on, and one Newton step goes to the top of its log (Zhang et al., 2020); the log of a
+      Gaussian is a parabola, so that it is exact for one.
     - `softargmax`: the mean of the probabilities around the peak, a 7 x 7 window.
     """
     if method not in DECODERS:
         raise ValueError(f"no decoder {method!r}; there are {', '.join(DECODERS)}")
     # NaN counts as the largest to max
     column_peaks, rows = z.max(dim=2)  # (B, K, W)
-    peaks, x = column_peaks.max(dim=2)  # (B, K)
-    y = rows.gather(2, x.unsqueeze(2)).squeeze(2)
+    peaks, columns = column_peaks.max(dim=2)  # (B, K)
+    rows = rows.gather(2, columns.unsqueeze(2)).squeeze(2)
+    top = peaks.float().cpu().numpy().astype(np.float64)
+    points = np.stack([columns.cpu().numpy(), rows.cpu().numpy()], axis=-1).astype(np.float64)
     smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off
     radius = {"argmax": 0, "softargmax": 3, "dark": 1 + smooth}.get(method, 1)
-    windows = _windows(z, x, y, radius)
-    top = peaks.float().cpu().numpy().astype(np.float64)
-    points = np.stack([x.cpu().numpy(), y.cpu().numpy()], axis=-1).astype(np.float64)
+    windows = _windows(z, points.astype(np.int64), radius)
     scores = _sigmoid(top)
     if method == "quarter":
         points += 0.25 * _uphill(windows)
-    elif method == "newton":
-        points += _newton(_log_sigmoid(windows))
     elif method == "dark":
         points += _newton(_smoothed(windows, sigma, smooth))
     elif method == "softargmax":
@@ -165,20 +163,23 @@ def _log_sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _windows(z: Tensor, x: Tensor, y: Tensor, radius: int) -> NDArray[np.float64]:
-    """Logits (B, K, 2r+1, 2r+1) around each peak; NaN where the map, or its mirror image about the
-    peak, has ended: as far on either side, or a mean would lean inward."""
+def _windows(z: Tensor, peaks: NDArray[np.int64], radius: int) -> NDArray[np.float64]:
+    """Logits (B, K, 2r+1, 2r+1) around each peak (B, K, 2); NaN where the map, or its mirror image
+    about the peak, has ended: as far on either side, or a mean would lean inward."""
     batch, count, height, width = z.shape
-    reach = torch.arange(-radius, radius + 1, device=z.device)
-    rows, columns = y[..., None] + reach, x[..., None] + reach  # (B, K, 2r+1)
-    b = torch.arange(batch, device=z.device).view(-1, 1, 1, 1)
-    k = torch.arange(count, device=z.device).view(-1, 1, 1)
-    at = rows.clamp(0, height - 1)[..., :, None], columns.clamp(0, width - 1)[..., None, :]
-    values = z[b, k, at[0], at[1]].float().cpu().numpy().astype(np.float64)
+    reach = np.arange(-radius, radius + 1)
+    columns, rows = (peaks[..., axis, None] + reach for axis in (0, 1))  # (B, K, 2r+1)
     inside = ((rows >= 0) & (rows < height))[..., :, None]
     inside = inside & ((columns >= 0) & (columns < width))[..., None, :]
-    both = (inside & inside.flip((-2, -1))).cpu().numpy()
-    return np.where(both, values, np.nan)
+    inside &= inside[..., ::-1, ::-1]
+    at = (
+        np.arange(batch)[:, None, None, None],
+        np.arange(count)[:, None, None],
+        rows.clip(0, height - 1)[..., :, None],
+        columns.clip(0, width - 1)[..., None, :],
+    )
+    values = z[tuple(torch.from_numpy(indices).to(z.device) for indices in at)]
+    return np.where(inside, values.float().cpu().numpy().astype(np.float64), np.nan)
 
 
 def _uphill(w: NDArray[np.float64]) -> NDArray[np.float64]:

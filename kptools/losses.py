@@ -32,4 +32,4 @@ def point_loss(predicted: Tensor, truth: Tensor, loss: str) -> Tensor:
     """The mean over the coordinates of the annotated points; NaN in `truth` marks the others."""
     known = truth.isfinite()
     losses = point_losses(predicted.float(), torch.nan_to_num(truth), loss)
-    return (losses * known).sum() / known.sum().clamp(min=1)
+    return (losses * known).sum() / known.float().sum().clamp(min=1)

@@ -28,15 +28,15 @@ class RunFile:
     records: list[str] = field(default_factory=list)
     whole: bool = False
 
-    def add(self, index: int, line: bytes, path: Path) -> None:
+    def add(self, index: int, line: bytes, output: str) -> None:
         """Take note of record `index` (from 0, of the first `FIRST`); KptoolsError where the run
-        that is resumed read another record there."""
+        of this output that is resumed read another record there."""
         digest = hash_of(line)
         if index < len(self.records):
             if self.records[index] != digest:
                 raise KptoolsError(
-                    f"--resume: {path} was made from other input: record {index + 1} is not the "
-                    f"one in {name_for(path)}; give the same input, or choose another -o"
+                    f"--resume: {output} was made from other input, as {output}.run.json says: "
+                    f"record {index + 1} is another one; give the same input, or choose another -o"
                 )
         else:
             self.records.append(digest)
@@ -67,9 +67,9 @@ def hash_of_file(path: str) -> str:
     return digest.hexdigest()
 
 
-def resumed(path: Path, ours: RunFile) -> RunFile:
+def resumed(path: Path, ours: RunFile, *, begun: bool) -> RunFile:
     """What stands beside an output that is to be resumed: of the same run as ours, or KptoolsError,
-    which names what differs."""
+    which names what differs. `begun`: there is a part of the output to go on with."""
     beside = name_for(path)
     advice = "repeat that run's arguments, choose another -o, or leave --resume out"
     try:
@@ -78,7 +78,7 @@ def resumed(path: Path, ours: RunFile) -> RunFile:
             raise ValueError("no run")
     except FileNotFoundError:
         raise KptoolsError(
-            f"--resume: {path} has no {beside.name} beside it, which would say what made it; "
+            f"--resume: {path.name} has no {beside.name} beside it to say what made it; "
             "choose another -o, or leave --resume out"
         ) from None
     except (OSError, ValueError, TypeError) as error:
@@ -89,12 +89,13 @@ def resumed(path: Path, ours: RunFile) -> RunFile:
     if different:
         was, now = ({key: run.get(key) for key in different} for run in (theirs, wanted))
         raise KptoolsError(
-            f"--resume: {path} was made by another run, as {beside.name} says: "
+            f"--resume: {path.name} was made by another run, as {beside.name} says: "
             f"{_listed(was)}, now {_listed(now)}; {advice}"
         )
-    if not found.whole and not files.part(path).exists():
+    if not (found.whole or begun):
         raise KptoolsError(
-            f"--resume: {path} is not of the run in {beside.name}, which never finished; {advice}"
+            f"--resume: {path.name} is not what the run in {beside.name} made, which never "
+            f"finished; {advice}"
         )
     return found
 

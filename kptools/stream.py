@@ -137,7 +137,7 @@ class Stream:
         """Take note of one of the first records, for a run that resumes this one. Its hash is
         saved before anything that is made of it can be."""
         if self._final is not None:
-            self._run.add(self.count, line, self._final)
+            self._run.add(self.count, line, self._output)
             if self.count == 0:
                 self._save_run()
 
@@ -254,7 +254,7 @@ class Stream:
             out = files.open_part(self._final)
             if resume and (begun or self._final.exists()):
                 try:
-                    self._run = runfile.resumed(self._final, self._run)
+                    self._run = runfile.resumed(self._final, self._run, begun=begun)
                 except KptoolsError:
                     if not begun:
                         part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The scripts of examples/, in their short form, and the README's promises."""
 
+import functools
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SHARED, parse, run
+from conftest import SHARED, TOOLS, parse, run
 
 from kptools import records
 
@@ -121,25 +122,103 @@ def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
         assert word in head
 
 
+SUBCOMMANDS = {
+    "prep": ("ibug", "imm", "synth", "photos"),
+    "heatmap": ("encode", "decode"),
+    "viz": ("grid", "curves", "ced", "filters", "heatmap", "report"),
+}
+
+
+@functools.cache
+def help_of(tool: str, sub: str = "") -> str:
+    done = run(tool, *([sub] if sub else []), "--help", env={"COLUMNS": "300"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def check_options(text: str) -> int:
+    """Assert that each kp- command of a shell text, and each option it has, is there; how many."""
+    count = 0
+    for command in re.split(r"[|;\n]|&&", text.replace("\\\n", " ")):
+        words = command.split()
+        if not words or not words[0].startswith("kp-"):
+            continue
+        tool = words[0].removeprefix("kp-")
+        sub = words[1] if tool in SUBCOMMANDS else ""
+        for option in re.findall(r"(?<!\S)(--[a-z-]+)", command):
+            assert option in help_of(tool, sub), (command, option)
+        count += 1
+    return count
+
+
+def examples_of(tool: str, sub: str = "") -> list[str]:
+    """The examples of a --help, one a line."""
+    found: list[str] = []
+    for line in help_of(tool, sub).splitlines():
+        text = line.strip()
+        if found and found[-1].endswith("|"):
+            found[-1] += f" {text}"
+        elif text.startswith("kp-"):
+            found.append(text)
+    return found
+
+
 def test_the_readme_names_no_command_or_option_that_is_not_there():
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
-    assert blocks
-    helps: dict[str, str] = {}
-    for block in blocks:
-        for command in re.split(r"[|;\n]|&&", block.replace("\\\n", " ")):
-            words = command.split()
-            if not words or not words[0].startswith("kp-"):
+    assert sum(check_options(block) for block in blocks) > 10
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_examples_of_help_name_no_option_that_is_not_there(tool):
+    for sub in ("", *SUBCOMMANDS.get(tool, ())):
+        assert sum(check_options(example) for example in examples_of(tool, sub)) or sub, sub
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the files that the examples speak of."""
+    folder = tmp_path_factory.mktemp("examples")
+    made = run("prep", "synth", "--count", 12, "--out", folder / "f", "--val-fraction", 0.3)
+    words = ("--epochs", 1, "--threads", 1, "--input-size", "32x32", "-o")
+    for arch, more in (("nose", ()), ("unet", ("--width", 2)), ("resnet18", ("--weights", "none"))):
+        path = folder / f"{arch}.safetensors"
+        done = run("train", "--arch", arch, *more, *words, path, stdin=made.stdout)
+        assert done.returncode == 0, done.stderr
+    shutil.copy(folder / "nose.safetensors", folder / "model.safetensors")
+    maps = ("predict", folder / "unet.safetensors", "--heatmaps", folder / "m")
+    predicted = run(*maps, stdin=made.stdout).stdout
+    names = ("faces", "test", "photos", "nose", "mapped", "preds", "resnet18", "unet")
+    for name in names:
+        (folder / f"{name}.jsonl").write_bytes(predicted)
+    for name in ("a", "b", "plain", "augmented"):
+        shutil.copy(folder / "nose.log.jsonl", folder / f"{name}.log.jsonl")
+    return folder
+
+
+@pytest.mark.parametrize("tool", ["eval", "heatmap", "viz"])
+def test_the_examples_of_help_run(tool, workplace):
+    """Those that need no dataset."""
+    functions = "\n".join(
+        f'kp-{name}() {{ {sys.executable} -m kptools.cli.{name} "$@"; }}' for name in TOOLS
+    )
+    count = 0
+    for sub in ("", *SUBCOMMANDS.get(tool, ())):
+        for example in examples_of(tool, sub):
+            if "prep ibug" in example or (" jq " in example and not shutil.which("jq")):
                 continue
-            tool = words[0].removeprefix("kp-")
-            sub = words[1] if tool in ("prep", "viz", "heatmap") else ""
-            key = f"{tool} {sub}"
-            if key not in helps:
-                done = run(tool, *([sub] if sub else []), "--help", env={"COLUMNS": "200"})
-                assert done.returncode == 0, command
-                helps[key] = done.stdout.decode()
-            for option in re.findall(r"(?<!\S)(--[a-z-]+)", command):
-                assert option in helps[key], (command, option)
+            done = subprocess.run(
+                ["bash", "-c", f"set -o pipefail\n{functions}\n{example}"],
+                cwd=workplace,
+                capture_output=True,
+                timeout=200,
+            )
+            gate = "--fail-if" in example
+            assert done.returncode in ((0, 4) if gate else (0,)), (example, done.stderr)
+            for output in re.findall(r" -o (\S+)", example):
+                assert (workplace / output).stat().st_size > 100, example
+            count += 1
+    assert count >= 3
 
 
 def test_the_readme_lists_every_status():

@@ -217,3 +217,35 @@ def test_noise_is_normal_and_the_same_in_any_batch():
     assert abs(both.mean()) < 0.02
     assert abs(both.std() - 1) < 0.02
     assert abs(torch.corrcoef(both)[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize(("zoom", "within"), [(0.65, 6), (0.5, 2), (0.4, 2)])
+def test_zooming_out_does_not_turn_fine_stripes_into_coarse_ones(tmp_path, zoom, within):
+    """As an antialiased resize by Pillow leaves them, within so many grey levels; where each pixel
+    is sampled from its four neighbours, 25 to 35 are left."""
+    period, width = 2.6, 400
+    stripes = 128 + 100 * np.sin(2 * np.pi * np.arange(width) / period)
+    image = Image.fromarray(np.repeat(stripes.astype(np.uint8)[None], width, axis=0)).convert("RGB")
+    size = (round(width * zoom / 2), round(width * zoom / 2))
+    middle = (width / 4, width / 4, 3 * width / 4, 3 * width / 4)
+    expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=middle), float).std()
+    pixels = torch.from_numpy(np.array(image))[None]
+    m = g.compose(g.translation(width / 4, width / 4), g.scaling(1 / zoom, 1 / zoom))
+    # beside another that is not shrunk, and stays as it was
+    both = crops.warp(pixels.repeat(2, 1, 1, 1), [m, g.IDENTITY], size)
+    assert (255 * both[0]).std().item() == pytest.approx(expected, abs=within)
+    alone = crops.warp(pixels, [g.IDENTITY], size)
+    assert torch.equal(both[1:], alone)
+
+
+def test_a_stored_crop_zoomed_out_keeps_its_spot_and_a_written_image_its_stripes(tmp_path):
+    path = picture(tmp_path / "spot.png")
+    stages = [{"seed": 5, "scale": 2.0}]
+    for name in "abcdefgh":
+        seen, target = looked_at(record(path, stages, name), crops.Frame((90, 80), 0.2, False), 0)
+        assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
+    stripes = (128 + 100 * np.sin(2 * np.pi * np.arange(200) / 2.6)).astype(np.uint8)
+    image = Image.fromarray(np.repeat(stripes[None], 200, axis=0)).convert("RGB")
+    half = Draw(matrix=g.about(g.scaling(0.5, 0.5), 100, 100), idle=False)
+    made = np.asarray(crops.whole(image, half), dtype=float)[60:140, 60:140]
+    assert made.std() < 6

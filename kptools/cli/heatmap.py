@@ -94,7 +94,7 @@ def encode(
 def decode(
     files: Files = None,
     method: Annotated[
-        str, typer.Option("--decode", metavar="argmax|quarter|newton|dark|softargmax")
+        str, typer.Option("--decode", metavar="argmax|quarter|dark|softargmax")
     ] = DECODER,
     output: Output = "-",
     resume: Resume = False,

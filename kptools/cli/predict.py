@@ -32,7 +32,7 @@ def predict(
     decode: Annotated[
         str | None,
         typer.Option(
-            metavar="argmax|quarter|newton|dark|softargmax",
+            metavar="argmax|quarter|dark|softargmax",
             help="From heatmaps to points [default: dark].",
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,17 +124,21 @@ def grid(
     _check_output(output, _PICTURES)
     cell = _cell(size)
     names = need_input(files)
-    frame = _network(arch, ckpt, margin) if arch or ckpt else None
+    if arch:
+        _check_arch(arch)
 
     from kptools.render import draw
     from kptools.render import grid as sheets
     from kptools.render.views import View
     from kptools.scores import OneNorm
 
-    view = View(cell, margin, frame, whole, epoch)
     stream = Stream(names, expect=expect)
     pick, one_norm = sheets.Pick(count, sort), OneNorm()
-    for item in _passing(stream):
+    items = _passing(stream)
+    first = list(islice(items, 1))  # a kp-train before us in the pipe has then written CKPT
+    frame = _network(arch, ckpt, margin) if first and (arch or ckpt) else None
+    view = View(cell, margin, frame, whole, epoch)
+    for item in chain(first, items):
         error = float("nan")
         if not item.failed and pick.looks:
             try:
@@ -420,16 +425,20 @@ def _epochs(path: str) -> list[dict[str, Any]]:
     return runs.check(path, checkpoint.read_metadata(path).get("history"))
 
 
-def _network(arch: str | None, ckpt: str | None, margin: float | None) -> "Frame":
-    """The frame of an architecture's defaults, or of a checkpoint; --margin goes before both."""
+def _check_arch(arch: str) -> None:
     from kptools import config
 
-    if arch and arch not in config.ARCHS:
+    if arch not in config.ARCHS:
         from kptools.models import backbones
 
         if arch not in backbones.names():
             known = ", ".join(config.ARCHS)
             raise UsageError(f"--arch {arch!r}: {known}, or a classifier of torchvision")
+
+
+def _network(arch: str | None, ckpt: str | None, margin: float | None) -> "Frame":
+    """The frame of an architecture's defaults, or of a checkpoint; --margin goes before both."""
+    from kptools import config
     from kptools.crops import Frame
 
     if ckpt:

@@ -1,0 +1,482 @@
+"""Two writers of one file, a resumed run that is another one, files of the wrong kind, empty input,
+and crashes: none of them looks like success."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+from conftest import SHARED, lines, parse, run, untrained
+from PIL import Image
+
+from kptools import files
+
+
+def start(tool, *words, cwd, **keys):
+    """A tool that runs beside the test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"kptools.cli.{tool}", *map(str, words)],
+        cwd=cwd,
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keys},
+    )
+
+
+def wait_for(path: Path, process=None) -> None:
+    for _ in range(400):
+        if path.exists():
+            return
+        assert process is None or process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+# Two writers
+
+
+def test_a_second_process_with_the_same_output_fails_at_once(face, tmp_path):
+    first = start("augment", "--rotate", 1, "-o", "w.jsonl", cwd=tmp_path)
+    first.stdin.write(lines([face(0), face(1)]))
+    first.stdin.flush()
+    wait_for(tmp_path / "w.jsonl.part", first)
+    time.sleep(0.3)
+    for more in ((), ("--resume",)):
+        second = run(
+            "augment", "--rotate", 2, "-o", "w.jsonl", *more, stdin=[face(5)], cwd=tmp_path
+        )
+        assert second.returncode == 3
+        assert len(second.stderr.splitlines()) == 1
+        assert f"w.jsonl is being written by process {first.pid}".encode() in second.stderr
+        assert b"--rotate 1 -o w.jsonl" in second.stderr
+    first.communicate(lines([face(2)]))
+    assert first.returncode == 0
+    out = parse((tmp_path / "w.jsonl").read_bytes())
+    assert [r["id"] for r in out] == ["face0", "face1", "face2"]
+    assert all(r["augment"] == [{"seed": 0, "rotate": 1.0}] for r in out)
+    again = run("augment", "--rotate", 2, "-o", "w.jsonl", stdin=[face(5)], cwd=tmp_path)
+    assert again.returncode == 0
+
+
+def test_what_a_killed_process_left_is_taken_over(face, tmp_path):
+    first = start("augment", "--rotate", 1, "-o", "w.jsonl", cwd=tmp_path)
+    first.stdin.write(lines([face(0), face(1)]))
+    first.stdin.flush()
+    wait_for(tmp_path / "w.jsonl.part", first)
+    while (tmp_path / "w.jsonl.part").stat().st_size == 0:
+        time.sleep(0.05)
+    first.kill()
+    first.communicate()
+    all_of_it = [face(i) for i in range(4)]
+    done = run(
+        *("augment", "--rotate", 1, "-o", "w.jsonl", "--resume"), stdin=all_of_it, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"2 records were there" in done.stderr
+    assert len(parse((tmp_path / "w.jsonl").read_bytes())) == 4
+
+
+@pytest.mark.parametrize("kind", ["write", "heatmaps", "encode", "synth"])
+def test_a_folder_has_one_writer_at_a_time(face, tmp_path, kind):
+    words = {
+        "write": ["augment", "--rotate", 5, "--write", "out"],
+        "heatmaps": ["heatmap", "encode", "--size", "16x16", "--out", "out"],
+        "encode": ["heatmap", "encode", "--size", "16x16", "--out", "out"],
+        "synth": ["prep", "synth", "--count", 10**6, "--out", "out"],
+    }[kind]
+    first = start(*words, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    if kind != "synth":
+        first.stdin.write(lines([face(0)]))
+        first.stdin.flush()
+    wait_for(tmp_path / "out", first)
+    time.sleep(0.5)
+    others = ["augment", "--rotate", 9, "--write", "out"]
+    second = run(*(others if kind == "heatmaps" else words), stdin=[face(1)], cwd=tmp_path)
+    assert second.returncode == 3, second.stderr
+    assert f"out is being written by process {first.pid}".encode() in second.stderr
+    first.kill()
+    first.communicate()
+
+
+def test_a_second_training_of_one_checkpoint_fails_before_it_reads(tmp_path):
+    made = run("prep", "synth", "--count", 8, "--out", tmp_path / "f")
+    (tmp_path / "in.jsonl").write_bytes(made.stdout)
+    words = ("--arch", "nose", "--input-size", "32x32", "--threads", 1)
+    first = start(
+        *("train", *words, "--epochs", 100000, "-o", "m.safetensors", "in.jsonl"), cwd=tmp_path
+    )
+    wait_for(tmp_path / "m.log.jsonl", first)
+    second = run("train", *words, "-o", "m.safetensors", "gone.jsonl", cwd=tmp_path)
+    assert second.returncode == 3
+    assert f"is being written by process {first.pid}".encode() in second.stderr
+    # another checkpoint of the same stem shares its log and its state
+    third = run("train", *words, "-o", "m.bin", "in.jsonl", cwd=tmp_path)
+    assert third.returncode == 3
+    assert f"m.log.jsonl is being written by process {first.pid}".encode() in third.stderr
+    assert not (tmp_path / "m.bin.part").exists()
+    first.kill()
+    first.communicate()
+
+
+@pytest.mark.parametrize(
+    "words", [["viz", "grid", "-o", "g.png"], ["eval", "--submission", "g.png"]]
+)
+def test_a_picture_and_a_submission_have_one_writer(face, tmp_path, words):
+    first = start(*words, cwd=tmp_path)
+    first.stdin.write(lines([face(0) | {"pred": face(0)["points"]}]))
+    first.stdin.flush()
+    wait_for(tmp_path / "g.png.part", first)
+    second = run(*words, stdin=[face(1)], cwd=tmp_path)
+    assert second.returncode == 3
+    assert f"g.png is being written by process {first.pid}".encode() in second.stderr
+    first.communicate()
+    assert first.returncode == 0
+    assert (tmp_path / "g.png").stat().st_size > 100
+    assert not (tmp_path / "g.png.part").exists()
+
+
+def test_a_file_whose_writer_failed_keeps_what_was_there(tmp_path):
+    path = tmp_path / "a.bin"
+    files.write_whole(path, b"old")
+
+    def fail():
+        with files.writing(path) as handle:
+            handle.write(b"new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_bytes() == b"old"
+    files.claim(path)
+    other = "from pathlib import Path; from kptools import files; files.claim(Path('a.bin'))"
+    done = subprocess.run([sys.executable, "-c", other], cwd=tmp_path, capture_output=True)
+    assert f"process {os.getpid()}".encode() in done.stderr
+    files.write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+# A run that is resumed is the same run
+
+
+def resumed(folder, *words, stdin):
+    return run(*words, "-o", "o.jsonl", "--resume", stdin=stdin, cwd=folder)
+
+
+def test_a_finished_output_of_other_arguments_is_refused(face, tmp_path):
+    data = [face(0), face(1)]
+    run("augment", "--rotate", 5, "-o", "o.jsonl", stdin=data, cwd=tmp_path)
+    before = (tmp_path / "o.jsonl").read_bytes()
+    assert resumed(tmp_path, "augment", "--rotate", 5, stdin=data).returncode == 0
+    for words in (("augment", "--rotate", 6), ("augment", "--rotate", 5, "--copies", 2)):
+        done = resumed(tmp_path, *words, stdin=data)
+        assert done.returncode == 3
+        (line,) = done.stderr.decode().splitlines()
+        assert "o.jsonl was made by another run, as o.jsonl.run.json says" in line
+        assert ('"rotate":5.0' in line) == (words[-1] == 6)
+        assert ("copies 1, now copies 2" in line) == (words[-1] == 2)
+        assert "another -o" in line
+    other_tool = resumed(tmp_path, "heatmap", "decode", stdin=data)
+    assert other_tool.returncode == 3
+    assert b"kp-augment" in other_tool.stderr
+    assert (tmp_path / "o.jsonl").read_bytes() == before
+    assert not (tmp_path / "o.jsonl.part").exists()
+
+
+def test_another_checkpoint_under_the_same_name_is_refused(face, tmp_path):
+    model = untrained(tmp_path / "m.safetensors")
+    words = ("predict", "m.safetensors")
+    run(*words, "-o", "o.jsonl", stdin=[face(0)], cwd=tmp_path)
+    assert resumed(tmp_path, *words, stdin=[face(0)]).returncode == 0
+    untrained(model, size=(24, 24))
+    done = resumed(tmp_path, *words, stdin=[face(0)])
+    assert done.returncode == 3
+    assert b"hash" in done.stderr
+
+
+def test_other_input_and_less_of_it_are_refused_and_more_is_gone_on_with(face, tmp_path):
+    words = ("augment", "--rotate", 5)
+    run(*words, "-o", "o.jsonl", stdin=[face(0), face(1)], cwd=tmp_path)
+    other = resumed(tmp_path, *words, stdin=[face(0), face(2)])
+    assert other.returncode == 3
+    assert b"record 2 is another one" in other.stderr
+    less = resumed(tmp_path, *words, stdin=[face(0)])
+    assert less.returncode == 3
+    assert b"holds 2 records, but 1 came in" in less.stderr
+    more = resumed(tmp_path, *words, stdin=[face(i) for i in range(3)])
+    assert more.returncode == 0, more.stderr
+    assert len(parse((tmp_path / "o.jsonl").read_bytes())) == 3
+
+
+def test_an_output_that_nothing_vouches_for_is_refused(face, tmp_path):
+    words = ("augment", "--rotate", 5)
+    for name in ("o.jsonl", "o.jsonl.part"):
+        (tmp_path / name).write_bytes(lines([face(0)]))
+        done = resumed(tmp_path, *words, stdin=[face(0)])
+        assert done.returncode == 3
+        assert b"has no o.jsonl.run.json beside it" in done.stderr
+        (tmp_path / name).unlink()
+    (tmp_path / "o.jsonl").write_bytes(lines([face(0)]))
+    (tmp_path / "o.jsonl.run.json").write_bytes(b"no json")
+    assert resumed(tmp_path, *words, stdin=[face(0)]).returncode == 3
+    assert resumed(tmp_path / "..", *words, stdin=[face(0)]).returncode == 0  # nothing there yet
+
+
+def test_an_older_output_beside_a_run_that_never_finished_is_refused(face, tmp_path):
+    data = [face(0), face(1)]
+    run("augment", "--rotate", 5, "-o", "o.jsonl", stdin=data, cwd=tmp_path)
+    failed = run(
+        *("augment", "--rotate", 6, "-o", "o.jsonl", "--strict"), stdin=b"no\n", cwd=tmp_path
+    )
+    assert failed.returncode == 3
+    (tmp_path / "o.jsonl.part").unlink()
+    done = resumed(tmp_path, "augment", "--rotate", 6, stdin=data)
+    assert done.returncode == 3
+    assert b"never finished" in done.stderr
+
+
+def test_a_dataset_is_resumed_with_the_same_options_alone(tmp_path):
+    words = ("prep", "synth", "--out", "f", "--count", 3)
+    assert run(*words, "-o", "o.jsonl", cwd=tmp_path).returncode == 0
+    assert resumed(tmp_path, *words, stdin=b"").returncode == 0
+    done = resumed(tmp_path, *words, "--seed", 1, stdin=b"")
+    assert done.returncode == 3
+    assert b"seed 0, now seed 1" in done.stderr
+
+
+# What is no regular file
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_a_pipe_given_as_an_image_or_a_map_fails_the_record(face, fifo, tmp_path):
+    model = untrained(tmp_path / "m.safetensors")
+    piped = face(1, image=str(fifo)) | {
+        "heatmap": {"file": str(fifo), "index": 0, "matrix": [[1, 0, 0], [0, 1, 0]]}
+    }
+    for words in (
+        ["predict", model],
+        ["heatmap", "decode"],
+        ["viz", "grid", "-o", "g.png"],
+        ["augment", "--rotate", 5, "--write", "w"],
+    ):
+        done = run(*words, stdin=[piped], cwd=tmp_path)
+        assert done.returncode == 1, words
+        assert b"not a regular file" in done.stderr
+
+
+def test_a_pipe_given_as_a_checkpoint_is_refused(face, fifo):
+    done = run("predict", fifo, stdin=[face(0)])
+    assert done.returncode == 3
+    assert b"not a regular file" in done.stderr
+    assert run("viz", "filters", fifo).returncode == 3
+
+
+def test_records_still_come_from_pipes_and_standard_input(face, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(lines([face(0)]))
+    tool = f"{sys.executable} -m kptools.cli.augment --rotate 5"
+    for command in (
+        f"{tool} /dev/stdin < in.jsonl",
+        f"{tool} <(cat in.jsonl)",
+        f"cat in.jsonl | {tool} -",
+    ):
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True)
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stderr
+
+
+def test_a_file_system_that_does_not_answer_does_not_keep_a_tool_alive(face, tmp_path):
+    """A thread hangs in a read; SIGTERM ends the process all the same."""
+    untrained(tmp_path / "m.safetensors")
+    code = (
+        "import sys, time\n"
+        "from kptools import images\n"
+        "def read(*a, **k):\n"
+        "    print('reading', file=sys.stderr, flush=True)\n"
+        "    time.sleep(1000)\n"
+        "images.read = read\n"
+        "sys.argv = ['kp-predict', 'm.safetensors']\n"
+        "from kptools.cli.predict import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdin.write(lines([face(0)]))
+    process.stdin.close()
+    assert process.stderr.readline() == b"reading\n"
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(timeout=10) == 143
+    finally:
+        process.kill()
+
+
+# Files of the wrong kind
+
+
+def kinds(folder):
+    made = {}
+    for suffix in ("jpg", "png", "gif", "webp", "bmp", "tif", "ppm"):
+        Image.new("RGB", (40, 30)).save(folder / f"a.{suffix}")
+        made[f"a.{suffix}"] = "picture"
+    untrained(folder / "m.safetensors")
+    torch.save({"a": torch.zeros(2)}, folder / "m.pth")
+    texts = {
+        "a.html": (b"<!DOCTYPE html>\n<html><body>\n</body></html>\n", "an HTML page"),
+        "a.xml": (b"<?xml version='1.0'?>\n<dataset>\n</dataset>\n", "XML"),
+        "a.csv": (b"image,x0,y0\na.jpg,1,2\nb.jpg,3,4\n", "comma-separated"),
+        "a.tsv": (b"image\tx0\na.jpg\t1\n", "tab-separated"),
+        "a.txt": (b"a line of text\nand another one\n", "plain text"),
+        "a.json": (json.dumps([{"image": "a"}], indent=1).encode(), "one JSON document"),
+        "b.json": (b'[{"image": "a.jpg"}, {"image": "b.jpg"}]', "one JSON document"),
+        "a.gz": (b"\x1f\x8b\x08\x00rest\nof it\n", "gzip"),
+        "u.jsonl": ('{"image": "a"}\n'.encode("utf-16"), "UTF-16"),
+    }
+    for name, (data, words) in texts.items():
+        (folder / name).write_bytes(data)
+        made[name] = words
+    return made | {"m.safetensors": "a safetensors file", "m.pth": "a zip archive"}
+
+
+def test_a_file_of_the_wrong_kind_is_one_line_that_says_what_it_is(tmp_path):
+    for name, words in kinds(tmp_path).items():
+        for tool in (["augment", "--rotate", "5"], ["eval"]):
+            done = run(*tool, name, cwd=tmp_path)
+            assert done.returncode == 3, (name, done.stderr)
+            (line,) = done.stderr.decode().splitlines()
+            assert f"{name} looks like" in line
+            assert words in line, name
+            assert "records are expected" in line
+            assert done.stdout == b""
+
+
+def test_a_photo_given_as_a_checkpoint_is_called_one(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    done = run("predict", "a.jpg", stdin=b"", cwd=tmp_path)
+    assert done.returncode == 3
+    assert b"it looks like a JPEG picture" in done.stderr
+
+
+def test_a_report_or_a_log_given_as_records_is_called_one(face, tmp_path):
+    model = untrained(tmp_path / "m.safetensors")
+    report = run("eval", stdin=[face(0) | {"pred": face(0)["points"]}]).stdout
+    done = run("predict", model, stdin=report)
+    assert done.returncode == 3
+    assert b"stdin looks like a report of kp-eval" in done.stderr
+    log = orjson.dumps({"epoch": 1, "lr": 0.1, "train_loss": 0.2}) + b"\n"
+    assert b"a log of kp-train" in run("eval", stdin=log).stderr
+
+
+def test_a_broken_first_line_among_records_is_still_a_failure_record(face):
+    for broken in (b"no record\n", b"[1, 2]\n", b"\x00\x01\n", b'{"image": \n'):
+        done = run("augment", "--rotate", 5, stdin=broken + lines([face(0), face(1)]))
+        assert done.returncode == 1, done.stderr
+        assert len(done.stdout.splitlines()) == 3
+
+
+# Nothing at all
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["augment", "--rotate", "5"],
+        ["eval"],
+        ["predict", "CKPT"],
+        ["heatmap", "decode"],
+        ["viz", "grid", "-o", "g.png"],
+        ["viz", "ced", "-o", "c.png"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_empty_input_is_said_and_is_an_exit_status_where_records_are_expected(words, tmp_path):
+    untrained(tmp_path / "m.safetensors")
+    words = ["m.safetensors" if word == "CKPT" else word for word in words]
+    done = run(*words, stdin=b"", cwd=tmp_path)
+    assert done.returncode == 0
+    assert b"the input is empty: no records came in" in done.stderr
+    done = run(*words, "--expect", 3, stdin=b"", cwd=tmp_path)
+    assert done.returncode == 4
+    assert b"--expect 3: 0 records came in" in done.stderr
+
+
+def test_expect_counts_and_a_short_output_never_gets_its_name(face, tmp_path):
+    words = ("augment", "--rotate", 5, "-o", "o.jsonl", "--expect", 2)
+    done = run(*words, stdin=[face(0)], cwd=tmp_path)
+    assert done.returncode == 4
+    assert not (tmp_path / "o.jsonl").exists()
+    done = run(*words, "--resume", stdin=[face(0), face(1)], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(parse((tmp_path / "o.jsonl").read_bytes())) == 2
+    assert run("eval", "--fail-if", "faces<1", stdin=b"").returncode == 4
+    good = face(0) | {"pred": face(0)["points"]}
+    assert run("eval", "--fail-if", "faces<1", stdin=[good]).returncode == 0
+
+
+# A crash, and a kill
+
+
+def test_an_error_that_nobody_foresaw_is_no_success(face, tmp_path):
+    code = (
+        "import sys\n"
+        "from kptools import records\n"
+        "records.box = lambda record: 1 / 0\n"
+        "sys.argv = ['kp-augment', '--rotate', '5', '--copies', '2']\n"
+        "from kptools.cli.augment import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=lines([face(0)]), capture_output=True, cwd=tmp_path
+    )
+    assert done.returncode == 3
+    assert b"Traceback" in done.stderr
+    assert b"ZeroDivisionError" in done.stderr
+    assert b"please report it" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("after", ["state", "log"])
+def test_a_kill_between_state_and_log_loses_no_epoch_of_the_log(tmp_path, after):
+    made = run("prep", "synth", "--count", 8, "--out", tmp_path / "f")
+    (tmp_path / "in.jsonl").write_bytes(made.stdout)
+    words = ["--arch", "nose", "--input-size", "32x32", "--threads", "1", "--epochs", "4"]
+    words += ["-o", "m.safetensors", "--resume", "in.jsonl"]
+    code = (
+        "import os, sys\n"
+        f"sys.argv = ['kp-train', *{words!r}]\n"
+        "from kptools.cli import progress, train\n"
+        "from kptools.state import State\n"
+        "of, name = "
+        + ("State, 'save'" if after == "state" else "progress.TrainingTalk, '_epoch'")
+        + "\n"
+        "real, calls = getattr(of, name), []\n"
+        "def cut(*rest):\n"
+        "    real(*rest)\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 2:\n"
+        "        os._exit(9)\n"
+        "setattr(of, name, cut)\n"
+        "train.main()\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert killed.returncode == 9, killed.stderr
+    done = run("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    log = parse((tmp_path / "m.log.jsonl").read_bytes())
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
+
+
+def test_an_image_of_the_shared_data_given_as_records_is_called_one():
+    folder = SHARED / "dlib_faces"
+    if not folder.is_dir():
+        pytest.skip("needs the photos of ../shared/data, which are not here")
+    done = run("eval", folder / "bald_guys.jpg")
+    assert done.returncode == 3
+    assert b"looks like a JPEG picture" in done.stderr
