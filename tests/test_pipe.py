@@ -934,6 +934,12 @@ def check_lines(run: Run) -> None:
             assert line["image"] == record["image"]
         check_prediction(line, run.origins[line["from"]], m, face.scheme)
     last = run.pipe.stages[-1] if run.pipe.stages else None
+    policy: list[Record] = []
+    for stage in run.pipe.stages:
+        policy.append(dict((*stage.operations, ("seed", stage.seed))))
+        policy = [] if stage.write else [one for one in policy if len(one) > 1]
+    if not (last and last.both):
+        assert all(line.get("augment", []) == policy for line in _sound(run.lines))
     if last and not last.both and last.copies > 1:
         for number, face in enumerate(run.pipe.faces):
             of_face = [line.get("copy") for line in _of(number, run.lines)]

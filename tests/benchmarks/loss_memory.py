@@ -1,5 +1,6 @@
-"""Peak memory of the heatmap loss, forward and backward, over the logits' own size; beside it a
-loss on stored labels. On Linux the kernel's own high-water mark; on a GPU the allocator's."""
+"""Peak memory of the heatmap loss, forward and backward, over the size of the logits, which lie as
+the network gives them (channels last) or contiguous; beside it a loss on stored labels. On Linux
+the kernel's own high-water mark; on a GPU the allocator's."""
 
 import json
 import statistics
@@ -19,7 +20,11 @@ def main() -> None:
     if args.side:
         print(json.dumps(_measure(args.side, args.device)))
         return
-    kinds = {"kptools, no labels": "ours", "labels made and stored": "stored"}
+    kinds = {
+        "kptools, no labels": "ours",
+        "kptools, logits contiguous": "contiguous",
+        "labels made and stored": "stored",
+    }
     rounds = common.ROUNDS if args.full else 1
     run = partial(common.child, "--device", args.device, "--side")
     peaks = common.in_turn(rounds, *(partial(run, f"{kind} peak") for kind in kinds.values()))
@@ -36,11 +41,19 @@ def _measure(side: str, device: str) -> float:
     import torch
     import torch.nn.functional as F
 
-    from kptools import heatmaps
+    from kptools import heatmaps, machine
 
     kind, _, what = side.partition(" ")
     points = torch.rand(8, COUNT, 2, device=device) * SIDE
-    small = torch.zeros(1, COUNT, SIDE, SIDE, device=device, requires_grad=True)
+    where = torch.device(device)
+    # as the last convolution of a U-Net gives them
+    layout = torch.contiguous_format if kind == "contiguous" else machine.memory_format(where)
+
+    def logits(count: int) -> Any:
+        z = torch.empty(count, COUNT, SIDE, SIDE, device=where, memory_format=layout)
+        return z.normal_().requires_grad_()
+
+    small = logits(1)
 
     def step(z: Any, at: Any) -> None:
         if kind == "stored":
@@ -51,7 +64,7 @@ def _measure(side: str, device: str) -> float:
 
     step(small, points[:1])  # what is loaded once
     if what == "seconds":
-        z = torch.randn(8, COUNT, SIDE, SIDE, device=device, requires_grad=True)
+        z = logits(8)
         step(z, points)
         trainer.wait(z.device)
         began = time.perf_counter()
@@ -61,7 +74,7 @@ def _measure(side: str, device: str) -> float:
         trainer.wait(z.device)
         return (time.perf_counter() - began) / 3
     before = _now(device)
-    z = torch.randn(8, COUNT, SIDE, SIDE, device=device, requires_grad=True)
+    z = logits(8)
     step(z, points)
     return (_high(device) - before) / z.nbytes
 
