@@ -18,15 +18,18 @@ from typing import IO
 
 from kptools.errors import KptoolsError
 
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+# What file systems answer that have no such locks, or (NFS) none for a folder
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 
 _claimed: dict[Path, BufferedRandom] = {}  # FILE: its FILE.part, open and locked
 _folders: dict[Path, int] = {}  # folder: a locked descriptor of it
 
 
 def target(path: str | os.PathLike[str]) -> Path:
-    """Where an output really goes: through a link to what it names, so that the link stays."""
-    return Path(os.path.realpath(path))
+    """Where an output really goes: through a link to what it names, so that the link stays; but
+    /dev/stdout, and what else is no regular file, as it is."""
+    given = Path(path)
+    return given if special(given) else Path(os.path.realpath(path))
 
 
 def special(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The whole pipe: random faces go through kp-augment, kp-predict and kp-eval, cut into stages in
-any way, and each figure is what a scorer of its own finds. That scorer is written here, with numpy
-alone, from the definitions in README.md, and knows the truth and the predictions from where they
-were made. `KPTOOLS_EXAMPLES=500` tries more pipes than the default."""
+any way, and every figure is the one that a scorer written here finds. It uses numpy alone, follows
+the definitions in README.md, and knows truth and predictions from where they were made.
+`KPTOOLS_EXAMPLES=500` tries more pipes than the default."""
 
 import io
 import json
@@ -709,9 +709,9 @@ class Run:
         self.lines = parse(data)
         self.report = self._last(data)
         # kp-eval --records loses a record whose line has a long number and whose face has no norm
-        self.scored = None
+        self.scored: list[Record] | None = None
         if not json.loads(self.report)["without_norm"]:
-            self.scored = self._last(data, "--records")
+            self.scored = parse(self._last(data, "--records"))
 
     def _record(self, number: int, face: Face) -> Record:
         """A record of a face; the key `number` is one that kptools does not know."""
@@ -998,9 +998,8 @@ def check_records(run: Run, scored: list[Scored]) -> None:
     """What `kp-eval --records` writes: the faces as they were scored, each with its error."""
     if run.scored is None:
         return
-    found = parse(run.scored)
-    assert len(found) == len(scored)
-    for line, face in zip(found, scored, strict=True):
+    assert len(run.scored) == len(scored)
+    for line, face in zip(run.scored, scored, strict=True):
         row = row_of(face, run.pipe)
         assert (line["number"], "status" in line) == (face.number, row.failed)
         if row.failed:
@@ -1074,7 +1073,8 @@ def try_pipe(pipe: Pipe, place: Place, seen: Counter[str]) -> None:
         one, cut = runs
         if pipe.predictor != "untrained":  # whose last bits may depend on the batch
             assert one.lines == cut.lines
-            assert (one.report, one.scored) == (cut.report, cut.scored)
+            assert one.report == cut.report
+            assert one.scored == cut.scored
         seen[f"status {cut.status}"] += 1
         note(seen, cut, scored)
 
@@ -1103,7 +1103,6 @@ def test_the_figures_of_any_pipe_are_an_independent_scorers(place: Place) -> Non
         try_some(9, number, predictors[number % len(predictors)])
         if number % 4 == 0:
             try_some(2, number, "noisy", ("failed", "misfit")[number // 4 % 2])
-    print(seen)
     statuses = {key: count for key, count in seen.items() if key.startswith("status")}
     assert seen["status 0"] >= 0.9 * sum(statuses.values()), statuses
     if EXAMPLES >= 60:

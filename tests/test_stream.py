@@ -151,6 +151,8 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(face, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(lines([face(0)]))
     done = shell(f"cat pipe & {module('augment')} --rotate 5 -o pipe in.jsonl; wait", tmp_path)
     assert parse(done.stdout)[0]["id"] == "face0"
+    done = shell(f"{module('augment')} --rotate 5 -o /dev/stdout in.jsonl | cat", tmp_path)
+    assert parse(done.stdout)[0]["id"] == "face0"
 
 
 def test_resume_never_loses_a_finished_file(face, tmp_path):
