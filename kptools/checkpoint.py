@@ -132,7 +132,8 @@ def _model_of(path: str, meta: dict[str, Any]) -> Model:
 def _model(m: dict[str, Any], run: Any) -> Model:
     """The description of a network; what kptools 0.1 did not write is as it was there. Raises
     KeyError, TypeError or ValueError."""
-    settings = run.get("settings", {}) if isinstance(run, dict) else {}
+    settings = run.get("settings") if isinstance(run, dict) else None
+    old = settings.get("sigma", 1.0) if isinstance(settings, dict) else 1.0
     normalization = m.get("normalization")
     if normalization is not None:
         average, deviation = (tuple(float(v) for v in values) for values in normalization)
@@ -154,7 +155,7 @@ def _model(m: dict[str, Any], run: Any) -> Model:
         stride=int(m["stride"]),
         box_sources=tuple(str(s) for s in m["box_sources"]),
         mean=mean,
-        sigma=float(m.get("sigma", settings.get("sigma", 1.0))),
+        sigma=float(m.get("sigma", 1.0 if old is None else old)),
         normalization=normalization,
     )
     sound = (

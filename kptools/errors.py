@@ -22,6 +22,10 @@ class GateError(KptoolsError):
     exit_status = 4
 
 
+class MixedNorms(KptoolsError):
+    """One figure would mix errors over two norms."""
+
+
 class ReaderGone(Exception):
     """Nobody reads what the tool writes any more. Exit 141, silently."""
 

@@ -1,5 +1,6 @@
 """What `kp-eval` does with a stream beside scoring it: copies of one face merged, and gates."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,10 +95,15 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
             f"copies of one id are of different images, {images[0]} and {images[1]}, and nothing "
             "says how these belong together; kp-augment --write notes it (`source`)",
         )
-    boxes = [copy.record.get("box") for copy in copies if "id" not in copy.record]
-    if any(box != boxes[0] for box in boxes):
-        raise RecordError("bad_record", f"several faces of {images[0]} have no id; give each one")
     truths = [truth for copy in copies if (truth := copy.points("points")) is not None]
+    if not truths or "id" not in record:  # then the boxes are all that can tell faces apart
+        boxes = [copy.record.get("box") for copy in copies]
+        if any(box != boxes[0] for box in boxes):
+            raise RecordError(
+                "bad_record",
+                f"copies of one id, or of {images[0]} without an id, have different boxes; "
+                "give each face an id of its own",
+            )
     for truth in truths[1:]:
         if not _same(truth, truths[0]):
             raise RecordError(
@@ -107,7 +113,8 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
             )
     preds = [pred for copy in copies if (pred := copy.points("pred")) is not None]
     if len(preds) < len(copies) or len({pred.shape for pred in preds}) != 1:
-        raise RecordError("bad_points", "copies of one id lack `pred`, or have other counts of it")
+        missing = "no `pred`" if len(preds) < len(copies) else "copies have other counts of `pred`"
+        raise RecordError("bad_points", f"{missing}; kp-predict gives it")
     record["pred"] = g.to_list(middle(np.stack(preds), axis=0))
     means = [mean for copy in copies if (mean := copy.points("mean")) is not None]
     record.pop("mean", None)
@@ -117,10 +124,10 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
     record.pop("score", None)
     if len(scores) == len(copies):
         record["score"] = middle(np.stack(scores), axis=0).tolist()
+    if truths and (copies[0].to_source is not None or record.get("points") is None):
+        record["points"] = g.to_list(truths[0])
     if copies[0].to_source is not None:
-        record["image"] = images[0]
-        if truths:
-            record["points"] = g.to_list(truths[0])
+        record["image"] = records.source(record)[0]
         visible = records.per_point(record, "visible", len(preds[0]))
         if visible is not None:
             record["visible"] = copies[0].named(np.array(visible)).tolist()
@@ -129,9 +136,8 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
 
 
 def _copy(record: Record) -> _Copy:
-    source = record.get("source")
-    if source is None:
-        return _Copy(record, str(record.get("image", "")), None, None)
+    if not isinstance(record.get("source"), dict):
+        return _Copy(record, os.path.normpath(str(record.get("image", ""))), None, None)
     image, rows = records.source(record)
     matrix = g.uncentred(np.array(rows))
     mirrored = float(np.linalg.det(matrix[:, :2])) < 0
@@ -141,7 +147,7 @@ def _copy(record: Record) -> _Copy:
         if scheme.swap is None:
             raise RecordError("bad_scheme", f"{scheme.name} has no table of left and right")
         swap = list(scheme.swap)
-    return _Copy(record, image, g.invert(matrix), swap)
+    return _Copy(record, os.path.normpath(image), g.invert(matrix), swap)
 
 
 def _same(a: Points, b: Points) -> bool:
@@ -155,12 +161,12 @@ def _same(a: Points, b: Points) -> bool:
 def _face(item: Item) -> str:
     """What the copies of a face share: the id, or the image that copies without an id are of."""
     record = item.record
-    if "id" not in record and "copy" in record:
-        source = record.get("source")
-        of = source if isinstance(source, dict) else record
-        return f"image {of.get('image')}"
     name = record.get("id")
-    return name if isinstance(name, str) else item.where
+    if isinstance(name, str):
+        return name
+    source = record.get("source")
+    image = (source if isinstance(source, dict) else record).get("image")
+    return f"image {image}" if name is None and isinstance(image, str) else item.where
 
 
 def gate(expression: str, report: dict[str, Any] | None) -> None:

@@ -55,28 +55,46 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 # One writer at a time
 
 
-def open_part(path: Path) -> BufferedRandom:
-    """FILE.part of FILE, for appending and reading, created where needed and locked until it is
-    closed. Raises KptoolsError where another process has it locked, OSError."""
-    unfinished = part(path)
+def open_locked(name: Path, path: Path) -> BufferedRandom:
+    """The file `name` for appending and reading, created where needed and locked until it is
+    closed. Raises OSError, and KptoolsError, which names `path`, where another process has it
+    locked."""
     while True:
-        handle = open(unfinished, "ab+")  # noqa: SIM115 (it lives as long as the lock)
+        handle = open(name, "ab+")  # noqa: SIM115 (it lives as long as the lock)
         try:
             _lock(handle.fileno(), path)
-            if _is_still(handle.fileno(), unfinished):
+            if is_still(handle, name):
                 return handle
         except BaseException:
             handle.close()
             raise
-        handle.close()  # its writer finished and renamed it before we had the lock
+        handle.close()  # its writer was done with it, and it has another name now, or none
 
 
-def claim(path: Path) -> None:
-    """Make this process the writer of a file from now on: `write_whole` then writes it, once.
-    Raises KptoolsError where another process is writing it, OSError."""
+def claim(path: Path) -> BufferedRandom | None:
+    """Make this process the writer of a file until it gives it its name (`finish`) or ends. Returns
+    FILE.part, for appending, or None where the file is `special`. Raises OSError, and KptoolsError
+    where another process is writing it."""
     path = target(path)
-    if not special(path) and path not in _claimed:
-        _claimed[path] = open_part(path)
+    if special(path):
+        return None
+    if path.name.endswith(".part"):
+        raise KptoolsError(f"{path}: names in .part are of unfinished files; choose another one")
+    if path not in _claimed:
+        _claimed[path] = open_locked(part(path), path)
+    return _claimed[path]
+
+
+def finish(path: Path) -> None:
+    """Give FILE.part, which this process has claimed, its name, once all of it is on disk. Raises
+    OSError, and KptoolsError where somebody has put another file in its place."""
+    handle = _claimed[path]
+    handle.flush()
+    os.fsync(handle.fileno())
+    if not is_still(handle, part(path)):
+        raise KptoolsError(f"{part(path)} was removed or replaced while it was written; run again")
+    os.replace(part(path), path)
+    _claimed.pop(path).close()
 
 
 def claim_folder(path: Path) -> None:
@@ -98,16 +116,21 @@ def release() -> None:
     """Give up all claims; a FILE.part that holds nothing is removed."""
     while _claimed:
         path, handle = _claimed.popitem()
-        if os.fstat(handle.fileno()).st_size == 0:
-            part(path).unlink(missing_ok=True)
+        if handle.closed:
+            continue
+        if os.fstat(handle.fileno()).st_size == 0 and is_still(handle, part(path)):
+            part(path).unlink()
         handle.close()
     while _folders:
         os.close(_folders.popitem()[1])
 
 
-def lock(handle: IO[bytes], path: Path) -> None:
-    """Lock an open file until it is closed. KptoolsError where another process has it locked."""
-    _lock(handle.fileno(), path)
+def is_still(handle: IO[bytes], name: Path) -> bool:
+    """Whether the open file is the one under this name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), name.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -122,14 +145,6 @@ def _lock(descriptor: int, path: Path) -> None:
             raise
 
 
-def _is_still(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one under this name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _holder(descriptor: int) -> str:
     """Who has this file locked: its process and command line, as far as the system tells."""
     inode = str(os.fstat(descriptor).st_ino)
@@ -138,7 +153,8 @@ def _holder(descriptor: int) -> str:
         owner = next(
             row[4] for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == inode
         )
-        words = Path(f"/proc/{owner}/cmdline").read_text().strip("\0").split("\0")
+        line = Path(f"/proc/{owner}/cmdline").read_bytes().decode(errors="replace")
+        words = line.strip("\0").split("\0")
     except (OSError, StopIteration, IndexError):
         return "another process"
     if len(words) > 1 and Path(words[0]).name.startswith("python"):
@@ -154,16 +170,19 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     """FILE.part, empty, to write to; it takes its name at the end of the block, and is removed
     where the block fails. `path` is not `special`. Raises OSError, and KptoolsError where another
     process is writing it."""
-    with _claimed.pop(path, None) or open_part(path) as handle:
-        try:
-            handle.truncate(0)
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-            os.replace(part(path), path)
-        except BaseException:
-            part(path).unlink(missing_ok=True)
-            raise
+    path = target(path)
+    handle = claim(path)
+    assert handle is not None
+    try:
+        handle.truncate(0)
+        yield handle
+        finish(path)
+    except BaseException:
+        _claimed.pop(path, None)
+        if is_still(handle, part(path)):
+            part(path).unlink()
+        handle.close()
+        raise
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

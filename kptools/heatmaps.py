@@ -126,7 +126,8 @@ def decode(
     - `quarter`: a quarter of a pixel on, towards the larger neighbour (Newell et al., 2016).
     - `dark`: the map is smoothed by a Gaussian of `sigma`, that of the labels which the network was
       trained on, and one Newton step goes to the top of its log (Zhang et al., 2020); the log of a
-      Gaussian is a parabola, so that it is exact for one.
+      Gaussian is a parabola, so that it is exact for one. Within 3 sigma of the map's edge there is
+      no smoothing.
     - `softargmax`: the mean of the probabilities around the peak, a 7 x 7 window.
     """
     if method not in DECODERS:
@@ -138,6 +139,8 @@ def decode(
     top = peaks.float().cpu().numpy().astype(np.float64)
     points = np.stack([columns.cpu().numpy(), rows.cpu().numpy()], axis=-1).astype(np.float64)
     smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off
+    if 3 + 2 * smooth > min(z.shape[2:]):
+        smooth = 0  # it would nowhere lie within the map
     radius = {"argmax": 0, "softargmax": 3, "dark": 1 + smooth}.get(method, 1)
     windows = _windows(z, points.astype(np.int64), radius)
     scores = _sigmoid(top)
@@ -190,17 +193,16 @@ def _uphill(w: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _smoothed(w: NDArray[np.float64], sigma: Pixels, smooth: int) -> NDArray[np.float64]:
     """Of windows of logits (..., 3 + 2 * smooth, the same) the logs (..., 3, 3) of the middle of
-    the probabilities, smoothed over what of the map there is."""
-    known = np.isfinite(w)
-    p = np.where(known, _sigmoid(np.where(known, w, 0.0)), 0.0)
+    the smoothed probabilities. Where a window reaches beyond the map they are not smoothed: half a
+    Gaussian over the edge would lean inward."""
     at = np.arange(-smooth, smooth + 1) / sigma
     taps = np.exp(-0.5 * at * at)
     matrix = np.stack([np.pad(taps, (i, 2 - i)) for i in range(3)])  # (3, 3 + 2 * smooth)
-    weight = matrix @ known.astype(np.float64) @ matrix.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs: NDArray[np.float64] = np.log(matrix @ p @ matrix.T / weight)
+        logs = np.log(matrix @ _sigmoid(w) @ matrix.T)
     middle = slice(smooth, smooth + 3)
-    return np.where(known[..., middle, middle], logs, np.nan)
+    whole = np.isfinite(w).all(axis=(-2, -1), keepdims=True)
+    return np.where(whole, logs, _log_sigmoid(w[..., middle, middle]))
 
 
 def _newton(w: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from kptools.config import DECODER, Model
 from kptools.crops import Frame, Layout, Pixels8
 from kptools.errors import RecordError
 from kptools.records import Record
+from kptools.seen import FileNames
 from kptools.stream import Item
 from kptools.units import Box
 
@@ -108,6 +109,7 @@ class Predictor:
         self.workers = workers
         self.decoder = decoder
         self.maps = maps
+        self.names = FileNames()  # of the maps' files
         self.ahead = 0 if device.type == "cpu" else BATCHES_AHEAD
 
     def run(
@@ -155,14 +157,13 @@ class Predictor:
             flips = augment.flips(augment.policy(record))
             swap = augment.swap_table(record) if flips else None
             drawn = augment.draw(record, 0)
-            if self.maps is not None:
-                records.file_stem(record)
+            stem = None if self.maps is None else self.maps / self.names.take(record)
         except RecordError as error:
             fail(item, error)
             return None
         # a layout of its own, so that a face's prediction does not depend on its neighbours
         layout = crops.plan([record], self.frame)
-        return _Face(item, swap, drawn, layout, pool.submit(crops.cut, record, layout))
+        return _Face(item, swap, drawn, layout, pool.submit(crops.cut, record, layout), stem)
 
     def _predict(
         self, begun: "list[_Face]", fail: Callable[[Item, RecordError], Item]
@@ -207,9 +208,8 @@ class Predictor:
             except RecordError as error:
                 fail(face.item, error)
                 continue
-            if self.maps is not None and decoded.maps is not None:
-                z = decoded.maps[row].float().cpu().numpy()
-                self._save_maps(record, z, face.drawn, face.swap)
+            if face.stem is not None and decoded.maps is not None:
+                self._save_maps(face, decoded.maps[row].float().cpu().numpy(), face.stem)
             face.item.changed = True
 
     def _place_mean(self, item: Item) -> None:
@@ -246,16 +246,14 @@ class Predictor:
         output = forward(self.network, x, self.precision)
         return decode(output, self.model, self.decoder)
 
-    def _save_maps(
-        self, record: Record, z: heatmaps.Maps, drawn: Draw, swap: tuple[int, ...] | None
-    ) -> None:
+    def _save_maps(self, face: "_Face", z: heatmaps.Maps, stem: Path) -> None:
         """Write the logits of one face and name them in the record; the order is the record's."""
-        assert self.maps is not None
-        if drawn.flipped and swap is not None:
-            z = z[list(swap)]
-        to_input = g.compose(self.frame.matrix(records.box(record)), drawn.matrix)
+        record = face.item.record
+        if face.drawn.flipped and face.swap is not None:
+            z = z[list(face.swap)]
+        to_input = g.compose(self.frame.matrix(records.box(record)), face.drawn.matrix)
         matrix = g.map_to_file(to_input, self.model.input, self.model.map_size)
-        labels.save(record, self.maps, z, matrix, self.model.sigma)
+        labels.save(record, stem, z, matrix, self.model.sigma)
 
 
 @dataclass
@@ -265,3 +263,4 @@ class _Face:
     drawn: Draw
     layout: Layout
     pixels: Future[Pixels8]
+    stem: Path | None  # of the file of its maps

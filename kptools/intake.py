@@ -49,7 +49,7 @@ class Intake:
                 tests += 1
             elif not item.failed and self._check(item, seen):
                 (self.val if item.record.get("split") == "val" else self.train).append(item)
-        again = self._read_val(val_file, seen) if val_file is not None else []
+        more = self._read_val(val_file) if val_file is not None else []
         if tests:
             self.report(f"{tests} records of split test were left alone")
         if val_fraction is not None or not self.val:
@@ -64,15 +64,21 @@ class Intake:
             raise KptoolsError("no record to train on; records of split train, with points, needed")
         if not self.val:
             self.report("no validation records, so the last epoch is kept")
+        self._check_leaks(more, val_file)
+
+    def _check_leaks(self, more: list[Item], val_file: str | None) -> None:
+        """Report what is in train and in val; `more` are the faces of `val_file`."""
+        trained = {_key(item) for item in self.train}
+        again = [item for item in more if _key(item) in trained]
         if again:
             names = [records.identity(item.record) for item in again]
             self._leak(
-                f"{len(again)} faces of {val_file} have the id of a face of the stream", names
+                f"{len(again)} faces of {val_file} have the id of a face that is trained on", names
             )
-        trained = {records.group(item.record) for item in self.train}
+        trained_groups = {records.group(item.record) for item in self.train}
         others = set(map(id, self.val)) - set(map(id, again))
         groups = [records.group(item.record) for item in self.val if id(item) in others]
-        shared = [group for group in groups if group in trained]
+        shared = [group for group in groups if group in trained_groups]
         if shared:
             count = len(set(shared))
             self._leak(f"{count} groups are in train and in val ({len(shared)} val faces)", shared)
@@ -86,21 +92,21 @@ class Intake:
         if self.stream.strict:
             raise KptoolsError(f"{what}; stopped there, as --strict asks")
 
-    def _read_val(self, name: str, seen: set[tuple[str, int]]) -> list[Item]:
-        """Read a file of val records; those whose id and copy the stream had, too (`seen`)."""
+    def _read_val(self, name: str) -> list[Item]:
+        """Read a file of val records; the faces that it adds to val. A face that is of the stream's
+        val already is a failure, as one that comes twice in a stream."""
         more = Stream([name], "-", strict=self.stream.strict)
-        here: set[tuple[str, int]] = set()
-        again = []
+        seen = {_key(item) for item in self.val}
+        found = []
         for item in more:
             self.items.append(item)
             item.record["split"] = "val"
-            if not item.failed and self._check(item, here):
-                self.val.append(item)
-                if (records.identity(item.record), records.copy_index(item.record)) in seen:
-                    again.append(item)
+            if not item.failed and self._check(item, seen):
+                found.append(item)
+        self.val += found
         self.stream.failures += more.failures
         self.stream.count += more.count
-        return again
+        return found
 
     def _hold_out(self, fraction: float) -> None:
         before, self.train = self.train, []
@@ -125,7 +131,7 @@ class Intake:
             records.image(record)
             records.box(record)
             records.split(record)
-            key = (records.identity(record), records.copy_index(record))
+            key = _key(item)
             if key in seen:
                 raise RecordError("bad_record", f"id and copy {key} were there before; each once")
             seen.add(key)
@@ -199,3 +205,8 @@ class Intake:
                 f"{outside} of {known} points ({touched} faces) lie outside the box and its "
                 f"margin; --margin {all_held:g} would hold them all"
             )
+
+
+def _key(item: Item) -> tuple[str, int]:
+    """What tells one face from another. RecordError."""
+    return records.identity(item.record), records.copy_index(item.record)

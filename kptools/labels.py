@@ -19,15 +19,16 @@ from kptools import files, heatmaps, records
 from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import Record
+from kptools.seen import FileNames
 from kptools.units import Fraction, Pixels, Size
 
 MAX_MAP_VALUES = 1 << 28  # of one face
 _MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
 
 
-def save(record: Record, folder: Path, z: heatmaps.Maps, matrix: g.Matrix, sigma: Pixels) -> None:
-    """Write logits (K, H, W) to FOLDER/ID.npy and name them in the record. Raises KptoolsError."""
-    path = folder / f"{records.file_stem(record)}.npy"
+def save(record: Record, stem: Path, z: heatmaps.Maps, matrix: g.Matrix, sigma: Pixels) -> None:
+    """Write logits (K, H, W) to STEM.npy and name them in the record. Raises KptoolsError."""
+    path = stem.with_name(stem.name + ".npy")
     data = io.BytesIO()
     np.save(data, z.clip(-60000, 60000).astype(np.float16)[None])
     _write(path, data.getbuffer())
@@ -82,12 +83,14 @@ def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix, Pixels]:
 def encode(
     record: Record,
     folder: Path,
+    names: FileNames,
     size: Size,
     margin: Fraction,
     sigma: Pixels,
     picture: bool,
 ) -> None:
-    """Write the labels of the record's points and name them in it. Raises RecordError."""
+    """Write the labels of the record's points and name them in it. `names`: those of the run, of
+    which no two records share one. Raises RecordError."""
     box = records.box(record)
     truth = g.from_list(records.points(record))
     if len(truth) * size[0] * size[1] > MAX_MAP_VALUES:
@@ -98,11 +101,12 @@ def encode(
     with np.errstate(divide="ignore"):
         logits = np.log(labels) - np.log1p(-labels)
     matrix = g.centred(g.invert(to_map))
-    save(record, folder, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix, sigma)
+    stem = folder / names.take(record)
+    save(record, stem, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix, sigma)
     if picture:
         data = io.BytesIO()
         Image.fromarray((labels.max(axis=0) * 255).round().astype(np.uint8)).save(data, "PNG")
-        _write(folder / f"{records.file_stem(record)}.png", data.getbuffer())
+        _write(stem.with_name(stem.name + ".png"), data.getbuffer())
 
 
 def decode(record: Record, method: str) -> None:

@@ -92,7 +92,8 @@ def file_stem(record: Record) -> str:
 
 def group(record: Record) -> str:
     """What must not be split between train and val; the id where no group is given."""
-    return str(record.get("group", identity(record)))
+    name = record.get("group")
+    return identity(record) if name is None else str(name)
 
 
 def held_out(name: str, fraction: float, seed: int = 0) -> bool:

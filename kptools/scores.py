@@ -8,13 +8,12 @@ import numpy as np
 
 from kptools import geometry as g
 from kptools import metrics, records, schemes
-from kptools.errors import KptoolsError, RecordError
+from kptools.errors import MixedNorms, RecordError
 from kptools.metrics import Score, Tally
 from kptools.records import Record
 from kptools.schemes import Scheme
 from kptools.units import Box, Size
 
-NORMS = (*metrics.NORMS, "pixels")
 THRESHOLD = 0.08  # of AUC and failure rate, where none is given
 
 
@@ -76,11 +75,11 @@ class OneNorm:
         self._scheme = ""
 
     def require(self, name: str, scheme: str) -> None:
-        """KptoolsError where a face of `scheme` has another norm than those before it."""
+        """MixedNorms where a face of `scheme` has another norm than those before it."""
         if self.name is None:
             self.name, self._scheme = name, scheme
         elif name != self.name:
-            raise KptoolsError(
+            raise MixedNorms(
                 f"faces of {self._scheme or 'no scheme'} have an error over the norm {self.name}, "
                 f"those of {scheme or 'no scheme'} over {name}, and one figure cannot mix them; "
                 "give --norm box or --norm diagonal, or score them apart"
@@ -116,7 +115,7 @@ class Scorer:
         self._norm(self._norm_of(record)).fail()
 
     def add(self, record: Record) -> Score:
-        """Score a record. Raises RecordError, and KptoolsError where it has another norm than
+        """Score a record. Raises RecordError, and MixedNorms where it has another norm than
         `one_norm`."""
         truth = truth_of(record)
         predicted = g.from_list(records.points(record, "pred"))

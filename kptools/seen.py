@@ -1,7 +1,11 @@
-"""Which ids a stream has had before."""
+"""Which ids a stream has had before, and which names of files were given away."""
 
 from array import array
 from hashlib import blake2b
+
+from kptools import records
+from kptools.errors import RecordError
+from kptools.records import Record
 
 
 class Seen:
@@ -34,3 +38,20 @@ class Seen:
         for key in old:
             if key:
                 self._add(key)
+
+
+class FileNames:
+    """A name for what is made of each record: no two records of a run share one."""
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+
+    def take(self, record: Record) -> str:
+        """The record's name, without suffix. RecordError where another record had it before."""
+        name = records.file_stem(record)
+        if self._seen.before(name):
+            raise RecordError(
+                "bad_record",
+                f"its file {name} is that of a record before it; give each face an id of its own",
+            )
+        return name

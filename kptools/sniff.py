@@ -28,6 +28,7 @@ _MAGIC = (
     (rb"\s*(<!doctype html|<html)", "an HTML page"),
     (rb"\s*<(\?xml|!--|[a-z])", "XML"),
 )
+_DOCUMENT = "one JSON document (jq -c '.[]' makes lines of an array)"
 _PATTERNS = [(re.compile(pattern, re.DOTALL | re.IGNORECASE), kind) for pattern, kind in _MAGIC]
 _REPORT = {"faces", "failed", "nme", "threshold"}
 _LOG = {"epoch", "lr", "train_loss"}
@@ -40,23 +41,26 @@ def kind(head: bytes) -> str | None:
 
 def require_records(head: bytes, line: bytes, shown: str) -> None:
     """Raise KptoolsError where the head of a file, and its first line that is not blank, are
-    plainly of something else than records. A broken line among records is not that."""
-    found = kind(head) or _of_text(head, line)
-    if found is None and line.startswith(b"{"):
-        found = _of_object(line)
+    plainly of something else than records. Broken lines among records are not that."""
+    found = _of_object(line) if line.startswith(b"{") else _of_other(head, line)
     if found is not None:
         raise KptoolsError(
             f"{shown} looks like {found}; records are expected, one JSON object a line"
         )
 
 
-def _of_text(head: bytes, line: bytes) -> str | None:
-    """Text whose first two lines are no JSON objects."""
-    if line in (b"{", b"[") or line.startswith((b"[{", b"[[")):
-        return "one JSON document (jq -c '.[]' makes lines of an array)"
-    # the last line of the head may be cut off
-    lines = [part.strip() for part in head.split(b"\n")[:-1] if part.strip()][:2]
-    if len(lines) < 2 or any(part.startswith(b"{") for part in lines) or b"\0" in head:
+def _of_other(head: bytes, line: bytes) -> str | None:
+    """Of a head whose first line is not a JSON object."""
+    lines = [part for part in head.split(b"\n") if part.strip()]
+    if line == b"[":
+        return _DOCUMENT
+    if any(part.startswith(b'{"') for part in lines):
+        return None  # records, the first one broken
+    if found := kind(head):
+        return found
+    if line.startswith((b"[{", b"[[")):
+        return _DOCUMENT
+    if len(lines) < 2 or b"\0" in head:
         return None
     for separator, name in ((b",", "comma"), (b"\t", "tab"), (b";", "semicolon")):
         if lines[0].count(separator) == lines[1].count(separator) > 0:
@@ -65,6 +69,9 @@ def _of_text(head: bytes, line: bytes) -> str | None:
 
 
 def _of_object(line: bytes) -> str | None:
+    """Of a first line that begins an object."""
+    if line == b"{":
+        return _DOCUMENT
     try:
         keys = set(orjson.loads(line))
     except ValueError:

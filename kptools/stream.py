@@ -134,8 +134,8 @@ class Stream:
         return self.count <= self.done
 
     def _note(self, line: bytes) -> None:
-        """Take note of one of the first records, for a run that resumes this one. Its hash is
-        saved before anything that is made of it can be."""
+        """Take note of one of the first records, for a run that resumes this one. The hash of the
+        first is saved before anything is written, the others with the next flush."""
         if self._final is not None:
             self._run.add(self.count, line, self._output)
             if self.count == 0:
@@ -223,11 +223,10 @@ class Stream:
             )
         if self._final is not None and not files.special(self._final):
             try:
-                os.fsync(self._out.fileno())
-                os.replace(files.part(self._final), self._final)
+                # the run's file first: until FILE has its name, --resume goes on with FILE.part
                 self._run.whole = True
                 self._save_run()
-                self._out.close()
+                files.finish(self._final)
             except OSError as error:
                 raise self._lost(error) from None
         if self._reads and not self.count:
@@ -249,25 +248,20 @@ class Stream:
                 if self._final.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "it is a folder")
                 return open(self._final, "wb")
-            part = files.part(self._final)
-            begun = part.exists() and part.stat().st_size > 0
-            out = files.open_part(self._final)
+            out = files.claim(self._final)
+            assert out is not None
+            begun = os.fstat(out.fileno()).st_size > 0
             if resume and (begun or self._final.exists()):
-                try:
-                    self._run = runfile.resumed(self._final, self._run, begun=begun)
-                except KptoolsError:
-                    if not begun:
-                        part.unlink(missing_ok=True)
-                    raise
+                self._run = runfile.resumed(self._final, self._run, begun=begun)
+                self._run.whole = False
                 if not begun:  # a finished run: what is left to do follows
-                    shutil.copyfile(self._final, part)
+                    shutil.copyfile(self._final, files.part(self._final))
                 self._keep_whole_records(out, lines_per_record)
                 if self.done:
                     tell(f"{program()}: {self._output}: {self.done} records were there")
-            else:
+            elif begun:
                 out.truncate(0)
-            self._run.whole = False
-            self._save_run()
+                os.fsync(out.fileno())  # before a run's file speaks of another run
             return out
         except OSError as error:
             name = "stdout" if self._output == "-" else self._output
@@ -398,8 +392,8 @@ class _Lines:
             self._end_line()
             return
         if not self._number and not self._parts:
-            self.head = chunk[: sniff.HEAD]
             chunk = chunk.removeprefix(_BOM)
+            self.head = chunk[: sniff.HEAD]
         head, *rest = chunk.split(b"\n")
         self._extend(head)
         for part in rest:

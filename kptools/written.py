@@ -10,21 +10,23 @@ from kptools import geometry as g
 from kptools.augment import Draw
 from kptools.errors import KptoolsError
 from kptools.records import Record
+from kptools.seen import FileNames
 
 _OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
 
 
-def write_image(record: Record, folder: Path) -> Record:
+def write_image(record: Record, folder: Path, names: FileNames | None = None) -> Record:
     """Sample the policy at epoch 0, write the image (the same size) into the folder, and give the
     record of it: points, `visible`, `pred`, `score` and `mean` follow, the box stays; `source` says
     which image it was made from, and how; no policy is left, nor what was measured on the old
-    picture (`heatmap`, `nme`). Raises RecordError, and KptoolsError where the disk says no."""
+    picture (`heatmap`, `nme`). `names`: those of the run, of which no two records share one. Raises
+    RecordError, and KptoolsError where the disk says no."""
     records.box(record)
     stages = augment.policy(record)
     swap = augment.swap_table(record) if augment.flips(stages) else None
     drawn = augment.draw(record, 0)
     picture, _ = images.read(records.image(record))
-    path = folder / file_name(record)
+    path = folder / f"{(names or FileNames()).take(record)}{suffix(record)}"
     if path.exists() and path.samefile(records.image(record)):
         raise KptoolsError(f"{path} is the image itself; --write needs a folder of its own")
     made = {key: value for key, value in record.items() if key not in _OF_THE_OLD_PICTURE}
@@ -34,7 +36,7 @@ def write_image(record: Record, folder: Path) -> Record:
         if key in record:
             points = g.from_list(records.points(record, key))
             made[key] = g.to_list(augment.follow(points, drawn, swap))
-    for key in ("visible", "score"):
+    for key in ("visible", "score", "pred_visible"):
         if key in record and drawn.flipped and swap is not None:
             values = records.per_point(record, key, len(swap))
             made[key] = [values[i] for i in swap] if values is not None else None
@@ -50,14 +52,11 @@ def _source(record: Record, drawn: Draw) -> dict[str, object]:
     """The image that the written one was made from, at first hand, and the matrix from its pixels
     to the written one's."""
     image, matrix = records.image(record), drawn.matrix
-    if "source" in record:
+    if record.get("source") is not None:
         image, rows = records.source(record)
         matrix = g.compose(matrix, g.uncentred(np.array(rows)))
     return {"image": image, "matrix": g.centred(matrix).tolist()}
 
 
-def file_name(record: Record) -> str:
-    """A file name from the id and the copy: nothing in it leaves the folder, and no two differ only
-    in what it leaves out."""
-    suffix = ".png" if records.image(record).lower().endswith(".png") else ".jpg"
-    return records.file_stem(record) + suffix
+def suffix(record: Record) -> str:
+    return ".png" if records.image(record).lower().endswith(".png") else ".jpg"

@@ -126,7 +126,7 @@ def test_copies_with_other_truths_or_out_of_turn_are_not_averaged(face):
 
 
 @pytest.mark.parametrize(
-    "source", [5, {}, {"image": "a.png"}, {"image": "a.png", "matrix": [[0, 0, 0], [0, 0, 0]]}]
+    "source", [{}, {"image": "a.png"}, {"image": "a.png", "matrix": [[0, 0, 0], [0, 0, 0]]}]
 )
 def test_a_source_that_is_none_is_reported(face, source):
     copies = [face(0, copy=c, source=source) | {"pred": face(0)["points"]} for c in range(2)]
@@ -153,6 +153,40 @@ def test_the_score_of_a_merged_face_is_that_of_all_copies(face):
     del copies[1]["score"]
     (one,) = parse(run("eval", "--merge", "mean", "--records", stdin=copies).stdout)
     assert "score" not in one
+
+
+def test_networks_predictions_without_ids_are_merged_by_picture_and_several_faces_refused(face):
+    first = [{k: v for k, v in face(i).items() if k != "id"} for i in range(2)]
+    pairs = [r | {"pred": [[x + d, y] for x, y in r["points"]]} for r in first for d in (3, -3)]
+    merged = report(pairs, "--merge", "mean")
+    assert (merged["faces"], merged["mae"]) == (2, pytest.approx(0, abs=1e-9))
+    two = [first[0] | {"pred": first[0]["points"], "box": [i, 0, 50 + i, 50]} for i in range(2)]
+    done = run("eval", "--merge", "mean", stdin=two)
+    assert done.returncode == 1
+    assert b"give each face an id of its own" in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["write", "encode", "maps"])
+def test_two_faces_never_share_a_file(face, tmp_path, tool):
+    """Without ids, two faces of one picture have one name; the second one fails."""
+    records = [{k: v for k, v in face(0).items() if k != "id"} for _ in range(2)]
+    records[1]["box"] = [5.5, 5.5, 40.5, 45.5]
+    words = {
+        "write": ["augment", "--rotate", 5, "--write", tmp_path / "w"],
+        "encode": ["heatmap", "encode", "--size", "16x16", "--out", tmp_path / "w"],
+        "maps": ["predict", tmp_path / "u.safetensors", "--heatmaps", tmp_path / "w"],
+    }[tool]
+    if tool == "maps":
+        network, model = tiny_unet(tmp_path)
+        checkpoint.save(
+            tmp_path / "u.safetensors", checkpoint.Checkpoint(model, network.state_dict())
+        )
+    done = run(*words, stdin=records)
+    assert done.returncode == 1, done.stderr
+    assert b"stdin:2" in done.stderr
+    assert b"give each face an id of its own" in done.stderr
+    assert [r.get("status") for r in parse(done.stdout)] == [None, "bad_record"]
+    assert len(os.listdir(tmp_path / "w")) == 1
 
 
 # What is not finite
@@ -241,12 +275,17 @@ def test_a_map_without_a_finite_peak_gives_no_point(value):
         assert np.isfinite(scores).all()
 
 
-def test_a_face_whose_maps_are_nan_fails(few, tmp_path):
+def tiny_unet(folder):
+    """A U-Net of 68 points, and what a checkpoint says of it."""
     torch.manual_seed(0)
     network = models.build("unet", 68, (32, 32), width=2, stride=2)
-    model = checkpoint.load(str(untrained(tmp_path / "m.safetensors"))).model
+    model = checkpoint.load(str(untrained(folder / "m.safetensors"))).model
     changes = {"arch": "unet", "heatmap": True, "grey": False, "width": 2, "stride": 2}
-    model = type(model)(**{**model.__dict__, **changes, "input": (32, 32)})
+    return network, type(model)(**{**model.__dict__, **changes, "input": (32, 32)})
+
+
+def test_a_face_whose_maps_are_nan_fails(few, tmp_path):
+    network, model = tiny_unet(tmp_path)
     network.head.bias.data[3] = float("nan")
     predictor = inference.Predictor(
         network, model, device=torch.device("cpu"), precision="fp32", batch=2, workers=1
@@ -368,6 +407,11 @@ def test_a_new_prediction_leaves_nothing_of_the_old_one(face, tmp_path):
     assert b"no `heatmap`" in decoded.stderr
 
 
+def test_a_face_that_cannot_be_scored_has_no_old_error(face):
+    (out,) = parse(run("eval", "--records", stdin=[face(0) | {"nme": 0.5}]).stdout)
+    assert "nme" not in out
+
+
 def test_points_decoded_anew_have_no_old_error(face, tmp_path):
     record = face(0)
     maps = run("heatmap", "encode", "--out", tmp_path / "maps", stdin=[record])
@@ -396,7 +440,7 @@ def test_a_face_of_the_stream_in_the_val_file_is_reported_and_counted(few, tmp_p
     (tmp_path / "val.jsonl").write_bytes(lines(extra))
     done = train(tmp_path, lines(stream), "--epochs", 1, "--val", "val.jsonl")
     assert done.returncode == 0, done.stderr
-    assert b"2 faces of val.jsonl have the id of a face of the stream" in done.stderr
+    assert b"2 faces of val.jsonl have the id of a face that is trained on" in done.stderr
     assert few[2]["id"].encode() in done.stderr
     assert b"groups are in train" not in done.stderr  # said already
     (tmp_path / "val.jsonl").write_bytes(lines(few[12:]))
@@ -439,8 +483,9 @@ def test_one_mean_never_mixes_two_norms(face):
 def test_one_picture_never_mixes_two_norms(face, tmp_path, words):
     whole = face(0) | {"pred": face(0)["points"]}
     small = nose(0, 6) | {"image": whole["image"], "size": [80, 60]}
-    done = run("viz", *words, stdin=[whole, small], cwd=tmp_path)
+    done = run("viz", *words, stdin=[whole, small, whole], cwd=tmp_path)
     assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 3  # all have passed through
     assert len(done.stderr.splitlines()) == 1
     assert b"--norm box" in done.stderr
     done = run("viz", *words, "--norm", "box", stdin=[whole, small], cwd=tmp_path)

@@ -117,6 +117,14 @@ def test_dark_is_the_papers_a_gaussian_over_the_map_then_a_newton_step(sigma):
         assert found[index] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 300.0])
+def test_dark_finds_a_gaussian_at_the_edge_as_well_as_elsewhere(sigma):
+    width = min(sigma, 2.0)
+    at = [[x, y] for x in (1.3, 2.7, 4.2, 46.6) for y in (1.6, 3.4, 20.3, 37.4)]
+    found, _ = decode(logits(at, sigma=width), "dark", sigma=sigma)
+    assert np.abs(found - at).max() < 0.02
+
+
 def test_dark_takes_the_sigma_that_its_maps_were_made_with(face, tmp_path):
     options = ("--sigma", 3, "--out", tmp_path / "maps")
     (record,) = parse(run("heatmap", "encode", *options, stdin=[face(0)]).stdout)

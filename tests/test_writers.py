@@ -139,6 +139,64 @@ def test_a_picture_and_a_submission_have_one_writer(face, tmp_path, words):
     assert not (tmp_path / "g.png.part").exists()
 
 
+def test_a_part_that_was_replaced_is_not_renamed(face, tmp_path):
+    first = start("augment", "--rotate", 1, "-o", "w.jsonl", cwd=tmp_path)
+    first.stdin.write(lines([face(0)]))
+    first.stdin.flush()
+    wait_for(tmp_path / "w.jsonl.part", first)
+    (tmp_path / "w.jsonl.part").unlink()
+    second = start("augment", "--rotate", 2, "-o", "w.jsonl", cwd=tmp_path)
+    wait_for(tmp_path / "w.jsonl.part", second)
+    _, told = first.communicate()
+    assert first.returncode == 3
+    assert b"was removed or replaced while it was written" in told
+    second.communicate(lines([face(5)]))
+    assert second.returncode == 0
+    assert [r["id"] for r in parse((tmp_path / "w.jsonl").read_bytes())] == ["face5"]
+    assert run("augment", "-o", "x.part", stdin=[face(0)], cwd=tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_around_the_renaming_leaves_what_resume_can_take(face, tmp_path, when):
+    data = [face(0), face(1)]
+    code = (
+        "import os, sys\n"
+        "sys.argv = ['kp-augment', '--rotate', '5', '-o', 'o.jsonl']\n"
+        "from kptools.cli.augment import main\n"
+        "real = os.replace\n"
+        "def replace(a, b):\n"
+        "    ours = str(b).endswith('o.jsonl')\n"
+        f"    if not ours or {when!r} == 'after':\n"
+        "        real(a, b)\n"
+        "    if ours:\n"
+        "        os._exit(9)\n"
+        "os.replace = replace\n"
+        "main()\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code], input=lines(data), cwd=tmp_path, capture_output=True
+    )
+    assert killed.returncode == 9, killed.stderr
+    done = resumed(tmp_path, "augment", "--rotate", 5, stdin=data)
+    assert done.returncode == 0, done.stderr
+    assert b"2 records were there" in done.stderr
+    assert len(parse((tmp_path / "o.jsonl").read_bytes())) == 2
+
+
+def test_a_run_that_dies_before_its_first_record_leaves_the_finished_one_as_it_was(face, tmp_path):
+    data = [face(0), face(1)]
+    words = ("augment", "--rotate", 5, "-o", "o.jsonl")
+    run(*words, stdin=data, cwd=tmp_path)
+    for number, left in ((signal.SIGTERM, False), (signal.SIGKILL, True)):
+        process = start(*words, cwd=tmp_path)
+        wait_for(tmp_path / "o.jsonl.part", process)
+        process.send_signal(number)
+        process.communicate()
+        assert (tmp_path / "o.jsonl.part").exists() == left
+    done = resumed(tmp_path, "augment", "--rotate", 5, stdin=data)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_file_whose_writer_failed_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.bin"
     files.write_whole(path, b"old")
@@ -195,7 +253,7 @@ def test_another_checkpoint_under_the_same_name_is_refused(face, tmp_path):
     untrained(model, size=(24, 24))
     done = resumed(tmp_path, *words, stdin=[face(0)])
     assert done.returncode == 3
-    assert b"hash" in done.stderr
+    assert b"checkpoint" in done.stderr
 
 
 def test_other_input_and_less_of_it_are_refused_and_more_is_gone_on_with(face, tmp_path):
@@ -233,7 +291,6 @@ def test_an_older_output_beside_a_run_that_never_finished_is_refused(face, tmp_p
         *("augment", "--rotate", 6, "-o", "o.jsonl", "--strict"), stdin=b"no\n", cwd=tmp_path
     )
     assert failed.returncode == 3
-    (tmp_path / "o.jsonl.part").unlink()
     done = resumed(tmp_path, "augment", "--rotate", 6, stdin=data)
     assert done.returncode == 3
     assert b"never finished" in done.stderr
@@ -337,6 +394,8 @@ def kinds(folder):
         "a.txt": (b"a line of text\nand another one\n", "plain text"),
         "a.json": (json.dumps([{"image": "a"}], indent=1).encode(), "one JSON document"),
         "b.json": (b'[{"image": "a.jpg"}, {"image": "b.jpg"}]', "one JSON document"),
+        "b.html": (b"\xef\xbb\xbf<html>\n</html>\n", "an HTML page"),
+        "b.csv": (b"image,x0\na.jpg,1", "comma-separated"),
         "a.gz": (b"\x1f\x8b\x08\x00rest\nof it\n", "gzip"),
         "u.jsonl": ('{"image": "a"}\n'.encode("utf-16"), "UTF-16"),
     }
@@ -376,7 +435,8 @@ def test_a_report_or_a_log_given_as_records_is_called_one(face, tmp_path):
 
 
 def test_a_broken_first_line_among_records_is_still_a_failure_record(face):
-    for broken in (b"no record\n", b"[1, 2]\n", b"\x00\x01\n", b'{"image": \n'):
+    noise = (b"no record\n", b"[1, 2]\n", b"\x00\x01\n", b'{"image": \n', b'[{"a": 1}]\n')
+    for broken in (*noise, b"<jemalloc>: a warning\n", b"\xef\xbb\xbfno\n"):
         done = run("augment", "--rotate", 5, stdin=broken + lines([face(0), face(1)]))
         assert done.returncode == 1, done.stderr
         assert len(done.stdout.splitlines()) == 3

@@ -116,8 +116,10 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
 
 def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
     from kptools import augment, records, written
+    from kptools.seen import FileNames
 
     make_folder(folder)
+    names = FileNames()
     for item in stream:
         if item.failed:
             stream.write(item)
@@ -131,7 +133,7 @@ def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Pa
                 if copies > 1:
                     one["copy"] = copy * copies + index
                 one["augment"] = [*stages, stage] if len(stage) > 1 else stages
-                made = written.write_image(one, folder)
+                made = written.write_image(one, folder, names)
                 stream.write(Item(made, item.file, item.line, item.raw, changed=True))
         except RecordError as error:
             stream.write(stream.fail(item, error))

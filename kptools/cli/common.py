@@ -99,6 +99,8 @@ def run(tool: typer.Typer) -> NoReturn:
         status = 3
     except Exception as error:
         status = _usage(error)
+    for number in (signal.SIGINT, signal.SIGTERM):  # another one changes nothing any more
+        signal.signal(number, signal.SIG_IGN)
     files.release()
     # The interpreter's own farewell would flush a stdout whose reader is gone, and wait for
     # threads whose work nobody wants.
@@ -163,6 +165,8 @@ def claim_output(path: Path) -> None:
     """Make this process the writer of a file, before the work: KptoolsError where another process
     is writing it, or it cannot be written."""
     try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
         files.claim(path)
     except OSError as error:
         raise KptoolsError(f"cannot write {path}: {error.strerror}") from None

@@ -104,6 +104,7 @@ def evaluate(
                 item.record["nme"] = scorer.add(item.record).error
                 item.changed = True
             except RecordError as error:
+                item.record.pop("nme", None)  # of another prediction
                 stream.fail(item, error)
         if item.failed:
             scorer.fail(item.record)

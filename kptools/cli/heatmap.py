@@ -70,6 +70,7 @@ def encode(
     names = need_input(files)
 
     from kptools import labels
+    from kptools.seen import FileNames
 
     run: dict[str, Any] = {
         "tool": "kp-heatmap encode",
@@ -79,10 +80,11 @@ def encode(
     run |= {"margin": margin, "sigma": sigma, "pictures": pictures}
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     make_folder(out)
+    file_names = FileNames()
     for item in stream:
         if not item.failed:
             try:
-                labels.encode(item.record, out, map_size, margin, sigma, pictures)
+                labels.encode(item.record, out, file_names, map_size, margin, sigma, pictures)
                 item.changed = True
             except RecordError as error:
                 stream.fail(item, error)

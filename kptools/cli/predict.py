@@ -87,7 +87,7 @@ def predict(
     }
     run["heatmaps"] = str(heatmaps.resolve()) if heatmaps is not None else None
     if output != "-":
-        run |= {"checkpoint": Path(checkpoint).name, "hash": runfile.hash_of_file(checkpoint)}
+        run["checkpoint"] = runfile.hash_of_file(checkpoint)
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if heatmaps is not None:
         make_folder(heatmaps)

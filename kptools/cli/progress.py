@@ -27,7 +27,7 @@ class TrainingTalk:
         self.epochs = len(rates(settings.schedule))
         self.done = 0
         self.keep_log = keep_log
-        self.started = False
+        self.started = self.new = False
         self.log: IO[bytes] | None = None
         self.bar: Any = None
         self.task: Any = None
@@ -35,8 +35,8 @@ class TrainingTalk:
 
     def __enter__(self) -> "TrainingTalk":
         try:
-            self.log = open(self.path, "ab+")
-            files.lock(self.log, self.path)
+            self.new = not self.path.exists()
+            self.log = files.open_locked(self.path, self.path)
         except OSError as error:
             raise KptoolsError(f"cannot write {self.path}: {error.strerror}") from None
         if sys.stderr is not None and sys.stderr.isatty():
@@ -64,8 +64,9 @@ class TrainingTalk:
         if self.bar is not None:
             self.bar.stop()
         if self.log is not None:
-            if os.fstat(self.log.fileno()).st_size == 0:
-                self.path.unlink(missing_ok=True)
+            empty = os.fstat(self.log.fileno()).st_size == 0
+            if self.new and empty and files.is_still(self.log, self.path):
+                self.path.unlink()
             self.log.close()
 
     def _batch(self, done: int, total: int, loss: float) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools import config, files
+from kptools import config
 from kptools.cli.common import (
     Device,
     Files,
@@ -14,6 +14,7 @@ from kptools.cli.common import (
     Workers,
     app,
     choice,
+    claim_output,
     cores,
     examples,
     need_input,
@@ -149,7 +150,7 @@ def train(
     if not heatmap and (width is not None or stride is not None):
         raise UsageError(f"--width and --stride are for unet; {arch} has neither")
     out = Path(output or f"{arch}.safetensors")
-    _check_output(out)
+    claim_output(out)
     for option, path in (("--init", init), ("--weights", weights)):
         if path not in (None, "", "none", "default") and not Path(path).is_file():
             raise KptoolsError(f"{option}: there is no file {path}")
@@ -216,17 +217,6 @@ def train(
 train.__doc__ = HELP
 
 
-def _check_output(out: Path) -> None:
-    """Find out before the work whether the checkpoint can be written, and see to it that no other
-    run writes it meanwhile. Raises KptoolsError."""
-    try:
-        if out.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        files.claim(out)
-    except OSError as error:
-        raise KptoolsError(f"cannot write -o {out}: {error.strerror}") from None
-
-
 def _finish(stores: "list[Store]") -> None:
     """Wait for all crops, so that each failure is reported."""
     for store in stores:
@@ -256,7 +246,8 @@ def _run(
             )
         tell(f"kp-train: {out} is finished")
         return done
-    with TrainingTalk(out.with_name(out.stem + ".log.jsonl"), settings, keep_log=resume) as talk:
+    log, goes_on = out.with_name(out.stem + ".log.jsonl"), resume and state.exists()
+    with TrainingTalk(log, settings, keep_log=goes_on) as talk:
         result = training.train(
             faces,
             val,

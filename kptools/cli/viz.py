@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kptools.cli.common import Expect, Files, choice, claim_output, need_input, new_app, run
-from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.errors import KptoolsError, MixedNorms, RecordError, UsageError
 from kptools.stream import Item, Stream, tell
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def grid(
 
     stream = Stream(names, expect=expect)
     pick, one_norm = sheets.Pick(count, sort), OneNorm()
+    mixed: MixedNorms | None = None
     items = _passing(stream)
     first = list(islice(items, 1))  # a kp-train before us in the pipe has then written CKPT
     frame = _network(arch, ckpt, margin) if first and (arch or ckpt) else None
@@ -148,9 +149,13 @@ def grid(
                 error = found.error if found is not None else float("nan")
             except RecordError as problem:
                 stream.fail(item, problem)
+            except MixedNorms as problem:  # raised when all records have passed on
+                mixed = mixed or problem
         pick.add(item, error)
     stream.flush()
     stream.check_expected()
+    if mixed is not None:
+        raise mixed
     if not pick.items:
         return _nothing(stream, output, "no face with truth and prediction")
     picture = sheets.make(
@@ -387,6 +392,7 @@ class _Sources:
         from kptools.scores import OneNorm
 
         self._stream, one_norm = stream, OneNorm()
+        self.mixed: MixedNorms | None = None
         shown = ["stdin" if name == "-" else name for name in stream.names]
         self._sources: dict[str, Source] = {
             name: scores.Source(short, norm, one_norm)
@@ -401,6 +407,9 @@ class _Sources:
                 return source.add(item.record)
             except RecordError as problem:
                 self._stream.fail(item, problem)
+            except MixedNorms as problem:  # raised when all records have passed on
+                self.mixed = self.mixed or problem
+                return float("nan")
         source.scorer.fail(item.record)
         return float("nan")
 
@@ -411,7 +420,9 @@ class _Sources:
 
     @property
     def found(self) -> list["Source"]:
-        """Those with a record that counts."""
+        """Those with a record that counts. MixedNorms where they cannot be shown together."""
+        if self.mixed is not None:
+            raise self.mixed
         return [source for source in self._sources.values() if source.pred.nmes]
 
 

@@ -20,7 +20,7 @@ class Source:
 
     def add(self, record: Record) -> float:
         """Score a face; its NME, NaN where its norm is not known. Raises RecordError, and
-        KptoolsError where its norm is another one than that of the faces before it."""
+        MixedNorms where its norm is another one than that of the faces before it."""
         score = self.scorer.add(record)
         self.face_mae.append(mean(np.abs(score.offsets).ravel()))
         return score.error
