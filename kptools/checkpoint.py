@@ -133,7 +133,8 @@ def _model(m: dict[str, Any], run: Any) -> Model:
     """The description of a network; what kptools 0.1 did not write is as it was there. Raises
     KeyError, TypeError or ValueError."""
     settings = run.get("settings") if isinstance(run, dict) else None
-    old = settings.get("sigma", 1.0) if isinstance(settings, dict) else 1.0
+    old: Any = settings.get("sigma") if isinstance(settings, dict) else None
+    sigma: Any = m.get("sigma", 1.0 if old is None else old)
     normalization = m.get("normalization")
     if normalization is not None:
         average, deviation = (tuple(float(v) for v in values) for values in normalization)
@@ -155,7 +156,7 @@ def _model(m: dict[str, Any], run: Any) -> Model:
         stride=int(m["stride"]),
         box_sources=tuple(str(s) for s in m["box_sources"]),
         mean=mean,
-        sigma=float(m.get("sigma", 1.0 if old is None else old)),
+        sigma=float(sigma),
         normalization=normalization,
     )
     sound = (

@@ -128,6 +128,9 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
         record["points"] = g.to_list(truths[0])
     if copies[0].to_source is not None:
         record["image"] = records.source(record)[0]
+        scale = records.scale(record)
+        if scale is not None:
+            record["scale"] = scale / g.zoom(copies[0].to_source)
         visible = records.per_point(record, "visible", len(preds[0]))
         if visible is not None:
             record["visible"] = copies[0].named(np.array(visible)).tolist()

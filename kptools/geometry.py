@@ -57,6 +57,12 @@ def invert(m: Matrix) -> Matrix:
     return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]])
 
 
+def zoom(m: Matrix) -> float:
+    """How many times larger lengths become: the root of the factor of areas."""
+    (a, b, _), (c, d, _) = m.tolist()
+    return math.sqrt(abs(a * d - b * c))
+
+
 def about(m: Matrix, x: Pixels, y: Pixels) -> Matrix:
     """The same map with (x, y), continuous, as its origin."""
     return compose(translation(x, y), m, translation(-x, -y))

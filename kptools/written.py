@@ -17,10 +17,10 @@ _OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
 
 def write_image(record: Record, folder: Path, names: FileNames | None = None) -> Record:
     """Sample the policy at epoch 0, write the image (the same size) into the folder, and give the
-    record of it: points, `visible`, `pred`, `score` and `mean` follow, the box stays; `source` says
-    which image it was made from, and how; no policy is left, nor what was measured on the old
-    picture (`heatmap`, `nme`). `names`: those of the run, of which no two records share one. Raises
-    RecordError, and KptoolsError where the disk says no."""
+    record of it: points, `visible`, `pred`, `score`, `mean` and `scale` follow, the box stays;
+    `source` says which image it was made from, and how; no policy is left, nor what was measured on
+    the old picture (`heatmap`, `nme`). `names`: those of the run, of which no two records share
+    one. Raises RecordError, and KptoolsError where the disk says no."""
     records.box(record)
     stages = augment.policy(record)
     swap = augment.swap_table(record) if augment.flips(stages) else None
@@ -41,6 +41,9 @@ def write_image(record: Record, folder: Path, names: FileNames | None = None) ->
             values = records.per_point(record, key, len(swap))
             made[key] = [values[i] for i in swap] if values is not None else None
     made["source"] = _source(record, drawn)
+    scale = records.scale(record)
+    if scale is not None:  # a face shown larger has more pixels than the original's
+        made["scale"] = scale / g.zoom(drawn.matrix)
     try:
         images.save(crops.whole(picture, drawn), path)
     except OSError as error:

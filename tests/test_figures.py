@@ -101,6 +101,25 @@ def test_the_matrix_of_a_written_copy_leads_to_its_pixels(face, tmp_path):
         assert np.corrcoef(a, b)[0, 1] > 0.95
 
 
+def test_the_scale_of_a_written_copy_is_that_of_its_pixels(face, tmp_path):
+    record = face(0, scale=2.0) | {"pred": [[x + 1, y + 1] for x, y in face(0)["points"]]}
+    done = run("augment", "--copies", 3, "--scale", 1, "--write", tmp_path / "w", stdin=[record])
+    copies = parse(done.stdout)
+    assert report(copies)["mae"] != pytest.approx(1.0)
+    assert report(copies)["mae_original"] == pytest.approx(2.0)
+    merged = report(copies, "--merge", "mean")
+    assert (merged["mae"], merged["mae_original"]) == (pytest.approx(1.0), pytest.approx(2.0))
+
+
+def test_a_face_without_a_norm_and_with_a_long_integer_is_not_lost(face):
+    record = face(0) | {"pred": face(0)["points"], "n": BIG}
+    record["points"] = [None if i == 36 else p for i, p in enumerate(record["points"])]
+    text = json.dumps(record).encode() + b"\n"
+    done = run("eval", "--records", stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == record | {"nme": None}
+
+
 def test_copies_of_different_pictures_are_not_averaged(face):
     copies = [face(n) | {"id": "one", "copy": n} for n in range(3)]
     copies = [c | {"pred": c["points"]} for c in copies]

@@ -288,6 +288,11 @@ def renamed(m: Floats, values: list[Any], scheme: str) -> list[Any]:
     return [values[i] for i in table_of(scheme)]
 
 
+def scale_through(m: Floats, scale: float | None) -> float | None:
+    """Pixels of the original photo to one of the map's other side."""
+    return None if scale is None else scale / math.sqrt(abs(np.linalg.det(m[:2, :2])))
+
+
 def array_of(points: list[list[float] | None]) -> Floats:
     return np.array([[math.nan] * 2 if p is None else p for p in points], dtype=float)
 
@@ -312,6 +317,7 @@ class Scored:
     mean: Floats | None
     score: list[float] | None
     visible: list[int] | None
+    scale: float | None
 
 
 @dataclass
@@ -383,7 +389,7 @@ def row_of(face: Scored, pipe: Pipe) -> Row:
     row.length = length_of(row.norm, face)
     row.pred = (face.pred - face.truth)[keep]
     row.mean = None if face.mean is None else (face.mean - face.truth)[keep]
-    row.size, row.scale = tuple(face.record["size"]), face.face.scale
+    row.size, row.scale = tuple(face.record["size"]), face.scale
     for name, region in scheme.regions.items() if scheme else ():
         inside = [keep.index(i) for i in region if i in keep]
         if inside:
@@ -708,10 +714,7 @@ class Run:
                 data = self._augment(data, index)
         self.lines = parse(data)
         self.report = self._last(data)
-        # kp-eval --records loses a record whose line has a long number and whose face has no norm
-        self.scored: list[Record] | None = None
-        if not json.loads(self.report)["without_norm"]:
-            self.scored = parse(self._last(data, "--records"))
+        self.scored = parse(self._last(data, "--records"))
 
     def _record(self, number: int, face: Face) -> Record:
         """A record of a face; the key `number` is one that kptools does not know."""
@@ -901,7 +904,7 @@ def parse(data: bytes) -> list[Record]:
 # What has to come out
 
 
-MOVED = {"image", "points", "visible", "pred", "score", "mean", "nme", "status", "error"}
+MOVED = {"image", "points", "visible", "pred", "score", "mean", "nme", "status", "error", "scale"}
 
 
 def check_lines(run: Run) -> None:
@@ -924,6 +927,7 @@ def check_lines(run: Run) -> None:
             continue
         m = map_of(line)
         agree(line["points"], list_of(forth(m, array_of(record["points"]), face.scheme)), "points")
+        agree(line.get("scale"), scale_through(m, face.scale), "scale")
         if face.visible:
             assert line["visible"] == renamed(m, record["visible"], face.scheme)
         if "source" in line:
@@ -972,7 +976,7 @@ def _scored(run: Run, lines: list[Record], m: Floats) -> Scored:
     face, record = run.pipe.faces[number], run.records[number]
     if any("status" in line for line in lines):
         nothing = np.zeros((0, 2))
-        return Scored(number, face, record, True, nothing, nothing, None, None, None)
+        return Scored(number, face, record, True, nothing, nothing, None, None, None, None)
     middle = np.median if run.pipe.merge == "median" else np.mean
     origins = [run.origins[line["from"]] for line in lines]
 
@@ -991,13 +995,12 @@ def _scored(run: Run, lines: list[Record], m: Floats) -> Scored:
         mean=None if mean is None else forth(m, mean, face.scheme),
         score=None if score is None else renamed(m, score.tolist(), face.scheme),
         visible=None if visible is None else renamed(m, visible, face.scheme),
+        scale=scale_through(m, face.scale),
     )
 
 
 def check_records(run: Run, scored: list[Scored]) -> None:
     """What `kp-eval --records` writes: the faces as they were scored, each with its error."""
-    if run.scored is None:
-        return
     assert len(run.scored) == len(scored)
     for line, face in zip(run.scored, scored, strict=True):
         row = row_of(face, run.pipe)
@@ -1010,6 +1013,7 @@ def check_records(run: Run, scored: list[Scored]) -> None:
         agree(line["pred"], list_of(face.pred), "pred")
         agree(line.get("mean"), None if face.mean is None else face.mean.tolist(), "mean")
         agree(line.get("score"), face.score, "score")
+        agree(line.get("scale"), face.scale, "scale")
         assert line.get("visible") == face.visible
         if run.pipe.merge:
             assert line["image"] == face.record["image"]

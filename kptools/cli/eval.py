@@ -1,5 +1,6 @@
 """kp-eval: the score of predictions."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,7 +102,8 @@ def evaluate(
     for item in items:
         if not item.failed:
             try:
-                item.record["nme"] = scorer.add(item.record).error
+                nme = scorer.add(item.record).error
+                item.record["nme"] = None if math.isnan(nme) else nme
                 item.changed = True
             except RecordError as error:
                 item.record.pop("nme", None)  # of another prediction
