@@ -1,8 +1,8 @@
 """`OUT.run.json`: what made an output, so that `--resume` goes on with the same run and no other.
 
 It holds the tool, its version, the arguments that decide what it writes (with a checkpoint's hash),
-and hashes of the first records that it read. `whole` says whether OUT is what this run made; until
-then it has made a part of OUT.part.
+and hashes of the first records that it read. `size` is how many bytes OUT has, once it is what this
+run made; until then the run has made a part of OUT.part.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ class RunFile:
     arguments: dict[str, Any]
     version: str = __version__
     records: list[str] = field(default_factory=list)
-    whole: bool = False
+    size: int | None = None
 
     def add(self, index: int, line: bytes, output: str) -> None:
         """Take note of record `index` (from 0, of the first `FIRST`); KptoolsError where the run
@@ -92,10 +92,10 @@ def resumed(path: Path, ours: RunFile, *, begun: bool) -> RunFile:
             f"--resume: {path.name} was made by another run, as {beside.name} says: "
             f"{_listed(was)}, now {_listed(now)}; {advice}"
         )
-    if not (found.whole or begun):
+    if not begun and found.size != path.stat().st_size:
         raise KptoolsError(
             f"--resume: {path.name} is not what the run in {beside.name} made, which never "
-            f"finished; {advice}"
+            f"finished, or it was changed since; {advice}"
         )
     return found
 

@@ -29,14 +29,14 @@ _MAGIC = (
     (rb"\s*<(\?xml|!--|[a-z])", "XML"),
 )
 _DOCUMENT = "one JSON document (jq -c '.[]' makes lines of an array)"
-_PATTERNS = [(re.compile(pattern, re.DOTALL | re.IGNORECASE), kind) for pattern, kind in _MAGIC]
 _REPORT = {"faces", "failed", "nme", "threshold"}
 _LOG = {"epoch", "lr", "train_loss"}
 
 
 def kind(head: bytes) -> str | None:
     """What the first bytes of a file say that it is, in words; None for text of no such kind."""
-    return next((name for pattern, name in _PATTERNS if pattern.match(head)), None)
+    flags = re.DOTALL | re.IGNORECASE
+    return next((name for pattern, name in _MAGIC if re.match(pattern, head, flags)), None)
 
 
 def require_records(head: bytes, line: bytes, shown: str) -> None:

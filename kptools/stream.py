@@ -7,7 +7,6 @@ before the next read that could wait.
 """
 
 import errno
-import json
 import os
 import select
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedRandom, BufferedWriter
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakSet
@@ -31,6 +31,7 @@ from kptools.records import Record, fail, failed
 _CHUNK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_NOTED = runfile.FIRST
 _LONG_INTEGER = b"0" * 19  # what 64 bits hold has at most 19 digits
 
 
@@ -109,12 +110,14 @@ class Stream:
             handle = _open_input(name)
             with handle:
                 self._lines = _Lines(handle, self.flush)
-                for number, line in self._lines:
-                    if self.count < runfile.FIRST:
+                lines = iter(self._lines)
+                first = list(islice(lines, 1))
+                for _, line in first:
+                    sniff.require_records(self._lines.head, line, shown)
+                for number, line in chain(first, lines):
+                    if self.count < _NOTED:
                         self._note(line)
                     self.count += 1
-                    if number == self._lines.first:
-                        sniff.require_records(self._lines.head, line, shown)
                     if self.count > self.done:
                         yield self._parse(line, shown, number)
         except IsADirectoryError:
@@ -128,7 +131,7 @@ class Stream:
 
     def skips(self, record: Record) -> bool:
         """Count a record that comes from elsewhere than files; whether it was done before."""
-        if self.count < runfile.FIRST:
+        if self.count < _NOTED:
             self._note(repr(record).encode(errors="surrogatepass"))
         self.count += 1
         return self.count <= self.done
@@ -224,7 +227,7 @@ class Stream:
         if self._final is not None and not files.special(self._final):
             try:
                 # the run's file first: until FILE has its name, --resume goes on with FILE.part
-                self._run.whole = True
+                self._run.size = os.fstat(self._out.fileno()).st_size
                 self._save_run()
                 files.finish(self._final)
             except OSError as error:
@@ -253,7 +256,7 @@ class Stream:
             begun = os.fstat(out.fileno()).st_size > 0
             if resume and (begun or self._final.exists()):
                 self._run = runfile.resumed(self._final, self._run, begun=begun)
-                self._run.whole = False
+                self._run.size = None
                 if not begun:  # a finished run: what is left to do follows
                     shutil.copyfile(self._final, files.part(self._final))
                 self._keep_whole_records(out, lines_per_record)
@@ -303,6 +306,8 @@ def _dump(item: Item) -> bytes:
     raw = item.raw
     if raw is None or _LONG_INTEGER not in raw.translate(_DIGITS):
         return orjson.dumps(item.record)
+    import json
+
     read, exact = orjson.loads(raw), json.loads(raw)
     kept = {
         key: exact[key] if key in read and read[key] == value else value
@@ -360,7 +365,6 @@ class _Lines:
         self._number = 0
         self._ended = False
         self.head = b""  # of the file: what its kind is told by
-        self.first = 0  # the number of the first line that is not blank
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while True:
@@ -408,6 +412,5 @@ class _Lines:
     def _end_line(self) -> None:
         self._number += 1
         if line := b"".join(self._parts).strip():
-            self.first = self.first or self._number
             self._lines.append((self._number, line))
         self._parts, self._size = [], 0

@@ -93,7 +93,7 @@ def test_a_failure_that_arrives_passes_untold_and_makes_exit_1(tool, face):
 
 
 def test_lines_of_all_kinds_of_brokenness_keep_their_place(tool, face):
-    good = lines([scored(face, 0)])
+    good, more = lines([scored(face, 0)]), lines([scored(face, 1)])
     broken = [
         b"[1, 2]",
         b'"text"',
@@ -105,7 +105,7 @@ def test_lines_of_all_kinds_of_brokenness_keep_their_place(tool, face):
         b'{"a":' * 400 + b"1" + b"}" * 400,  # JSON, but nested deeper than can be written again
         b'{"half": "a li',
     ]
-    done = tool(b"\xef\xbb\xbf" + good + b"\r\n\n" + b"\n".join([*broken[:-1], good + broken[-1]]))
+    done = tool(b"\xef\xbb\xbf" + good + b"\r\n\n" + b"\n".join([*broken[:-1], more + broken[-1]]))
     out = parse(done.stdout)
     assert done.returncode == 1
     assert len(out) == len(broken) + 2

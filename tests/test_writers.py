@@ -278,7 +278,11 @@ def test_an_output_that_nothing_vouches_for_is_refused(face, tmp_path):
         assert done.returncode == 3
         assert b"has no o.jsonl.run.json beside it" in done.stderr
         (tmp_path / name).unlink()
-    (tmp_path / "o.jsonl").write_bytes(lines([face(0)]))
+    run(*words, "-o", "o.jsonl", stdin=[face(0), face(1)], cwd=tmp_path)
+    (tmp_path / "o.jsonl").write_bytes(lines([face(0)]))  # changed by hand
+    done = resumed(tmp_path, *words, stdin=[face(0), face(1)])
+    assert done.returncode == 3
+    assert b"or it was changed since" in done.stderr
     (tmp_path / "o.jsonl.run.json").write_bytes(b"no json")
     assert resumed(tmp_path, *words, stdin=[face(0)]).returncode == 3
     assert resumed(tmp_path / "..", *words, stdin=[face(0)]).returncode == 0  # nothing there yet

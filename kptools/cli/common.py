@@ -7,7 +7,6 @@ functions, so that `--help` answers at once.
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -114,6 +113,8 @@ def _usage(error: Exception) -> int:
     if message is None:
         if type(error).__name__ == "Abort":
             return 130
+        import traceback
+
         let_go()
         for line in traceback.format_exception(error):
             for part in line.splitlines():
