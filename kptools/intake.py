@@ -51,7 +51,7 @@ class Intake:
                 (self.val if item.record.get("split") == "val" else self.train).append(item)
         more = self._read_val(val_file) if val_file is not None else []
         if tests:
-            self.report(f"{tests} records of split test were left alone")
+            self.report(f"{tests} records of split test were skipped")
         if val_fraction is not None or not self.val:
             self._hold_out(0.1 if val_fraction is None else val_fraction)
         copies = [item for item in self.val if records.copy_index(item.record)]

@@ -78,7 +78,7 @@ def resumed(path: Path, ours: RunFile, *, begun: bool) -> RunFile:
             raise ValueError("no run")
     except FileNotFoundError:
         raise KptoolsError(
-            f"--resume: {path.name} has no {beside.name} beside it to say what made it; "
+            f"--resume: {path.name} has no {beside.name} next to it to say what made it; "
             "choose another -o, or leave --resume out"
         ) from None
     except (OSError, ValueError, TypeError) as error:

@@ -364,7 +364,7 @@ class _Lines:
         self._size = 0
         self._number = 0
         self._ended = False
-        self.head = b""  # of the file: what its kind is told by
+        self.head = b""  # of the file: what shows its kind
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while True:

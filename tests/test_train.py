@@ -410,7 +410,7 @@ def test_test_records_are_left_alone_and_counted(drawn, tmp_path):
     for record in records[:5]:
         record["split"] = "test"
     done = train(tmp_path, lines(records), epochs=1)
-    assert b"5 records of split test were left alone" in done.stderr
+    assert b"5 records of split test were skipped" in done.stderr
 
 
 def test_without_val_a_tenth_is_held_out_by_group(drawn, tmp_path):

@@ -276,7 +276,7 @@ def test_an_output_that_nothing_vouches_for_is_refused(face, tmp_path):
         (tmp_path / name).write_bytes(lines([face(0)]))
         done = resumed(tmp_path, *words, stdin=[face(0)])
         assert done.returncode == 3
-        assert b"has no o.jsonl.run.json beside it" in done.stderr
+        assert b"has no o.jsonl.run.json next to it" in done.stderr
         (tmp_path / name).unlink()
     run(*words, "-o", "o.jsonl", stdin=[face(0), face(1)], cwd=tmp_path)
     (tmp_path / "o.jsonl").write_bytes(lines([face(0)]))  # changed by hand
