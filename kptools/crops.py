@@ -37,7 +37,10 @@ Pixels8 = NDArray[np.uint8]  # (H, W, C)
 # Stored pixels for each pixel of the input, where a warp follows
 OVERSAMPLE = 1.25
 
-PREFILTER = 0.22  # of step^2 - 1, pixels^2
+# The variance, over step^2 - 1, of what smooths an image before every `step`-th pixel is taken, step
+# in pixels: a little over the 1/6 of a triangle that wide, so that stripes of 2.6 pixels at half size
+# keep 3.8 grey levels, as under Pillow's resize (3.2), and not 6.4
+PREFILTER = 0.22
 MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes
 
 _NOISE_CHUNK = 1 << 22  # pixels of noise made at a time
@@ -317,7 +320,6 @@ def _prefiltered(x: Tensor, matrices: NDArray[np.float64]) -> Tensor:
     resampling looks at the four nearest, however far apart the next ones are (aliasing).
     `matrices`: (B, 2, 3), output to source."""
     step = np.hypot(matrices[:, :, 0], matrices[:, :, 1])  # (B, 2): source pixels an output pixel
-    # a triangle that is `step` wide has the variance step^2 / 6, and the bilinear one its 1 / 6
     sigmas = np.sqrt(np.maximum(step**2 - 1, 0) * PREFILTER)
     sigmas[sigmas < MIN_PREFILTER] = 0.0
     shrunk = np.flatnonzero(sigmas.any(axis=1)).tolist()
