@@ -38,7 +38,7 @@ Pixels8 = NDArray[np.uint8]  # (H, W, C)
 OVERSAMPLE = 1.25
 
 # The variance, over step^2 - 1, of what smooths an image before every `step`-th pixel is taken: a
-# little over the 1/6 of a triangle, so that stripes of 2.6 pixels at half size keep 3.8 grey levels,
+# little over the 1/6 of a triangle, so that stripes of 2.6 pixels at half size keep 3.8 levels,
 # nearly as Pillow's resize leaves them (3.2), and not 6.4
 PREFILTER = 0.22
 MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes

@@ -1,20 +1,27 @@
 """What the tests share: the tools as a person runs them, and small pictures."""
 
+import io
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import torch
+import typer
 from PIL import Image
 
-from kptools import checkpoint, models, schemes
+from kptools import checkpoint, files, models, schemes
 from kptools.checkpoint import Checkpoint
+from kptools.cli.common import _usage
 from kptools.config import Model
+from kptools.errors import KptoolsError
+from kptools.stream import tell
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = ("prep", "augment", "train", "predict", "eval", "heatmap", "viz")
@@ -37,6 +44,43 @@ def run(
         env={**os.environ, **(env or {})},
         timeout=300,
     )
+
+
+def in_process(
+    tool: typer.Typer, *arguments: object, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a tool in this process, which has torch already, with the file descriptors of one of its
+    own."""
+    words = [str(argument) for argument in arguments]
+    printed, reported = io.StringIO(), io.StringIO()
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken:
+        given.write(stdin)
+        given.seek(0)
+        kept = [os.dup(0), os.dup(1)]
+        os.dup2(given.fileno(), 0)
+        os.dup2(taken.fileno(), 1)
+        try:
+            with redirect_stdout(printed), redirect_stderr(reported):
+                status = _status(tool, words)
+        finally:
+            for number, descriptor in enumerate(kept):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+        taken.seek(0)
+        out = printed.getvalue().encode() + taken.read()
+    return subprocess.CompletedProcess(words, status, out, reported.getvalue().encode())
+
+
+def _status(tool: typer.Typer, words: list[str]) -> int:
+    try:
+        return int(tool(words, standalone_mode=False) or 0)
+    except KptoolsError as error:
+        tell(str(error))
+        return error.exit_status
+    except Exception as error:
+        return _usage(error)
+    finally:
+        files.release()
 
 
 def untrained(path: Path, scheme: str = "ibug68", size: tuple[int, int] = (16, 16)) -> Path:

@@ -3,7 +3,6 @@ any way, and every figure is the one that a scorer written here finds. It uses n
 the definitions in README.md, and knows truth and predictions from where they were made.
 `KPTOOLS_EXAMPLES=500` tries more pipes than the default."""
 
-import io
 import json
 import math
 import os
@@ -12,7 +11,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import in_process
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kptools import checkpoint, files, machine, models, schemes
+from kptools import checkpoint, machine, models, schemes
 from kptools.checkpoint import Checkpoint
 from kptools.cli.augment import augment
-from kptools.cli.common import _usage, new_app
+from kptools.cli.common import new_app
 from kptools.cli.eval import evaluate
 from kptools.cli.predict import predict
 from kptools.config import Model
-from kptools.errors import KptoolsError
-from kptools.stream import tell
 
 EXAMPLES = int(os.environ.get("KPTOOLS_EXAMPLES", "60"))
 DOCUMENTED = {0, 1, 2, 3, 4, 130, 141, 143}
@@ -563,38 +560,11 @@ TOOLS = {"augment": _app(augment), "predict": _app(predict), "eval": _app(evalua
 
 
 def call(name: str, *arguments: object, stdin: bytes = b"") -> Done:
-    """Run a tool in this process, with the file descriptors of one of its own."""
-    printed, told = io.StringIO(), io.StringIO()
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken:
-        given.write(stdin)
-        given.seek(0)
-        kept = [os.dup(0), os.dup(1)]
-        os.dup2(given.fileno(), 0)
-        os.dup2(taken.fileno(), 1)
-        try:
-            with redirect_stdout(printed), redirect_stderr(told):
-                status = _status(name, [str(argument) for argument in arguments])
-        finally:
-            for number, descriptor in enumerate(kept):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-        taken.seek(0)
-        out = printed.getvalue().encode() + taken.read()
-    assert "Traceback" not in told.getvalue(), told.getvalue()
-    assert status in DOCUMENTED
-    return Done(status, out, told.getvalue())
-
-
-def _status(name: str, arguments: list[str]) -> int:
-    try:
-        return int(TOOLS[name](arguments, standalone_mode=False) or 0)
-    except KptoolsError as error:
-        tell(str(error))
-        return error.exit_status
-    except Exception as error:
-        return _usage(error)
-    finally:
-        files.release()
+    """Run a tool in this process."""
+    done = in_process(TOOLS[name], *arguments, stdin=stdin)
+    assert b"Traceback" not in done.stderr, done.stderr
+    assert done.returncode in DOCUMENTED
+    return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
 class Stopped(Exception):

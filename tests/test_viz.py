@@ -6,72 +6,39 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from conftest import in_process
 from PIL import Image
 
-from kptools import augment, files
+from kptools import augment
 from kptools import geometry as g
 from kptools.checkpoint import Checkpoint, save, tensors_of
-from kptools.cli.common import _usage
 from kptools.cli.viz import tool
 from kptools.config import Model
 from kptools.crops import Frame
-from kptools.errors import KptoolsError, RecordError
+from kptools.errors import RecordError
 from kptools.models import build
 from kptools.render import draw, filters, grid, maps, plots, runs, scores, views
 from kptools.render.views import View
-from kptools.stream import Item, tell
+from kptools.stream import Item
 
 TRUTH = np.array(draw.TRUTH, dtype=float)
 PREDICTION = np.array(draw.PREDICTION, dtype=float)
 
 
-@dataclass
-class Done:
-    returncode: int
-    stdout: bytes
-    stderr: bytes
+Done = subprocess.CompletedProcess[bytes]
 
 
 def viz(*arguments: str, lines: bytes = b"", cwd: Path) -> Done:
-    """Run kp-viz in this process, which has torch already, with the file descriptors of one of
-    its own."""
-    printed, told = io.StringIO(), io.StringIO()
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken:
-        given.write(lines)
-        given.seek(0)
-        kept = [os.dup(0), os.dup(1)]
-        os.dup2(given.fileno(), 0)
-        os.dup2(taken.fileno(), 1)
-        try:
-            with chdir(cwd), redirect_stdout(printed), redirect_stderr(told):
-                status = _status(list(arguments))
-        finally:
-            for number, descriptor in enumerate(kept):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-        taken.seek(0)
-        return Done(status, printed.getvalue().encode() + taken.read(), told.getvalue().encode())
-
-
-def _status(arguments: list[str]) -> int:
-    try:
-        return int(tool(arguments, standalone_mode=False) or 0)
-    except KptoolsError as error:
-        tell(str(error))
-        return error.exit_status
-    except Exception as error:
-        return _usage(error)
-    finally:
-        files.release()
+    """Run kp-viz in this process."""
+    with chdir(cwd):
+        return in_process(tool, *arguments, stdin=lines)
 
 
 def face(folder: Path, name: str = "a", **keys: Any) -> dict[str, Any]:
