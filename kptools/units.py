@@ -18,3 +18,5 @@ Radians: TypeAlias = float
 Fraction: TypeAlias = float  # of sqrt(box area)
 Box: TypeAlias = tuple[float, float, float, float]  # x0, y0, x1, y1; file frame
 Size: TypeAlias = tuple[int, int]  # width, height
+Normalization: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]  # mean, deviation; white: 1
+Schedule: TypeAlias = tuple[tuple[float, int], ...]  # (learning rate, epochs), in order

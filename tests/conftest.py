@@ -16,12 +16,14 @@ import torch
 import typer
 from PIL import Image
 
-from kptools import checkpoint, files, models, schemes
-from kptools.checkpoint import Checkpoint
-from kptools.cli.common import _usage
-from kptools.config import Model
+from kptools.cli.edge import _usage
+from kptools.console import tell
 from kptools.errors import KptoolsError
-from kptools.stream import tell
+from kptools.models import build, checkpoint
+from kptools.models.checkpoint import Checkpoint
+from kptools.schemes import catalog
+from kptools.specs import Model
+from kptools.storage import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = ("prep", "augment", "train", "predict", "eval", "heatmap", "viz")
@@ -85,9 +87,9 @@ def _status(tool: typer.Typer, words: list[str]) -> int:
 
 def untrained(path: Path, scheme: str = "ibug68", size: tuple[int, int] = (16, 16)) -> Path:
     """A checkpoint of a `nose` network as it was born."""
-    count = schemes.get(scheme).count
+    count = catalog.get(scheme).count
     torch.manual_seed(0)
-    network = models.build("nose", count, size)
+    network = build.build("nose", count, size)
     model = Model(
         arch="nose",
         scheme=scheme,

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from conftest import lines, parse, run
 
-from kptools import augment, crops
 from kptools import geometry as g
+from kptools import specs
+from kptools.augment import sample
+from kptools.pixels.layout import crop_spec
 
 BOX = [10.0, 20.0, 50.0, 80.0]
 
@@ -19,23 +21,23 @@ def record(name="a", **stage):
 def test_a_draw_depends_on_its_key_and_nothing_else():
     policy = {"rotate": 30, "scale": 0.2, "shift": 0.1, "flip": 0.5, "brightness": 0.2}
     names = [f"face{i}" for i in range(20)]
-    first = {n: augment.draw(record(n, **policy), 3) for n in names}
-    again = {n: augment.draw(record(n, **policy), 3) for n in reversed(names)}
+    first = {n: sample.draw(record(n, **policy), 3) for n in names}
+    again = {n: sample.draw(record(n, **policy), 3) for n in reversed(names)}
     for name in names:
         assert np.array_equal(first[name].matrix, again[name].matrix)
         assert np.array_equal(first[name].colour, again[name].colour)
     drawn = {tuple(d.matrix.ravel()) for d in first.values()}
     assert len(drawn) == len(names)
     assert not np.array_equal(
-        augment.draw(record("face0", **policy), 4).matrix, first["face0"].matrix
+        sample.draw(record("face0", **policy), 4).matrix, first["face0"].matrix
     )
     other = record("face0", **policy) | {"copy": 1}
-    assert not np.array_equal(augment.draw(other, 3).matrix, first["face0"].matrix)
+    assert not np.array_equal(sample.draw(other, 3).matrix, first["face0"].matrix)
 
 
 def test_an_operation_added_leaves_the_others_draws_as_they_were():
-    plain = augment.draw(record(rotate=30), 0).matrix
-    more = augment.draw(record(rotate=30, brightness=0.5, noise=0.1, erase=1.0), 0).matrix
+    plain = sample.draw(record(rotate=30), 0).matrix
+    more = sample.draw(record(rotate=30, brightness=0.5, noise=0.1, erase=1.0), 0).matrix
     assert np.array_equal(plain, more)
 
 
@@ -50,10 +52,10 @@ def test_rotation_is_counter_clockwise_about_the_boxs_centre():
 def test_draws_are_spread_as_promised():
     angles, zooms, shifts = [], [], []
     for i in range(2000):
-        m = augment.draw(record(str(i), rotate=20), 0).matrix
+        m = sample.draw(record(str(i), rotate=20), 0).matrix
         angles.append(math.degrees(math.atan2(m[0, 1], m[0, 0])))
-        zooms.append(math.log(augment.draw(record(str(i), scale=0.25), 0).matrix[0, 0]))
-        shifts.append(augment.draw(record(str(i), shift=0.1), 0).matrix[0, 2])
+        zooms.append(math.log(sample.draw(record(str(i), scale=0.25), 0).matrix[0, 0]))
+        shifts.append(sample.draw(record(str(i), shift=0.1), 0).matrix[0, 2])
     side = math.sqrt(40 * 60)
     for values, bound in ((angles, 20), (zooms, math.log(1.25)), (shifts, 0.1 * side)):
         assert max(map(abs, values)) <= bound
@@ -64,14 +66,14 @@ def test_draws_are_spread_as_promised():
 
 
 def test_stored_crops_hold_all_that_a_policy_can_bring_into_view():
-    frame = crops.Frame((64, 64), 0.2, False)
+    frame = specs.Frame((64, 64), 0.2, False)
     policy = {"rotate": 35, "scale": 0.3, "shift": 0.2, "flip": 0.5}
     corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     records = [record(str(i), **policy) for i in range(200)]
     records[0]["augment"] *= 2
-    layout = crops.plan(records, frame)
+    layout = crop_spec(records, frame)
     for rec in records:
-        drawn = augment.draw(rec, 0)
+        drawn = sample.draw(rec, 0)
         seen = frame.to_file(corners, tuple(BOX))
         there = g.transform(g.invert(drawn.matrix), seen)
         inside = g.to_unit(layout.matrix(tuple(BOX)), there, layout.size)

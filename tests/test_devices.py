@@ -8,12 +8,20 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kptools import augment, config, crops, heatmaps, inference, machine, models, training, written
-from kptools.averaging import Average
+from kptools import runtime, specs
+from kptools.augment import sample
 from kptools.errors import KptoolsError, UsageError
-from kptools.intake import Intake
-from kptools.models import backbones
-from kptools.stream import Stream
+from kptools.models import archs, build, network
+from kptools.models.backbones import torchvision
+from kptools.models.losses.bernoulli import bernoulli_loss
+from kptools.pixels import batch, warp, write
+from kptools.pixels.cache import decoding_threads
+from kptools.pixels.layout import crop_spec
+from kptools.records.stream import Stream
+from kptools.training import loop
+from kptools.training.average import Average
+from kptools.training.gather import Intake
+from kptools.training.settings import Settings
 
 CPU, MPS, CUDA = torch.device("cpu"), torch.device("mps"), torch.device("cuda")
 
@@ -58,26 +66,26 @@ POLICY |= {"brightness": 0.3, "gray": 0.3, "blur": 1.0, "noise": 0.1, "erase": 0
 def test_crops_are_warped_and_coloured_without_64_bits():
     records = [{"id": str(i), "box": [5.0, 5.0, 45.0, 40.0], "augment": [POLICY]} for i in range(6)]
     for grey in (False, True):
-        frame = crops.Frame((24, 20), 0.1, grey)
-        layout = crops.plan(records, frame)
+        frame = specs.Frame((24, 20), 0.1, grey)
+        layout = crop_spec(records, frame)
         shape = (6, layout.size[1], layout.size[0], frame.channels)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
-        sampled = [augment.draw(record, 0) for record in records]
+        sampled = [sample.draw(record, 0) for record in records]
         boxes = [tuple(record["box"]) for record in records]
-        expected = crops.network_input(pixels, boxes, sampled, layout)
+        expected = batch.network_input(pixels, boxes, sampled, layout)
         with NoDoubles():
-            x = crops.network_input(pixels, boxes, sampled, layout)
+            x = batch.network_input(pixels, boxes, sampled, layout)
         assert torch.equal(x, expected)
 
 
 @pytest.mark.parametrize("arch", ["nose", "face", "resnet18", "unet"])
 def test_networks_learn_and_predict_without_64_bits(arch):
     size, grey = (48, 40), arch in ("nose", "face")
-    settings = config.Settings(
+    settings = Settings(
         *(arch, size, grey, 3, "bce" if arch == "unet" else "wing", ((1e-3, 1),), 0.1), width=4
     )
-    network = models.build(arch, 5, size, width=4)
-    model = config.Model(
+    network = build.build(arch, 5, size, width=4)
+    model = specs.Model(
         *(arch, "points5", 5, size, grey, 0.1, arch == "unet", 4, 1, (), ((0.5, 0.5),) * 5)
     )
     average = Average(network, 0.9)
@@ -87,32 +95,32 @@ def test_networks_learn_and_predict_without_64_bits(arch):
     x = torch.randn(3, 1 if grey else 3, size[1], size[0])
     with NoDoubles():
         network.train()
-        output = inference.forward(network, x, "fp32")
-        training.output_loss(output, truth, settings, model).backward()
+        output = network.forward(network, x, "fp32")
+        loop.output_loss(output, truth, settings, model).backward()
         optimizer.step()
         average.update()
         with torch.no_grad():
             network.eval()
-            output = inference.forward(network, x, "fp32")
-            for method in config.DECODERS if arch == "unet" else ["dark"]:
-                assert np.isfinite(inference.decode(output, model, method).unit).all()
+            output = network.forward(network, x, "fp32")
+            for method in archs.DECODERS if arch == "unet" else ["dark"]:
+                assert np.isfinite(network.decode(output, model, method).unit).all()
 
 
 def test_mps_gets_contiguous_tensors_and_the_others_channels_last():
-    assert machine.memory_format(MPS) == torch.contiguous_format
-    assert machine.memory_format(CPU) == machine.memory_format(CUDA) == torch.channels_last
+    assert runtime.memory_format(MPS) == torch.contiguous_format
+    assert runtime.memory_format(CPU) == runtime.memory_format(CUDA) == torch.channels_last
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (3, 3), (5, 9), (1, 2), (8, 12), (11, 4)])
 def test_the_pool_that_mps_has_gives_the_numbers_of_the_other(shape):
     x = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
     adaptive = torch.nn.functional.adaptive_avg_pool2d(x, 4)
-    ours = backbones.pool_by_cells(x)
+    ours = torchvision.pool_by_cells(x)
     assert torch.allclose(ours, adaptive, atol=1e-12)
     (gradient,) = torch.autograd.grad(ours.square().sum(), x)
     (expected,) = torch.autograd.grad(adaptive.square().sum(), x)
     assert torch.allclose(gradient, expected, atol=1e-12)
-    assert torch.equal(backbones.GridPool()(x), adaptive)  # on this device
+    assert torch.equal(torchvision.GridPool()(x), adaptive)  # on this device
 
 
 @pytest.mark.parametrize(
@@ -124,9 +132,9 @@ def test_the_pool_that_mps_has_gives_the_numbers_of_the_other(shape):
     ],
 )
 def test_memory_that_runs_out_on_any_device_names_the_batch_to_try(words):
-    with pytest.raises(KptoolsError, match="--batch-size 16"), machine.memory_told(32):
+    with pytest.raises(KptoolsError, match="--batch-size 16"), runtime.memory_told(32):
         raise RuntimeError(words)
-    with pytest.raises(RuntimeError, match="something else"), machine.memory_told(32):
+    with pytest.raises(RuntimeError, match="something else"), runtime.memory_told(32):
         raise RuntimeError("something else")
 
 
@@ -136,22 +144,22 @@ def test_memory_that_runs_out_on_any_device_names_the_batch_to_try(words):
 def test_fp32_is_fp32_and_tf32_is_asked_for_by_its_name(monkeypatch):
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     try:
-        machine.set_float32("tf32")
+        runtime.set_float32("tf32")
         assert torch.backends.cudnn.allow_tf32
         assert torch.get_float32_matmul_precision() == "high"
         for precision in ("fp32", "bf16"):
-            machine.set_float32(precision)
+            runtime.set_float32(precision)
             assert not torch.backends.cudnn.allow_tf32
             assert torch.get_float32_matmul_precision() == "highest"
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
-    assert machine.precision_for("resnet18", CUDA, "tf32") == "tf32"
+    assert runtime.precision_for("resnet18", CUDA, "tf32") == "tf32"
     with pytest.raises(UsageError, match="CUDA has it"):
-        machine.precision_for("resnet18", CPU, "tf32")
+        runtime.precision_for("resnet18", CPU, "tf32")
     for old, name in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda old=old, **_: old)
-        assert machine.precision_for("resnet18", CUDA, "auto") == name
+        assert runtime.precision_for("resnet18", CUDA, "auto") == name
 
 
 def test_tf32_on_a_cpu_is_wrong_use(face):
@@ -165,7 +173,7 @@ def test_tf32_on_a_cpu_is_wrong_use(face):
 
 def intake(records, folder, memory, batch=4):
     (folder / "in.jsonl").write_bytes(lines(records))
-    settings = config.Settings("nose", (32, 32), True, batch, "mse", ((1e-3, 1),), 0.0)
+    settings = Settings("nose", (32, 32), True, batch, "mse", ((1e-3, 1),), 0.0)
     found = Intake(Stream([str(folder / "in.jsonl")], "-"), settings, memory)
     found.read(None, None)
     return found, settings
@@ -178,21 +186,19 @@ def intake(records, folder, memory, batch=4):
 def test_cache_memory_is_one_limit_for_train_and_val(face, tmp_path, memory, mapped):
     records = [face(i, split="train" if i < 6 else "val") for i in range(10)]
     found, _ = intake(records, tmp_path, memory * 32 * 32)
-    with crops.threads(1) as pool:
+    with decoding_threads(1) as pool:
         faces, val = found.faces(pool)
         assert (faces.store.mapped, val.store.mapped) == mapped
 
 
 def test_a_batch_of_one_is_checked_once_and_not_at_each_step(face, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(models, "try_out", lambda *a, **k: calls.append(a))
+    monkeypatch.setattr(build, "try_out", lambda *a, **k: calls.append(a))
     records = [face(i, split="train") for i in range(5)]
     found, settings = intake(records, tmp_path, 1 << 30, batch=1)
-    with crops.threads(1) as pool:
+    with decoding_threads(1) as pool:
         faces, _ = found.faces(pool)
-        training.train(
-            *(faces, None, "ibug68", settings), device=CPU, state_path=tmp_path / "state"
-        )
+        loop.train(*(faces, None, "ibug68", settings), device=CPU, state_path=tmp_path / "state")
     assert calls == []
 
 
@@ -203,9 +209,9 @@ def test_noise_made_in_parts_is_the_same_noise(tmp_path, monkeypatch):
     record["augment"] = [{"seed": 0, "noise": 0.3}]
     made = []
     for chunk in (1 << 22, 700):
-        monkeypatch.setattr(crops, "_NOISE_CHUNK", chunk)
+        monkeypatch.setattr(warp, "_NOISE_CHUNK", chunk)
         (tmp_path / str(chunk)).mkdir()
-        path = written.write_image(record, tmp_path / str(chunk))["image"]
+        path = write.write_image(record, tmp_path / str(chunk))["image"]
         made.append(np.asarray(Image.open(path)))
     assert np.array_equal(made[0], made[1])
     assert 20 < np.std(made[0].astype(float) - np.asarray(Image.open(tmp_path / "a.png"))) < 80
@@ -217,7 +223,7 @@ def test_the_loss_leaves_logits_in_the_layout_that_the_network_gives():
     z = torch.randn(3, 5, 40, 52).contiguous(memory_format=torch.channels_last)
     points = torch.rand(3, 5, 2) * 40
     plain, last = z.contiguous().requires_grad_(), z.requires_grad_()
-    losses = [heatmaps.bernoulli_loss(logits, points) for logits in (plain, last)]
+    losses = [bernoulli_loss(logits, points) for logits in (plain, last)]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
     for loss in losses:
         loss.backward()
@@ -227,10 +233,10 @@ def test_the_loss_leaves_logits_in_the_layout_that_the_network_gives():
 
 def test_maps_stay_on_the_networks_device_until_they_are_saved():
     maps = torch.randn(2, 3, 16, 16)
-    model = config.Model(
+    model = specs.Model(
         *("unet", "points3", 3, (16, 16), False, 0.1, True, 4, 1, (), ((0.5, 0.5),) * 3)
     )
-    decoded = inference.decode(maps, model)
+    decoded = network.decode(maps, model)
     assert decoded.maps.data_ptr() == maps.data_ptr()
     assert np.isfinite(decoded.unit).all()
 
@@ -239,7 +245,7 @@ def test_library_code_speaks_for_whoever_calls_it(face, tmp_path):
     said = []
     records = [face(i, split="test" if i else "train") for i in range(3)]
     (tmp_path / "in.jsonl").write_bytes(lines(records))
-    settings = config.Settings("nose", (32, 32), True, 4, "mse", ((1e-3, 1),), 0.0)
+    settings = Settings("nose", (32, 32), True, 4, "mse", ((1e-3, 1),), 0.0)
     found = Intake(Stream([str(tmp_path / "in.jsonl")], "-"), settings, 1 << 30, said.append)
     found.read(None, 0.0)
     assert said == ["2 records of split test were skipped", *said[1:]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import SHARED, TOOLS, parse, run
 
-from kptools import records
+from kptools.records import keys
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -224,4 +224,4 @@ def test_the_examples_of_help_run(tool, workplace):
 
 def test_the_readme_lists_every_status():
     text = (ROOT / "README.md").read_text()
-    assert all(f"`{status}`" in text for status in records.STATUSES)
+    assert all(f"`{status}`" in text for status in keys.STATUSES)

@@ -10,9 +10,18 @@ import torch
 from conftest import lines, parse, run, untrained
 from PIL import Image
 
-from kptools import checkpoint, crops, files, heatmaps, images, inference, models, schemes
-from kptools.drawn.faces import draw
-from kptools.models import backbones
+from kptools import specs
+from kptools.datasets.synthetic.faces import draw
+from kptools.inference.predictor import Predictor
+from kptools.models import build, checkpoint
+from kptools.models.backbones import torchvision
+from kptools.models.codecs import heatmap
+from kptools.pixels.batch import normalise
+from kptools.pixels.cache import decoding_threads
+from kptools.schemes import catalog
+from kptools.storage import files, images
+from kptools.storage.tensors import write_tensors
+from kptools.training import loop, validate
 
 
 def report(records, *options, status=0):
@@ -79,7 +88,7 @@ def test_a_copy_of_a_written_copy_knows_the_first_picture(face, tmp_path):
     assert all(c["source"]["image"] == record["image"] for c in twice)
     for copy in twice:
         m = np.array(copy["source"]["matrix"])
-        shown = np.array(record["points"])[list(schemes.get("ibug68").swap)] @ m[:, :2].T + m[:, 2]
+        shown = np.array(record["points"])[list(catalog.get("ibug68").swap)] @ m[:, :2].T + m[:, 2]
         assert np.allclose(shown, copy["points"])
     twice = [c | {"pred": c["points"]} for c in twice]
     assert report(twice, "--merge", "mean")["nme"] == pytest.approx(0, abs=1e-9)
@@ -233,37 +242,36 @@ def test_a_validation_that_is_not_finite_is_one_line_and_exit_3(few, tmp_path):
 
 
 def test_predictions_that_are_not_finite_do_not_vanish_from_a_mean(few, tmp_path, monkeypatch):
-    from kptools import training
     from kptools.errors import KptoolsError
 
-    decode = inference.decode
+    decode = validate.decode
 
     def broken(output, model, *rest):
         found = decode(output, model, *rest)
         found.unit[0, 5] = np.nan
         return found
 
-    monkeypatch.setattr(inference, "decode", broken)
+    monkeypatch.setattr(validate, "decode", broken)
     with pytest.raises(KptoolsError, match=r"a prediction is not finite in epoch 1, at .*; try"):
-        _train_here(few, tmp_path, training)
+        _train_here(few, tmp_path)
 
 
-def _train_here(records, folder, training):
+def _train_here(records, folder):
     """Train in this process."""
-    from kptools import config
-    from kptools.intake import Intake
-    from kptools.stream import Stream
+    from kptools.records.stream import Stream
+    from kptools.training.gather import Intake
+    from kptools.training.settings import Settings
 
     torch.set_num_threads(1)
     (folder / "in.jsonl").write_bytes(lines(records))
-    settings = config.Settings(
+    settings = Settings(
         arch="nose", input=(32, 32), grey=True, batch=4, loss="mse", schedule=((1e-3, 1),), margin=0
     )
     intake = Intake(Stream([str(folder / "in.jsonl")], "-"), settings, 1 << 30)
     intake.read(None, None)
-    with crops.threads(1) as pool:
+    with decoding_threads(1) as pool:
         faces, val = intake.faces(pool)
-        return training.train(
+        return loop.train(
             *(faces, val, "ibug68", settings),
             device=torch.device("cpu"),
             state_path=folder / "state.safetensors",
@@ -286,7 +294,7 @@ def test_a_map_without_a_finite_peak_gives_no_point(value):
     z[:, :, 7, 9] = 2.0
     z[1, 2, 4, 5] = value
     for method in ("argmax", "quarter", "dark", "softargmax"):
-        points, scores = heatmaps.decode(z, method)
+        points, scores = heatmap.decode(z, method)
         assert np.isnan(points[1, 2]).all(), method
         assert np.isnan(scores[1, 2]), method
         points[1, 2], scores[1, 2] = points[0, 0], scores[0, 0]
@@ -297,7 +305,7 @@ def test_a_map_without_a_finite_peak_gives_no_point(value):
 def tiny_unet(folder):
     """A U-Net of 68 points, and what a checkpoint says of it."""
     torch.manual_seed(0)
-    network = models.build("unet", 68, (32, 32), width=2, stride=2)
+    network = build.build("unet", 68, (32, 32), width=2, stride=2)
     model = checkpoint.load(str(untrained(folder / "m.safetensors"))).model
     changes = {"arch": "unet", "heatmap": True, "grey": False, "width": 2, "stride": 2}
     return network, type(model)(**{**model.__dict__, **changes, "input": (32, 32)})
@@ -306,10 +314,10 @@ def tiny_unet(folder):
 def test_a_face_whose_maps_are_nan_fails(few, tmp_path):
     network, model = tiny_unet(tmp_path)
     network.head.bias.data[3] = float("nan")
-    predictor = inference.Predictor(
+    predictor = Predictor(
         network, model, device=torch.device("cpu"), precision="fp32", batch=2, workers=1
     )
-    from kptools.stream import Stream
+    from kptools.records.stream import Stream
 
     (tmp_path / "in.jsonl").write_bytes(lines(few[:3]))
     stream = Stream([str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"))
@@ -368,7 +376,7 @@ def _stored(folder, orientation):
     }[orientation]
     named = face.points
     if orientation in (2, 4, 5, 7):  # a mirror image: what is seen at its left is called right
-        named = named[list(schemes.get("ibug68").swap)]
+        named = named[list(catalog.get("ibug68").swap)]
     points = [to_stored(*p) for p in named.tolist()]
     x0, y0, x1, y1 = (round(v) for v in face.box)
     corners = [to_stored(x0, y0), to_stored(x1, y1)]
@@ -543,11 +551,11 @@ def test_integers_of_more_than_64_bits_pass_as_they_are(face, tmp_path, tool):
 
 def test_a_backbones_weights_state_their_own_normalisation(tmp_path):
     half = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert backbones.normalization("efficientnet_v2_l") == half
-    assert backbones.normalization("resnet18") == crops.IMAGENET
+    assert torchvision.normalization("efficientnet_v2_l") == half
+    assert torchvision.normalization("resnet18") == specs.IMAGENET
     white = torch.full((1, 3, 2, 2), 255.0)
-    frame = crops.Frame((2, 2), 0.0, False, half)
-    assert torch.allclose(frame.normalise(white, 0, 255), torch.ones(1))
+    frame = specs.Frame((2, 2), 0.0, False, half)
+    assert torch.allclose(normalise(white, frame, 0, 255), torch.ones(1))
     # a checkpoint holds it, and one of 0.1 has ImageNet's
     path = untrained(tmp_path / "m.safetensors")
     loaded = checkpoint.load(str(path))
@@ -567,7 +575,7 @@ def test_googlenets_weights_file_is_taken_with_its_auxiliary_layers(tmp_path):
 
     whole = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
     torch.save(whole.state_dict(), tmp_path / "googlenet.pth")
-    network = models.build("googlenet", 5, (96, 96), weights=str(tmp_path / "googlenet.pth"))
+    network = build.build("googlenet", 5, (96, 96), weights=str(tmp_path / "googlenet.pth"))
     assert torch.equal(network.backbone.conv1.conv.weight, whole.conv1.conv.weight)
 
 
@@ -602,7 +610,7 @@ def test_a_checkpoint_has_the_bytes_that_safetensors_would_write(tmp_path):
         "h": torch.randn(3).bfloat16(),
         "é": torch.zeros(0, 3).double(),
     }
-    checkpoint.write(tmp_path / "x.safetensors", tensors, {"é": 'a "b"'})
+    write_tensors(tmp_path / "x.safetensors", tensors, {"é": 'a "b"'})
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     meta = json.dumps({"é": 'a "b"'}, separators=(",", ":"))
     expected = safetensors.torch.save(plain, {"kptools": meta})

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from conftest import parse, run
 
-from kptools import config, heatmaps
+from kptools.models import archs
+from kptools.models.codecs import heatmap
+from kptools.models.losses.bernoulli import bernoulli_loss
 
 
 def stored_label_loss(z, points, sigma, weight):
@@ -30,7 +32,7 @@ def test_the_loss_and_its_gradient_are_those_of_stored_labels(sigma, weight):
     points[0, 0] = float("nan")  # not annotated
     points[1, 2] = torch.tensor([-3.0, 20.0])  # outside: its tail counts
     ours, plain = z.clone().requires_grad_(), z.double().requires_grad_()
-    loss = heatmaps.bernoulli_loss(ours, points, sigma, weight)
+    loss = bernoulli_loss(ours, points, sigma, weight)
     reference = stored_label_loss(plain, points.double(), sigma, weight)
     (7 * loss).backward()
     (7 * reference).backward()
@@ -44,7 +46,7 @@ def test_the_loss_in_bf16_is_reduced_in_fp32():
     torch.manual_seed(0)
     z = (torch.randn(2, 3, 64, 64) - 4).bfloat16()
     points = torch.rand(2, 3, 2) * 63
-    loss = heatmaps.bernoulli_loss(z.requires_grad_(), points)
+    loss = bernoulli_loss(z.requires_grad_(), points)
     reference = stored_label_loss(z.double(), points.double(), 1.0, 1.0)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
@@ -54,14 +56,14 @@ def test_the_loss_in_bf16_is_reduced_in_fp32():
 
 def test_no_annotated_point_makes_a_loss_of_zero():
     z = torch.zeros(1, 2, 8, 8, requires_grad=True)
-    loss = heatmaps.bernoulli_loss(z, torch.full((1, 2, 2), float("nan")))
+    loss = bernoulli_loss(z, torch.full((1, 2, 2), float("nan")))
     loss.backward()
     assert loss.item() == 0
     assert float(z.grad.abs().max()) == 0
 
 
 def test_a_label_is_a_unit_gaussian_written_out():
-    maps = heatmaps.encode(np.array([[1.0, 2.0], [np.nan, np.nan]]), (4, 3))
+    maps = heatmap.encode(np.array([[1.0, 2.0], [np.nan, np.nan]]), (4, 3))
     e = np.exp(-0.5)
     expected = [
         [e * np.exp(-2), np.exp(-2), e * np.exp(-2), np.exp(-4)],
@@ -73,14 +75,14 @@ def test_a_label_is_a_unit_gaussian_written_out():
 
 
 def logits(points, size=(50, 40), sigma=2.0):
-    p = heatmaps.encode(np.array(points, dtype=float), size, sigma).astype(np.float64) * 0.9
+    p = heatmap.encode(np.array(points, dtype=float), size, sigma).astype(np.float64) * 0.9
     p = np.maximum(p, 1e-12)
     return np.log(p) - np.log1p(-p)
 
 
 def decode(z, method, **options):
     """Points (K, 2) and scores (K,) of the maps of one face."""
-    points, scores = heatmaps.decode(torch.from_numpy(z)[None], method, **options)
+    points, scores = heatmap.decode(torch.from_numpy(z)[None], method, **options)
     return points[0], scores[0]
 
 
@@ -138,7 +140,7 @@ def test_dark_takes_the_sigma_that_its_maps_were_made_with(face, tmp_path):
         assert np.allclose(out["pred"], points @ m[:, :2].T + m[:, 2])
 
 
-@pytest.mark.parametrize("method", config.DECODERS)
+@pytest.mark.parametrize("method", archs.DECODERS)
 def test_decoders_stay_finite_at_the_edges_and_on_flat_maps(method):
     z = np.concatenate([logits([[0, 0], [49, 39], [0.2, 39]]), np.zeros((1, 40, 50))])
     z = np.concatenate([z, np.full((1, 40, 50), -60000.0)])

@@ -9,9 +9,9 @@ import pytest
 from conftest import parse, run
 from PIL import Image
 
-from kptools import images
 from kptools.errors import RecordError
-from kptools.images import FILL
+from kptools.specs import FILL
+from kptools.storage import images
 
 
 def pixels(path, grey=False):

@@ -8,7 +8,7 @@ import pytest
 from conftest import parse, run
 from PIL import Image
 
-from kptools.importers import photos
+from kptools.datasets import photos
 
 
 def bright_squares(pixels: np.ndarray, upsample: int) -> list[SimpleNamespace]:

@@ -23,13 +23,16 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kptools import checkpoint, machine, models, schemes
-from kptools.checkpoint import Checkpoint
+from kptools import runtime
 from kptools.cli.augment import augment
-from kptools.cli.common import new_app
+from kptools.cli.edge import new_app
 from kptools.cli.eval import evaluate
 from kptools.cli.predict import predict
-from kptools.config import Model
+from kptools.models import build, checkpoint
+from kptools.models.checkpoint import Checkpoint
+from kptools.schemes import catalog
+from kptools.schemes.scheme import Scheme
+from kptools.specs import Model
 
 EXAMPLES = int(os.environ.get("KPTOOLS_EXAMPLES", "60"))
 DOCUMENTED = {0, 1, 2, 3, 4, 130, 141, 143}
@@ -134,8 +137,8 @@ class Pipe:
         return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 
-def known(scheme: str) -> schemes.Scheme | None:
-    return None if scheme in ("mine", "") else schemes.get(scheme)
+def known(scheme: str) -> Scheme | None:
+    return None if scheme in ("mine", "") else catalog.get(scheme)
 
 
 def has(scheme: str, what: str) -> bool:
@@ -244,7 +247,7 @@ def _options(draw: Callable[..., Any], used: list[str]) -> tuple[str | None, str
         parts += ["0"]
         parts += ["nose"] * all(has(name, "nose") for name in used)
         parts += ["4,0-2"] * all(SCHEMES[name] >= 5 for name in used)
-        regions = [set(schemes.get(name).regions) for name in used]
+        regions = [set(catalog.get(name).regions) for name in used]
         parts += [f"region:{name}" for name in sorted(set.intersection(*regions))[:2]]
     partly = len(parts) > 1 and draw(st.integers(0, 2)) == 0
     return draw(st.sampled_from(norms)), draw(st.sampled_from(parts[1:])) if partly else None
@@ -351,7 +354,7 @@ def length_of(name: str, face: Scored) -> float | None:
     return found if found > CLOSE else None
 
 
-def part_of(scheme: schemes.Scheme, points: str) -> tuple[str, list[int]]:
+def part_of(scheme: Scheme, points: str) -> tuple[str, list[int]]:
     """The name and the indices of the points that --points names."""
     if points == "nose":
         assert scheme.nose is not None
@@ -600,12 +603,12 @@ class Place:
         shape, mean = rng.integers(-16, 80, (count, 2)) / 64, rng.random((count, 2))
         margin = 0.0 if index % 2 else 0.1
         torch.manual_seed(index)
-        network = models.build("nose", count, (16, 16))
+        network = build.build("nose", count, (16, 16))
         if constant:
             *_, last = (m for m in network.modules() if isinstance(m, torch.nn.Linear))
             torch.nn.init.zeros_(last.weight)
             torch.nn.init.zeros_(last.bias)
-            models.start_at(network, torch.from_numpy(shape), torch.ones(count, 2))
+            build.start_at(network, torch.from_numpy(shape), torch.ones(count, 2))
         model = Model(
             arch="nose",
             scheme=scheme or f"points{count}",
@@ -647,7 +650,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         # what kp-predict does for a process of its own stays away from that of the tests
-        patch.setattr(machine, "tune_process", lambda: None)
+        patch.setattr(runtime, "tune_process", lambda: None)
         yield Place(folder, images)
     torch.set_num_threads(threads)
 
@@ -709,7 +712,7 @@ class Run:
         gone = rng.random(count) < face.missing
         gone[rng.integers(count)] = False
         if has(face.scheme, "corners"):
-            right, left = schemes.get(face.scheme).corners
+            right, left = catalog.get(face.scheme).corners
             gone[[right, left]] &= face.eyes == "plain" and rng.random() < 0.2
             if face.eyes == "same":
                 points[left] = points[right]

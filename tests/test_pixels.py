@@ -11,9 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from kptools import augment, crops, written
 from kptools import geometry as g
-from kptools.augment import Draw
+from kptools import specs
+from kptools.augment import sample, transform
+from kptools.augment.transform import Draw
+from kptools.pixels import batch, warp, write
+from kptools.pixels.decode import decode_crop
+from kptools.pixels.layout import crop_spec
+from kptools.records import policy
 
 SPOT = (70.0, 41.0)
 SIZE = (133, 97)  # not square, and no multiple of 8
@@ -67,20 +72,20 @@ def record(path: Path, stages: list[dict], name: str = "a") -> dict:
 def test_a_written_file_has_its_spot_where_its_point_is(tmp_path, policy, suffix):
     path = picture(tmp_path / f"spot{suffix}")
     for name in "abc":
-        made = written.write_image(record(path, [{"seed": 1} | POLICIES[policy]], name), tmp_path)
+        made = write.write_image(record(path, [{"seed": 1} | POLICIES[policy]], name), tmp_path)
         found = centroid(np.asarray(Image.open(made["image"]).convert("L")))
         assert Image.open(made["image"]).size == SIZE
         assert found == pytest.approx(made["points"][0], abs=0.05)
 
 
-def looked_at(rec: dict, frame: crops.Frame, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def looked_at(rec: dict, frame: specs.Frame, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The crop that a network sees of a record, and where its point is in it."""
-    layout = crops.plan([rec], frame)
-    pixels = torch.from_numpy(crops.cut(rec, layout))[None]
-    drawn = augment.draw(rec, epoch)
+    layout = crop_spec([rec], frame)
+    pixels = torch.from_numpy(decode_crop(rec, layout))[None]
+    drawn = sample.draw(rec, epoch)
     box = tuple(rec["box"])
-    seen = crops.look(pixels, [box], [drawn], layout)[0, 0].numpy() * 255 + 128
-    followed = augment.follow(g.from_list(rec["points"]), drawn, None)
+    seen = batch.look(pixels, [box], [drawn], layout)[0, 0].numpy() * 255 + 128
+    followed = transform.follow(g.from_list(rec["points"]), drawn, None)
     unit = g.to_unit(frame.matrix(box), followed, frame.size)
     return seen, g.unit_to_map(unit, frame.size)[0]
 
@@ -91,7 +96,7 @@ def looked_at(rec: dict, frame: crops.Frame, epoch: int) -> tuple[np.ndarray, np
 def test_a_crop_of_training_has_its_spot_where_its_target_is(tmp_path, policy, suffix, size):
     path = picture(tmp_path / f"spot{suffix}")
     for grey in (False, True):
-        frame = crops.Frame(size, 0.2, grey)
+        frame = specs.Frame(size, 0.2, grey)
         for epoch in range(3):
             rec = record(path, [{"seed": 2} | POLICIES[policy]] if POLICIES[policy] else [])
             seen, target = looked_at(rec, frame, epoch)
@@ -104,7 +109,7 @@ def test_stages_compose_about_one_pivot(tmp_path):
     path = picture(tmp_path / "spot.png")
     stages = [{"seed": 3, "rotate": 30, "flip": 0.5}, {"seed": 3, "scale": 0.2, "shift": 0.1}]
     for epoch in range(4):
-        seen, target = looked_at(record(path, stages), crops.Frame((160, 140), 0.3, False), epoch)
+        seen, target = looked_at(record(path, stages), specs.Frame((160, 140), 0.3, False), epoch)
         assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
 
 
@@ -133,7 +138,7 @@ def test_a_shrunk_and_turned_jpeg_keeps_its_frame(tmp_path, orientation):
     rec = record(turned, [])
     rec |= {"box": [x - 330, y - 300, x + 270, y + 280], "points": [[x, y]]}
     for size in ((320, 300), (150, 140), (75, 72)):
-        seen, target = looked_at(rec, crops.Frame(size, 0.0, False), 0)
+        seen, target = looked_at(rec, specs.Frame(size, 0.0, False), 0)
         zoom = size[0] / 600
         assert centroid(seen) == pytest.approx(tuple(target), abs=max(0.05 * zoom, 0.03))
 
@@ -142,7 +147,7 @@ def test_a_box_that_leaves_the_image_is_filled_with_mid_grey(tmp_path):
     path = tmp_path / "white.png"
     Image.new("RGB", (40, 30), "white").save(path)
     rec = {"image": str(path), "id": "a", "box": [-20.5, -0.5, 19.5, 29.5], "points": [[5, 5]]}
-    seen, _ = looked_at(rec, crops.Frame((80, 60), 0.0, False), 0)
+    seen, _ = looked_at(rec, specs.Frame((80, 60), 0.0, False), 0)
     assert np.allclose(seen[:, :38], 128, atol=1)
     assert np.allclose(seen[2:-2, 42:], 255, atol=1)
 
@@ -150,11 +155,11 @@ def test_a_box_that_leaves_the_image_is_filled_with_mid_grey(tmp_path):
 def test_a_flip_of_a_flip_is_the_identity(tmp_path):
     path = picture(tmp_path / "spot.png")
     twice = [{"seed": 0, "flip": 1.0}, {"seed": 0, "flip": 1.0}]
-    drawn = augment.draw(record(path, twice), 0)
+    drawn = sample.draw(record(path, twice), 0)
     assert not drawn.flipped
     assert np.array_equal(drawn.matrix, g.IDENTITY)
-    once = written.write_image(record(path, twice[:1]), tmp_path)
-    back = written.write_image(once | {"augment": twice[:1]}, tmp_path / "..")
+    once = write.write_image(record(path, twice[:1]), tmp_path)
+    back = write.write_image(once | {"augment": twice[:1]}, tmp_path / "..")
     assert back["points"] == [list(SPOT)]
     assert np.array_equal(np.asarray(Image.open(back["image"])), np.asarray(Image.open(path)))
 
@@ -163,7 +168,7 @@ def test_two_halves_of_a_flip_do_not_cancel():
     """`--flip 0.5 | --flip 0.5`: equal stages draw apart."""
     stages = [{"seed": 0, "flip": 0.5}, {"seed": 0, "flip": 0.5}]
     flipped = [
-        augment.draw({"id": str(i), "box": BOX, "augment": stages}, 0).flipped for i in range(200)
+        sample.draw({"id": str(i), "box": BOX, "augment": stages}, 0).flipped for i in range(200)
     ]
     assert 60 < sum(flipped) < 140
 
@@ -172,15 +177,15 @@ def test_the_left_eye_stays_the_left_eye(face):
     """In a mirror image the person's left eye is on the left, and the points of the left eye say
     so: they are where the right eye's were, mirrored."""
     rec = face(augment=[{"seed": 0, "flip": 1.0}])
-    drawn = augment.draw(rec, 0)
+    drawn = sample.draw(rec, 0)
     before = g.from_list(rec["points"])
-    after = augment.follow(before, drawn, augment.swap_table(rec))
+    after = transform.follow(before, drawn, policy.swap_table(rec))
     mirrored = before.copy()
     mirrored[:, 0] = rec["box"][0] + rec["box"][2] - before[:, 0]
     assert after[45] == pytest.approx(mirrored[36])  # outer corner of the left eye
     assert after[30] == pytest.approx(mirrored[30])  # nose tip
     assert after[16] == pytest.approx(mirrored[0])
-    assert np.allclose(augment.unfollow(after, drawn, augment.swap_table(rec)), before)
+    assert np.allclose(transform.unfollow(after, drawn, policy.swap_table(rec)), before)
 
 
 def test_the_batched_path_is_the_single_one(tmp_path):
@@ -194,26 +199,26 @@ def test_the_batched_path_is_the_single_one(tmp_path):
         path = tmp_path / f"{i}.png"
         Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120)).save(path)
         recs.append(record(path, [policy], str(i)) | {"box": [20.0, 10.0, 120.0 + i, 110.0]})
-    frame = crops.Frame((96, 80), 0.1, False)
-    layout = crops.plan(recs, frame)
-    pixels = torch.stack([torch.from_numpy(crops.cut(r, layout)) for r in recs])
-    boxes, draws = [tuple(r["box"]) for r in recs], [augment.draw(r, 0) for r in recs]
-    together = crops.look(pixels, boxes, draws, layout)
+    frame = specs.Frame((96, 80), 0.1, False)
+    layout = crop_spec(recs, frame)
+    pixels = torch.stack([torch.from_numpy(decode_crop(r, layout)) for r in recs])
+    boxes, draws = [tuple(r["box"]) for r in recs], [sample.draw(r, 0) for r in recs]
+    together = batch.look(pixels, boxes, draws, layout)
     for i in range(6):
-        alone = crops.look(pixels[i : i + 1], [boxes[i]], [draws[i]], layout)
+        alone = batch.look(pixels[i : i + 1], [boxes[i]], [draws[i]], layout)
         assert 255 * (together[i] - alone[0]).abs().mean() < 0.5
 
 
 def test_what_is_not_drawn_leaves_the_pixels_as_they_are(tmp_path):
     rng = np.random.default_rng(1)
     image = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
-    assert np.array_equal(np.asarray(crops.whole(image, Draw())), np.asarray(image))
+    assert np.array_equal(np.asarray(write.whole(image, Draw())), np.asarray(image))
 
 
 def test_noise_is_normal_and_the_same_in_any_batch():
     device = torch.device("cpu")
-    both = crops._gaussian([7, 8], 50_000, device)
-    assert torch.equal(crops._gaussian([8], 50_000, device)[0], both[1])
+    both = warp._normal_numbers([7, 8], 50_000, device)
+    assert torch.equal(warp._normal_numbers([8], 50_000, device)[0], both[1])
     assert abs(both.mean()) < 0.02
     assert abs(both.std() - 1) < 0.02
     assert abs(torch.corrcoef(both)[0, 1]) < 0.02
@@ -232,9 +237,9 @@ def test_zooming_out_does_not_turn_fine_stripes_into_coarse_ones(tmp_path, zoom,
     pixels = torch.from_numpy(np.array(image))[None]
     m = g.compose(g.translation(width / 4, width / 4), g.scaling(1 / zoom, 1 / zoom))
     # beside another that is not shrunk, and stays as it was
-    both = crops.warp(pixels.repeat(2, 1, 1, 1), [m, g.IDENTITY], size)
+    both = warp.warp(pixels.repeat(2, 1, 1, 1), [m, g.IDENTITY], size)
     assert (255 * both[0]).std().item() == pytest.approx(expected, abs=within)
-    alone = crops.warp(pixels, [g.IDENTITY], size)
+    alone = warp.warp(pixels, [g.IDENTITY], size)
     assert torch.equal(both[1:], alone)
 
 
@@ -242,10 +247,10 @@ def test_a_stored_crop_zoomed_out_keeps_its_spot_and_a_written_image_its_stripes
     path = picture(tmp_path / "spot.png")
     stages = [{"seed": 5, "scale": 2.0}]
     for name in "abcdefgh":
-        seen, target = looked_at(record(path, stages, name), crops.Frame((90, 80), 0.2, False), 0)
+        seen, target = looked_at(record(path, stages, name), specs.Frame((90, 80), 0.2, False), 0)
         assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
     stripes = (128 + 100 * np.sin(2 * np.pi * np.arange(200) / 2.6)).astype(np.uint8)
     image = Image.fromarray(np.repeat(stripes[None], 200, axis=0)).convert("RGB")
     half = Draw(matrix=g.about(g.scaling(0.5, 0.5), 100, 100), idle=False)
-    made = np.asarray(crops.whole(image, half), dtype=float)[60:140, 60:140]
+    made = np.asarray(write.whole(image, half), dtype=float)[60:140, 60:140]
     assert made.std() < 6

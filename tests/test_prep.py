@@ -8,8 +8,8 @@ import pytest
 from conftest import parse, run
 from PIL import Image
 
-from kptools.importers import ibug, imm
-from kptools.importers.common import photo
+from kptools.datasets import ibug, imm
+from kptools.datasets.common import photo
 
 PTS_HEADER = "version: 1\nn_points:  68\n{\n"
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import TOOLS, lines, parse, run, untrained
 
 from kptools.limits import MAX_LINE_BYTES
-from kptools.stream import Stream
+from kptools.records.stream import Stream
 
 # Each tool that takes records, as it is run on them; the checkpoint is made below
 STREAMING = {

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kptools import records, schemes
-from kptools.drawn import raster
-from kptools.drawn.faces import Face, draw
-from kptools.drawn.head import MEAN, SCHEME
-from kptools.drawn.paint import CIRCLE, Stroke, paint
+from kptools.datasets import synth
+from kptools.datasets.synthetic import raster
+from kptools.datasets.synthetic.faces import Face, draw
+from kptools.datasets.synthetic.head import MEAN, SCHEME
+from kptools.datasets.synthetic.paint import CIRCLE, Stroke, paint
 from kptools.errors import KptoolsError
-from kptools.importers import synth
+from kptools.records import keys
+from kptools.schemes import catalog
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,9 @@ def test_a_record_holds_what_the_tools_read(tmp_path: Path) -> None:
     assert record["id"] == record["group"] == "5-000000"
     with Image.open(record["image"]) as image:
         assert (image.format, image.mode, list(image.size)) == ("JPEG", "RGB", record["size"])
-    assert len(records.points(record)) == schemes.count(SCHEME) == 68
+    assert len(keys.points(record)) == catalog.count(SCHEME) == 68
     assert set(record["visible"]) <= {0, 1}
-    assert records.box(record)
+    assert keys.box(record)
     assert record["points"] == [[round(x, 3), round(y, 3)] for x, y in record["points"]]
 
 
@@ -78,7 +79,7 @@ def test_left_and_right_are_where_the_scheme_has_them(faces: list[Face]) -> None
 
 
 def test_the_mean_face_is_symmetric_under_the_scheme() -> None:
-    swap = schemes.get(SCHEME).swap
+    swap = catalog.get(SCHEME).swap
     np.testing.assert_allclose(MEAN[list(swap or ())] * (-1, 1), MEAN)
 
 
@@ -122,7 +123,7 @@ def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
         "scene.photograph": lambda rng, image: image,
     }
     for name, function in replaced.items():
-        monkeypatch.setattr(f"kptools.drawn.{name}", function)
+        monkeypatch.setattr(f"kptools.datasets.synthetic.{name}", function)
     errors = []
     for index in range(25):
         face = draw(11, index)

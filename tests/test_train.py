@@ -16,12 +16,23 @@ import torch
 from conftest import lines, parse, run, untrained
 from safetensors import safe_open
 
-from kptools import checkpoint, config, crops, files, inference, losses, machine, models, training
-from kptools.averaging import Average
+from kptools import runtime
 from kptools.errors import KptoolsError
-from kptools.intake import Intake
-from kptools.state import State
-from kptools.stream import Item, Stream
+from kptools.inference import predictor
+from kptools.models import build, checkpoint
+from kptools.models.losses import points
+from kptools.models.losses.points import point_loss, point_losses
+from kptools.pixels import cache
+from kptools.pixels.cache import Store, decoding_threads
+from kptools.pixels.decode import decode_crop
+from kptools.records.item import Item
+from kptools.records.stream import Stream
+from kptools.storage import files
+from kptools.training import loop
+from kptools.training.average import Average
+from kptools.training.gather import Intake
+from kptools.training.settings import Settings, set_length
+from kptools.training.state import State
 
 KILLS = int(os.environ.get("KPTOOLS_KILLS", "4"))
 
@@ -155,7 +166,7 @@ def test_a_disk_too_small_for_the_run_is_told_before_it_starts(drawn, tmp_path, 
 
 def on_cpu(network, model, batch):
     device = torch.device("cpu")
-    return inference.Predictor(
+    return predictor.Predictor(
         network, model, device=device, precision="fp32", batch=batch, workers=1
     )
 
@@ -169,7 +180,7 @@ def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
     predictor = on_cpu(Vast(), model, batch=32)
     items = [Item(record, "in.jsonl", 1) for record in parse(drawn)]
     told = pytest.raises(KptoolsError, match="out of memory at a batch of 32; try --batch-size 16")
-    with told, machine.memory_told(32):
+    with told, runtime.memory_told(32):
         list(predictor.run(items, lambda item, error: item, lambda: True))
 
 
@@ -306,7 +317,7 @@ def test_strict_stops_before_the_first_step(drawn, tmp_path):
 def settings(**changes):
     some = {"arch": "nose", "input": (48, 48), "grey": True, "batch": 8, "loss": "mse"}
     some |= {"schedule": ((1e-3, 2),), "margin": 0.0, "threads": 1}
-    return config.Settings(**some | changes)
+    return Settings(**some | changes)
 
 
 def faces_of(records, folder, pool):
@@ -319,17 +330,17 @@ def faces_of(records, folder, pool):
 
 def test_a_batch_is_ready_before_the_rest_is_decoded(drawn, tmp_path, monkeypatch):
     go_on = threading.Event()
-    cut = crops.cut
+    cut = decode_crop
 
     def slow(record, layout):
         assert record["id"] in first or go_on.wait(30)
         return cut(record, layout)
 
-    with crops.threads(4) as pool:
+    with decoding_threads(4) as pool:
         faces, _ = faces_of(parse(drawn), tmp_path, pool)
         order = list(range(len(faces)))[::-1]
         first = {faces.records[i]["id"] for i in order[:10]}
-        monkeypatch.setattr(crops, "cut", slow)
+        monkeypatch.setattr(cache, "decode_crop", slow)
         faces.store.begin(order)
         batches = faces.batches(order, 8)
         assert next(batches) == order[:8]
@@ -346,9 +357,9 @@ def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkey
 
     def trained():
         torch.set_num_threads(1)
-        with crops.threads(2) as pool:
+        with decoding_threads(2) as pool:
             faces, val = faces_of(records, tmp_path, pool)
-            return training.train(
+            return loop.train(
                 faces,
                 val,
                 "ibug68",
@@ -359,7 +370,7 @@ def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkey
 
     before = trained()
     told = sorted(capsys.readouterr().err.splitlines())
-    monkeypatch.setattr(crops.Store, "finish", lambda store: None)
+    monkeypatch.setattr(Store, "finish", lambda store: None)
     beside = trained()
     assert before.history == beside.history
     assert all(torch.equal(before.weights[name], beside.weights[name]) for name in before.weights)
@@ -370,7 +381,7 @@ def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkey
 @pytest.mark.parametrize("count", range(1, 11))
 def test_no_batch_is_of_one_face_where_two_can_be(drawn, tmp_path, count):
     records = [{**r, "split": "train"} for r in parse(drawn)[:count]]
-    with crops.threads(1) as pool:
+    with decoding_threads(1) as pool:
         faces, _ = faces_of(records, tmp_path, pool)
         faces.store.begin()
         sizes = [len(batch) for batch in faces.batches(range(len(faces)), 4)]
@@ -446,7 +457,7 @@ def test_records_of_no_known_scheme_train_and_predict(drawn, tmp_path, keys):
 
 
 def test_an_inception_rebuilt_is_the_one_that_was_trained():
-    ours = models.build("inception_v3", 3, (299, 299), weights="none")
+    ours = build.build("inception_v3", 3, (299, 299), weights="none")
     assert ours.backbone.transform_input  # as torchvision sets it where it loads weights
 
 
@@ -488,7 +499,7 @@ def test_local_weights_of_a_classifier_are_taken(drawn, tmp_path):
     torch.manual_seed(5)
     classifier = torchvision.models.resnet18(weights=None)
     torch.save(classifier.state_dict(), tmp_path / "local.pth")
-    network = models.build("resnet18", 68, (32, 32), weights=str(tmp_path / "local.pth"))
+    network = build.build("resnet18", 68, (32, 32), weights=str(tmp_path / "local.pth"))
     assert torch.equal(network.backbone.conv1.weight, classifier.conv1.weight)
 
 
@@ -514,18 +525,18 @@ def test_a_wrong_use_is_told_before_any_work(tmp_path):
 
 def test_a_schedule_is_cut_or_goes_on_at_its_last_rate():
     schedule = ((1e-3, 15), (3e-4, 15))
-    assert config.set_length(schedule, 5) == ((1e-3, 5),)
-    assert config.set_length(schedule, 20) == ((1e-3, 15), (3e-4, 5))
-    assert config.set_length(schedule, 40) == ((1e-3, 15), (3e-4, 25))
+    assert set_length(schedule, 5) == ((1e-3, 5),)
+    assert set_length(schedule, 20) == ((1e-3, 15), (3e-4, 5))
+    assert set_length(schedule, 40) == ((1e-3, 15), (3e-4, 25))
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1", "smooth_l1", "wing"])
 def test_points_that_are_not_annotated_have_no_part_in_the_loss(loss):
     predicted = torch.rand(2, 3, 2, requires_grad=True)
     truth = torch.rand(2, 3, 2)
-    whole = losses.point_losses(predicted, truth, loss)
+    whole = point_losses(predicted, truth, loss)
     truth[0, 1] = float("nan")
-    masked = losses.point_loss(predicted, truth, loss)
+    masked = point_loss(predicted, truth, loss)
     keep = torch.ones(2, 3, dtype=torch.bool)
     keep[0, 1] = False
     assert masked.item() == pytest.approx(whole[keep].mean().item(), rel=1e-6)
@@ -534,8 +545,8 @@ def test_points_that_are_not_annotated_have_no_part_in_the_loss(loss):
 
 
 def test_wing_is_smooth_where_its_pieces_meet():
-    at = torch.tensor([losses.WING_WIDTH - 1e-6, losses.WING_WIDTH + 1e-6]).view(1, 1, 2)
-    a, b = losses.point_losses(at, torch.zeros(1, 1, 2), "wing").flatten().tolist()
+    at = torch.tensor([points.WING_WIDTH - 1e-6, points.WING_WIDTH + 1e-6]).view(1, 1, 2)
+    a, b = point_losses(at, torch.zeros(1, 1, 2), "wing").flatten().tolist()
     assert a == pytest.approx(b, abs=1e-5)
 
 

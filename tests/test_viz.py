@@ -16,20 +16,21 @@ import pytest
 from conftest import in_process
 from PIL import Image
 
-from kptools import augment
 from kptools import geometry as g
-from kptools.checkpoint import Checkpoint, save, tensors_of
 from kptools.cli.viz import tool
-from kptools.config import Model
-from kptools.crops import Frame
 from kptools.errors import RecordError
-from kptools.models import build
-from kptools.render import draw, filters, grid, maps, plots, runs, scores, views
-from kptools.render.views import View
-from kptools.stream import Item
+from kptools.models.build import build
+from kptools.models.checkpoint import Checkpoint, save
+from kptools.records import policy
+from kptools.records.item import Item
+from kptools.specs import Frame, Model
+from kptools.storage.tensors import tensors_of
+from kptools.viz import colours, errors, faces, filters, heatmaps, marks, plots, runs, sheet, views
+from kptools.viz.text import elide, font, text_width
+from kptools.viz.views import View
 
-TRUTH = np.array(draw.TRUTH, dtype=float)
-PREDICTION = np.array(draw.PREDICTION, dtype=float)
+TRUTH = np.array(colours.TRUTH, dtype=float)
+PREDICTION = np.array(colours.PREDICTION, dtype=float)
 
 
 Done = subprocess.CompletedProcess[bytes]
@@ -71,7 +72,7 @@ def centroid(picture: Image.Image, colour: np.ndarray[Any, Any]) -> tuple[float,
 
 
 def drawn(record: dict[str, Any], view: View) -> Image.Image:
-    return grid.face(record, views.see(record, view), view)
+    return faces.face(record, views.see(record, view), view)
 
 
 # Where things land
@@ -119,7 +120,7 @@ def test_a_flip_mirrors_the_picture_and_swaps_the_points(tmp_path: Path) -> None
     truth = g.from_list(points)
     placed = seen.place(truth)
     # the left eye's centre of the mirrored face (0) is where the right one's (1) was mirrored to
-    swap = augment.swap_table(record)
+    swap = policy.swap_table(record)
     mirrored = truth * (-1, 1) + (2 * 22.0, 0)  # about the box's centre
     expected = (mirrored[list(swap)] + 0.5 - (4.5, -1.5)) * 6 - 0.5
     np.testing.assert_allclose(placed, expected, atol=1e-6)
@@ -147,10 +148,10 @@ def test_a_cell_is_not_distorted(tmp_path: Path) -> None:
 def test_what_lies_far_outside_is_left_out_and_harms_nothing() -> None:
     picture = Image.new("RGB", (64, 64), (9, 9, 9))
     far = np.array([[1e9, -1e9], [math.nan, math.nan], [-1e12, 30.0]])
-    marked = draw.mark(picture, [draw.Layer(far, draw.TRUTH, None, ((0, 1), (0, 2)))])
+    marked = marks.mark(picture, [marks.Layer(far, colours.TRUTH, None, ((0, 1), (0, 2)))])
     assert marked.size == (64, 64)
-    assert draw.clip((-10, 5, 30, 5), (20, 10)) == (0, 5, 20, 5)
-    assert draw.clip((-10, 50, 30, 50), (20, 10)) is None
+    assert marks.clip((-10, 5, 30, 5), (20, 10)) == (0, 5, 20, 5)
+    assert marks.clip((-10, 50, 30, 50), (20, 10)) is None
 
 
 # Records and files
@@ -242,8 +243,8 @@ def test_a_full_disk_is_exit_3_and_a_reader_that_went_away_is_silent(tmp_path: P
 # Which faces
 
 
-def _pick(errors: list[float], count: int, sort: str) -> grid.Pick:
-    pick = grid.Pick(count, sort)
+def _pick(errors: list[float], count: int, sort: str) -> faces.Pick:
+    pick = faces.Pick(count, sort)
     for number, error in enumerate(errors):
         pick.add(Item({"id": str(number)}, "stdin", number, b"x"), error)
         assert len(pick._held) <= count
@@ -265,24 +266,27 @@ def test_only_as_many_faces_are_held_as_are_shown() -> None:
 
 def test_captions_say_the_error_and_its_norm_or_why_there_is_none(tmp_path: Path) -> None:
     record = face(tmp_path, pred=[[23.25, 17.5]])
-    assert grid.caption(record, None)[1] == "NME 20.83 % box"
-    assert grid.caption(record, "pixels")[1] == "5.00 px"
-    assert grid.caption(face(tmp_path), None)[1] == "no prediction"
-    assert grid.caption({"id": "x", "status": "no_face"}, None) == ("x", "no_face")
-    assert grid.caption({**record, "copy": 2, "points": [None]}, None) == ("a (copy 2)", "no truth")
+    assert faces.caption(record, None)[1] == "NME 20.83 % box"
+    assert faces.caption(record, "pixels")[1] == "5.00 px"
+    assert faces.caption(face(tmp_path), None)[1] == "no prediction"
+    assert faces.caption({"id": "x", "status": "no_face"}, None) == ("x", "no_face")
+    assert faces.caption({**record, "copy": 2, "points": [None]}, None) == (
+        "a (copy 2)",
+        "no truth",
+    )
 
 
 def test_a_long_id_loses_its_middle() -> None:
-    letters = draw.font(13)
-    short = draw.elide("a/very/long/" * 20 + "end", letters, 150)
-    assert draw.text_width(short, letters) <= 150
+    letters = font(13)
+    short = elide("a/very/long/" * 20 + "end", letters, 150)
+    assert text_width(short, letters) <= 150
     assert short.startswith("a/very")
     assert short.endswith("end")
 
 
 def test_many_cells_make_a_sheet_of_rows_without_overlap() -> None:
-    cell = draw.Cell(Image.new("RGB", (64, 48), (0, 0, 0)), ("name", "error"))
-    picture = draw.sheet([cell] * 7, draw.Sheet(3, legend=[("truth", draw.TRUTH)]))
+    cell = sheet.Cell(Image.new("RGB", (64, 48), (0, 0, 0)), ("name", "error"))
+    picture = sheet.sheet([cell] * 7, sheet.Sheet(3, legend=[("truth", colours.TRUTH)]))
     black = (np.asarray(picture) == 0).all(axis=2)
     assert black.sum() >= 7 * 64 * 48
     assert picture.width == 3 * 64 + 4 * 10
@@ -336,7 +340,7 @@ def test_a_log_that_is_none_is_exit_3(tmp_path: Path) -> None:
 
 
 def test_failures_count_in_the_cumulative_errors(tmp_path: Path) -> None:
-    source = scores.Source("run")
+    source = errors.Source("run")
     for x in (20.25, 21.45):  # 0 and 5 % of the box
         source.add(face(tmp_path, pred=[[x, 13.5]], mean=[[22.0, 16.0]]))
     source.pred.fail()
@@ -396,10 +400,10 @@ def _maps(folder: Path, **keys: Any) -> dict[str, Any]:
 
 def test_a_peak_lies_where_its_matrix_says(tmp_path: Path) -> None:
     record = _maps(tmp_path)
-    probability, matrix = maps.read(record)
+    probability, matrix = heatmaps.read(record)
     assert probability.max() == pytest.approx(1 / (1 + math.exp(-4)))
     seen = views.see(record, View((216, 216)))
-    heat = maps.resample(probability, g.compose(seen.matrix, g.uncentred(matrix)), (216, 216))
+    heat = heatmaps.resample(probability, g.compose(seen.matrix, g.uncentred(matrix)), (216, 216))
     rows, columns = np.nonzero(heat > 0.9 * heat.max())
     # the map's (8, 3) is the file's (27, 11)
     expected = seen.place(np.array([[27.0, 11.0]]))[0]
@@ -420,7 +424,7 @@ def test_a_peak_lies_where_its_matrix_says(tmp_path: Path) -> None:
 )
 def test_a_broken_heatmap_is_a_failure(tmp_path: Path, keys: dict[str, Any]) -> None:
     with pytest.raises(RecordError) as caught:
-        maps.read(_maps(tmp_path, **keys))
+        heatmaps.read(_maps(tmp_path, **keys))
     assert caught.value.status in ("bad_record", "missing", "unreadable")
 
 
@@ -467,7 +471,7 @@ def test_a_face_is_scored_as_kp_eval_scores_it(tmp_path: Path) -> None:
     pred = [[x + 1.0, y - 0.5] for x, y in points]
     records = [face(tmp_path, n, scheme="kaggle15", points=points, pred=pred) for n in "ab"]
     records[1]["points"] = [*points[:3], None, *points[4:]]  # an eye corner: no norm
-    source = scores.Source("run")
+    source = errors.Source("run")
     nmes = [source.add(record) for record in records]
     assert nmes[0] == pytest.approx(math.hypot(1, 0.5) / math.dist(points[5], points[3]))
     assert math.isnan(nmes[1])

@@ -15,7 +15,7 @@ import torch
 from conftest import SHARED, lines, parse, run, untrained
 from PIL import Image
 
-from kptools import files
+from kptools.storage import files
 
 
 def start(tool, *words, cwd, **keys):
@@ -358,7 +358,7 @@ def test_a_file_system_that_does_not_answer_does_not_keep_a_tool_alive(face, tmp
     untrained(tmp_path / "m.safetensors")
     code = (
         "import sys, time\n"
-        "from kptools import images\n"
+        "from kptools.storage import images\n"
         "def read(*a, **k):\n"
         "    print('reading', file=sys.stderr, flush=True)\n"
         "    time.sleep(1000)\n"
@@ -491,8 +491,8 @@ def test_expect_counts_and_a_short_output_never_gets_its_name(face, tmp_path):
 def test_an_error_that_nobody_foresaw_is_no_success(face, tmp_path):
     code = (
         "import sys\n"
-        "from kptools import records\n"
-        "records.box = lambda record: 1 / 0\n"
+        "from kptools.records import keys\n"
+        "keys.box = lambda record: 1 / 0\n"
         "sys.argv = ['kp-augment', '--rotate', '5', '--copies', '2']\n"
         "from kptools.cli.augment import main\n"
         "main()\n"
@@ -515,10 +515,10 @@ def test_a_kill_between_state_and_log_loses_no_epoch_of_the_log(tmp_path, after)
     code = (
         "import os, sys\n"
         f"sys.argv = ['kp-train', *{words!r}]\n"
-        "from kptools.cli import progress, train\n"
-        "from kptools.state import State\n"
+        "from kptools.cli import bars, train\n"
+        "from kptools.training.state import State\n"
         "of, name = "
-        + ("State, 'save'" if after == "state" else "progress.TrainingTalk, '_epoch'")
+        + ("State, 'save'" if after == "state" else "bars.TrainingTalk, '_epoch'")
         + "\n"
         "real, calls = getattr(of, name), []\n"
         "def cut(*rest):\n"

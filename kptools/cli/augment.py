@@ -5,9 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import Expect, Files, Output, Resume, Strict, app, make_folder, need_input
+from kptools.cli.edge import app, need_input
+from kptools.cli.options import Expect, Files, Output, Resume, Strict
 from kptools.errors import RecordError, UsageError
-from kptools.stream import Item, Stream
+from kptools.records.item import Item
+from kptools.records.stream import Stream
+from kptools.storage.files import make_folder
 
 
 def _share(text: str) -> Any:
@@ -48,7 +51,7 @@ def augment(
         kp-eval --merge mean
     kp-augment --rotate 30 --write turned < faces.jsonl > turned.jsonl
     """
-    from kptools.augment import OPERATIONS
+    from kptools.records.policy import OPERATIONS
 
     given = locals()
     stage: dict[str, Any] = {"seed": seed}
@@ -83,7 +86,7 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
     """The policy is spliced into the line: one parse a record, and no dump."""
     import orjson
 
-    from kptools import augment, records
+    from kptools.records import keys, policy
 
     fresh = b',"augment":[' + orjson.dumps(stage) + b"]}" if stage else b"}"
     flips = stage is not None and "flip" in stage
@@ -93,13 +96,13 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
             continue
         record = item.record
         try:
-            records.box(record)
+            keys.box(record)
             if flips:
-                augment.swap_table(record)
-            stages = augment.policy(record)
-            copy = records.copy_index(record)
+                policy.swap_table(record)
+            stages = policy.policy(record)
+            copy = keys.copy_index(record)
             if copies > 1 and "copy" not in record:
-                records.identity(record)
+                keys.identity(record)
         except RecordError as error:
             stream.write(stream.fail(item, error))
             continue
@@ -115,8 +118,9 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
 
 
 def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
-    from kptools import augment, records, written
-    from kptools.seen import FileNames
+    from kptools.pixels import write
+    from kptools.records import keys, policy
+    from kptools.records.seen import FileNames
 
     make_folder(folder)
     names = FileNames()
@@ -126,14 +130,14 @@ def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Pa
             continue
         record = item.record
         try:
-            copy = records.copy_index(record)
-            stages = augment.policy(record)
+            copy = keys.copy_index(record)
+            stages = policy.policy(record)
             for index in range(copies):
                 one = dict(record)
                 if copies > 1:
                     one["copy"] = copy * copies + index
                 one["augment"] = [*stages, stage] if len(stage) > 1 else stages
-                made = written.write_image(one, folder, names)
+                made = write.write_image(one, folder, names)
                 stream.write(Item(made, item.file, item.line, item.raw, changed=True))
         except RecordError as error:
             stream.write(stream.fail(item, error))

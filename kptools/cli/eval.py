@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import Expect, Files, Strict, app, choice, claim_output, need_input
+from kptools.cli.edge import app, need_input
+from kptools.cli.options import Expect, Files, Strict, choice
+from kptools.console import tell
 from kptools.errors import RecordError, UsageError
-from kptools.stream import Stream, tell
+from kptools.records.stream import Stream
+from kptools.storage.files import claim_output
 
 
 def evaluate(
@@ -61,7 +64,7 @@ def evaluate(
     kp-eval preds.jsonl --records | jq -c 'select(.nme > 0.1)'
     kp-predict model.safetensors < test.jsonl | kp-eval --submission kaggle.csv
     """
-    from kptools.metrics import NORMS
+    from kptools.evaluation.metrics import NORMS
 
     if norm is not None:
         choice("--norm", norm, NORMS)
@@ -74,21 +77,24 @@ def evaluate(
     if submission is not None and points is not None:
         raise UsageError("--submission writes all points; leave --points away")
 
-    from kptools import evaluation, schemes, scores
+    from kptools.evaluation.gate import gate
+    from kptools.evaluation.merge import merged
+    from kptools.evaluation.report import Scorer
+    from kptools.schemes import choose
 
     for expression in fail_if or []:
-        evaluation.gate(expression, None)
+        gate(expression, None)
     if points is not None:
         try:
-            schemes.words(points)
+            choose.words(points)
         except ValueError as error:
             raise UsageError(f"--points {points}: {error}") from None
     if submission is not None:
         claim_output(submission)
     stream = Stream(need_input(files), "-", strict=strict, expect=expect)
-    items = evaluation.merged(stream, merge, stream) if merge else iter(stream)
+    items = merged(stream, merge, stream) if merge else iter(stream)
     if submission is not None:
-        from kptools.submission import Submission
+        from kptools.evaluation.submission import Submission
 
         writer = Submission(submission, fill)
         for item in items:
@@ -98,7 +104,7 @@ def evaluate(
         faces = stream.count
         tell(f"kp-eval: {submission}: {len(writer.rows) - 1} rows of {faces} faces")
         return stream.close()
-    scorer = scores.Scorer(norm, points)
+    scorer = Scorer(norm, points)
     for item in items:
         if not item.failed:
             try:
@@ -124,7 +130,7 @@ def evaluate(
             stream.write_line(orjson.dumps(report))
     status = stream.close()
     for expression in fail_if or []:
-        evaluation.gate(expression, report)
+        gate(expression, report)
     return status
 
 

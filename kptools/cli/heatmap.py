@@ -5,21 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import (
-    Expect,
-    Files,
-    Output,
-    Resume,
-    Strict,
-    choice,
-    make_folder,
-    need_input,
-    new_app,
-    run,
-)
-from kptools.config import DECODER
+from kptools.cli.edge import need_input, new_app, run
+from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice
 from kptools.errors import RecordError, UsageError
-from kptools.stream import Stream
+from kptools.models.archs import DECODER
+from kptools.records.stream import Stream
+from kptools.storage.files import make_folder
 
 tool = new_app()
 
@@ -62,15 +53,15 @@ def encode(
     \b
     kp-prep synth --count 4 | kp-heatmap encode --out maps --pictures > mapped.jsonl
     """
-    from kptools import config
+    from kptools.cli import options
 
     if not sigma > 0:
         raise UsageError("--sigma: more than 0")
-    map_size = config.parse_size(size)
+    map_size = options.parse_size(size)
     names = need_input(files)
 
-    from kptools import labels
-    from kptools.seen import FileNames
+    from kptools.inference import heatmap_files
+    from kptools.records.seen import FileNames
 
     run: dict[str, Any] = {
         "tool": "kp-heatmap encode",
@@ -84,7 +75,9 @@ def encode(
     for item in stream:
         if not item.failed:
             try:
-                labels.encode(item.record, out, file_names, map_size, margin, sigma, pictures)
+                heatmap_files.encode(
+                    item.record, out, file_names, map_size, margin, sigma, pictures
+                )
                 item.changed = True
             except RecordError as error:
                 stream.fail(item, error)
@@ -109,19 +102,19 @@ def decode(
     \b
     kp-heatmap decode --decode argmax mapped.jsonl | kp-eval
     """
-    from kptools import config
+    from kptools.models import archs
 
-    choice("--decode", method, config.DECODERS)
+    choice("--decode", method, archs.DECODERS)
     names = need_input(files)
 
-    from kptools import labels
+    from kptools.inference import heatmap_files
 
     run = {"tool": "kp-heatmap decode", "decode": method}
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     for item in stream:
         if not item.failed:
             try:
-                labels.decode(item.record, method)
+                heatmap_files.decode(item.record, method)
                 item.changed = True
             except RecordError as error:
                 stream.fail(item, error)

@@ -1,12 +1,12 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import (
+from kptools.cli.edge import app, need_input
+from kptools.cli.options import (
     Device,
     Expect,
     Files,
@@ -15,14 +15,14 @@ from kptools.cli.common import (
     Resume,
     Strict,
     Workers,
-    app,
     choice,
     cores,
-    make_folder,
-    need_input,
 )
-from kptools.errors import RecordError, UsageError
-from kptools.stream import Item, Stream, tell
+from kptools.console import tell
+from kptools.errors import UsageError
+from kptools.inference.predictor import for_model
+from kptools.records.stream import Stream
+from kptools.storage.files import make_folder
 
 
 def predict(
@@ -58,52 +58,55 @@ def predict(
     kp-prep photos holiday/ | kp-predict model.safetensors | kp-viz grid -o holiday.png
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
-    from kptools import config
+    from kptools.cli import options
+    from kptools.models import archs
 
     if decode is not None:
-        choice("--decode", decode, config.DECODERS)
-    choice("--device", device, config.DEVICES)
-    choice("--precision", precision, config.PRECISIONS)
+        choice("--decode", decode, archs.DECODERS)
+    choice("--device", device, options.DEVICES)
+    choice("--precision", precision, options.PRECISIONS)
     if checkpoint.endswith((".jsonl", ".json")):
         raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
     names = need_input(files)
 
-    from kptools import checkpoint as checkpoints
-    from kptools import inference, machine, runfile
+    from kptools import runtime
+    from kptools.inference.predictor import Predictor
+    from kptools.models import checkpoint as checkpoints
+    from kptools.storage import run_file
 
-    where = checkpoints.device(device)
-    machine.set_threads(threads, where)
-    machine.tune_process()
+    where = runtime.device(device)
+    runtime.set_threads(threads, where)
+    runtime.tune_process()
     loaded = checkpoints.load(checkpoint)
     model = loaded.model
     if not model.heatmap and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
-    mode = machine.precision_for(model.arch, where, precision)
-    machine.set_float32(mode)
+    mode = runtime.precision_for(model.arch, where, precision)
+    runtime.set_float32(mode)
     run: dict[str, Any] = {
         "tool": "kp-predict",
-        "decode": decode or config.DECODER,
+        "decode": decode or archs.DECODER,
         "precision": mode,
     }
     run["heatmaps"] = str(heatmaps.resolve()) if heatmaps is not None else None
     if output != "-":
-        run["checkpoint"] = runfile.hash_of_file(checkpoint)
+        run["checkpoint"] = run_file.hash_of_file(checkpoint)
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if heatmaps is not None:
         make_folder(heatmaps)
-    with machine.memory_told(batch_size):
-        predictor = inference.Predictor(
+    with runtime.memory_told(batch_size):
+        predictor = Predictor(
             loaded.network(),
             model,
             device=where,
             precision=mode,
             batch=batch_size,
             workers=cores(workers),
-            decoder=decode or config.DECODER,
+            decoder=decode or archs.DECODER,
             maps=heatmaps,
         )
         warned = False
-        for item in predictor.run(_for_model(stream, model.scheme), stream.fail, stream.ready):
+        for item in predictor.run(for_model(stream, model.scheme), stream.fail, stream.ready):
             source = item.record.get("box_source")
             if not (warned or item.failed) and str(source or "unknown") not in model.box_sources:
                 warned = True
@@ -114,23 +117,6 @@ def predict(
                 )
             stream.write(item)
     return stream.close()
-
-
-def _for_model(stream: Stream, scheme: str) -> Iterator[Item]:
-    """The items; a face without truth and scheme takes the network's scheme."""
-    from kptools import records
-
-    for item in stream:
-        record = item.record
-        points = record.get("points")
-        if not item.failed and points is None and "scheme" not in record:
-            record["scheme"] = scheme
-        if not item.failed and records.scheme_name(record) != scheme:
-            theirs = records.scheme_name(record)
-            stream.fail(
-                item, RecordError("bad_scheme", f"its scheme is {theirs}, the network's {scheme}")
-            )
-        yield item
 
 
 main = app(predict)

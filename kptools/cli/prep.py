@@ -7,10 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.common import Output, Resume, Strict, choice, new_app, run
+from kptools.cli.edge import new_app, run
+from kptools.cli.options import Output, Resume, Strict, choice
+from kptools.console import program, tell
+from kptools.datasets.prepare import Preparation
 from kptools.errors import RecordError, UsageError
-from kptools.seen import Seen
-from kptools.stream import Item, Stream, program, tell
+from kptools.records.item import Item
+from kptools.records.stream import Stream
 
 tool = new_app()
 
@@ -77,12 +80,12 @@ def ibug(
 ) -> int:
     """iBUG 300-W, 68 points: dlib's XML, a tree of .pts files, or the boxes of the one with the
     points of the other (--annotations pts --xml FILE)."""
-    from kptools.importers import ibug as importer
+    from kptools.datasets import ibug as importer
 
     choice("--annotations", annotations, ("xml", "pts"))
     items = importer.read(root, xml=xml, annotations=annotations)
     default = "test" if importer.is_test(xml) else "train"
-    prep = _Prep(split or default, val_fraction, points, box, seed)
+    prep = _preparation(split or default, val_fraction, points, box, seed)
     run = _run("ibug", locals(), xml=xml, annotations=annotations)
     stream = Stream([], output, strict=strict, resume=resume, run=run)
     status = _write(islice(items, limit), prep, stream)
@@ -114,12 +117,12 @@ def imm(
 
     It has no boxes: the box is the whole image, or with --box points that of the points.
     """
-    from kptools.importers import imm as importer
+    from kptools.datasets import imm as importer
 
     if box == "dataset":
         raise UsageError("--box dataset: IMM has no boxes; use image or points")
     items = importer.read(root, repair=repair)
-    prep = _Prep(split, val_fraction, points, box, seed)
+    prep = _preparation(split, val_fraction, points, box, seed)
     run = _run("imm", locals(), repair=repair)
     stream = Stream([], output, strict=strict, resume=resume, run=run)
     status = _write(islice(items, limit), prep, stream)
@@ -143,13 +146,13 @@ def synth(
     strict: Strict = False,
 ) -> int:
     """Draw faces with 68 known points: nothing to download, and the truth is exact."""
-    from kptools.importers import synth as importer
+    from kptools.datasets import synth as importer
 
     if limit is not None:
         count = min(count, limit)
     found = importer.read(out, count, seed)
     items = (Item(record, "synth", number) for number, record in enumerate(found, start=1))
-    prep = _Prep(split, val_fraction, points, box, seed)
+    prep = _preparation(split, val_fraction, points, box, seed)
     run = _run("synth", locals(), count=count, out=str(out.resolve()))
     return _write(items, prep, Stream([], output, strict=strict, resume=resume, run=run))
 
@@ -167,14 +170,30 @@ def photos(
 ) -> int:
     """One's own photos, of split test. dlib's frontal detector finds the faces (pip install
     dlib-bin); with --box image the box is the whole picture."""
-    from kptools.importers import photos as importer
+    from kptools.datasets import photos as importer
 
     choice("--box", box, ("detector", "image"))
     items = importer.read(paths, detect=box == "detector")
-    prep = _Prep(None, None, None, None, 0)
+    prep = _preparation(None, None, None, None, 0)
     run = _run("photos", locals(), paths=[str(Path(path).resolve()) for path in paths])
     stream = Stream([], output, strict=strict, resume=resume, run=run)
     return _write(islice(items, limit), prep, stream)
+
+
+def _preparation(
+    split: str | None,
+    val_fraction: float | None,
+    points: str | None,
+    box: str | None,
+    seed: int,
+) -> Preparation:
+    from kptools.records.keys import SPLITS
+
+    if split:
+        choice("--split", split, SPLITS)
+    if box:
+        choice("--box", box, ("dataset", "points", "image"))
+    return Preparation(split, val_fraction, points, box, seed)
 
 
 def _run(dataset: str, options: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -188,70 +207,7 @@ def _run(dataset: str, options: dict[str, Any], **more: Any) -> dict[str, Any]:
     return run | more
 
 
-class _Prep:
-    """The options that all datasets share, applied to one record after the other."""
-
-    def __init__(
-        self,
-        split: str | None,
-        val_fraction: float | None,
-        points: str | None,
-        box: str | None,
-        seed: int,
-    ) -> None:
-        from kptools.config import SPLITS
-
-        self.split = choice("--split", split, SPLITS) if split else None
-        self.box = choice("--box", box, ("dataset", "points", "image")) if box else None
-        self.val_fraction, self.points, self.seed = val_fraction, points, seed
-        self.seen = Seen()
-        self.repaired = self.turned = 0
-
-    def apply(self, item: Item) -> None:
-        """Raises RecordError."""
-        from kptools import geometry as g
-        from kptools import records
-
-        record = item.record
-        if self.split:
-            record["split"] = self.split
-        if self.val_fraction is not None and record.get("split") != "test":
-            held_out = records.held_out(records.group(record), self.val_fraction, self.seed)
-            record["split"] = "val" if held_out else "train"
-        if self.seen.before(records.identity(record)):
-            raise RecordError(
-                "bad_record", f"id {record['id']!r} was there before; each face is listed once"
-            )
-        if item.failed:
-            return
-        self.repaired += "repaired" in record
-        self.turned += "orientation" in record
-        if self.box == "image":
-            record["box"] = list(g.whole_image((record["size"][0], record["size"][1])))
-            record["box_source"] = "image"
-        elif self.box == "points":
-            truth = g.from_list(records.points(record))
-            record["box"], record["box_source"] = list(g.box_of_points(truth)), "points"
-        if self.points is not None:
-            self._select(item)
-
-    def _select(self, item: Item) -> None:
-        from kptools import records, schemes
-
-        record = item.record
-        try:
-            chosen, keep = schemes.choose(records.scheme(record), self.points or "")
-        except ValueError as error:
-            raise UsageError(f"--points {self.points}: {error}") from None
-        if "points" in record:
-            truth = records.points(record)
-            record["points"] = [truth[i] for i in keep]
-        if "visible" in record:
-            record["visible"] = [record["visible"][i] for i in keep]
-        record["scheme"] = chosen.name
-
-
-def _write(items: Iterator[Item], prep: _Prep, stream: Stream) -> int:
+def _write(items: Iterator[Item], prep: Preparation, stream: Stream) -> int:
     for item in items:
         done = stream.skips(item.record)
         problem = None

@@ -1,31 +1,23 @@
 """kp-train: train a network on records; its validation records come out with predictions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kptools import config
-from kptools.cli.common import (
-    Device,
-    Files,
-    Precision,
-    Strict,
-    Workers,
-    app,
-    choice,
-    claim_output,
-    cores,
-    examples,
-    need_input,
-)
+from kptools.cli import options
+from kptools.cli.edge import app, need_input
+from kptools.cli.options import Device, Files, Precision, Strict, Workers, choice, cores, examples
+from kptools.console import tell
 from kptools.errors import KptoolsError, UsageError
-from kptools.stream import Stream, tell
+from kptools.models import archs
+from kptools.records.stream import Stream
+from kptools.storage.files import claim_output
+from kptools.training.run import finish, run
+from kptools.training.settings import Settings, parse_schedule, set_length
 
 if TYPE_CHECKING:
-    from kptools.checkpoint import Checkpoint
-    from kptools.crops import Store
-    from kptools.training import Faces
+    pass
 
 HELP = f"""Train on the records of split train, validate on those of split val.
 
@@ -44,7 +36,7 @@ kp-train --arch face --init face.safetensors --lr 1e-4 --epochs 100 -o long.safe
 {
     examples(f'''
 Defaults by architecture (any other NAME: a classifier of torchvision, as resnet18):
-{config.table()}
+{archs.table()}
 ''')
 }
 """
@@ -127,12 +119,12 @@ def train(
     names = need_input(inputs)
     if not arch:
         raise UsageError("--arch NAME is needed; kp-train --help has the table")
-    defaults = config.arch(arch)
+    defaults = archs.arch(arch)
     choice("--keep", keep, ("best", "last"))
-    choice("--device", device, config.DEVICES)
-    choice("--precision", precision, config.PRECISIONS)
+    choice("--device", device, options.DEVICES)
+    choice("--precision", precision, options.PRECISIONS)
     heatmap = defaults.loss == "bce"
-    wanted_loss = choice("--loss", loss or defaults.loss, config.LOSSES)
+    wanted_loss = choice("--loss", loss or defaults.loss, archs.LOSSES)
     if (wanted_loss == "bce") != heatmap:
         valid = "bce" if heatmap else "mse, l1, smooth_l1 or wing"
         raise UsageError(f"--loss {wanted_loss} is not for {arch}; use {valid}")
@@ -140,11 +132,11 @@ def train(
         raise UsageError("--lr: more than 0")
     if not (sigma > 0 and pos_weight > 0):
         raise UsageError("--sigma and --pos-weight: more than 0")
-    plan = config.parse_schedule(schedule) if schedule else defaults.schedule
+    plan = parse_schedule(schedule) if schedule else defaults.schedule
     if lr is not None:
         plan = tuple((lr, count) for _, count in plan)
     if epochs is not None:
-        plan = config.set_length(plan, epochs)
+        plan = set_length(plan, epochs)
     if weights is not None and not defaults.pretrained and weights != "none":
         raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
     if not heatmap and (width is not None or stride is not None):
@@ -154,22 +146,26 @@ def train(
     for option, path in (("--init", init), ("--weights", weights)):
         if path not in (None, "", "none", "default") and not Path(path).is_file():
             raise KptoolsError(f"{option}: there is no file {path}")
-    size = config.parse_size(input_size) if input_size else defaults.input
+    size = options.parse_size(input_size) if input_size else defaults.input
 
     import torch
 
-    from kptools import checkpoint, crops, machine, models, training
-    from kptools.intake import Intake
+    from kptools import runtime
+    from kptools.cli.bars import TrainingTalk
+    from kptools.models import build
+    from kptools.pixels.cache import decoding_threads
+    from kptools.training import start, validate
+    from kptools.training.gather import Intake
 
     batch = batch_size or defaults.batch
-    models.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
-    where = checkpoint.device(device)
-    machine.set_threads(threads, where)
-    machine.tune_process()
-    mode = machine.precision_for(arch, where, precision, training=True)
-    machine.set_float32(mode)
+    build.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
+    where = runtime.device(device)
+    runtime.set_threads(threads, where)
+    runtime.tune_process()
+    mode = runtime.precision_for(arch, where, precision, training=True)
+    runtime.set_float32(mode)
     chosen_weights = weights or ("default" if defaults.pretrained and not init else "none")
-    settings = config.Settings(
+    settings = Settings(
         arch=arch,
         input=size,
         grey=defaults.grey,
@@ -188,7 +184,7 @@ def train(
         stride=stride or 1,
         precision=mode,
         threads=torch.get_num_threads(),
-        normalization=training.normalization(arch, chosen_weights, init),
+        normalization=start.normalization(arch, chosen_weights, init),
     )
     stream = Stream(names, "-", strict=strict)
 
@@ -197,71 +193,32 @@ def train(
 
     intake = Intake(stream, settings, int(cache_memory * 2**30), report)
     intake.read(val, val_fraction)
-    with crops.threads(cores(workers)) as pool:
+    with decoding_threads(cores(workers)) as pool:
         faces, val_faces = intake.faces(pool)
         stores = [some.store for some in (faces, val_faces) if some is not None]
         if strict:  # stop before the work
-            _finish(stores)
-        with machine.memory_told(batch):
-            result = _run(
-                faces, val_faces, intake.scheme, settings, out, where, resume, compile_network
+            finish(stores)
+        with runtime.memory_told(batch):
+            result = run(
+                faces,
+                val_faces,
+                intake.scheme,
+                settings,
+                out,
+                where,
+                resume,
+                compile_network,
+                TrainingTalk,
             )
-            _finish(stores)  # a run that was finished before tells the same failures
+            finish(stores)  # a run that was finished before tells the same failures
             if val_faces is not None:
-                training.predict(result.network(), val_faces, settings, result.model, where)
+                validate.predict(result.network(), val_faces, settings, result.model, where)
     for item in intake.output():
         stream.write(item)
     return stream.close()
 
 
 train.__doc__ = HELP
-
-
-def _finish(stores: "list[Store]") -> None:
-    """Wait for all crops, so that each failure is reported."""
-    for store in stores:
-        store.finish()
-
-
-def _run(
-    faces: "Faces",
-    val: "Faces | None",
-    scheme: str,
-    settings: config.Settings,
-    out: Path,
-    device: Any,
-    resume: bool,
-    compile_network: bool,
-) -> "Checkpoint":
-    """Train, with a log and a bar; or, where a run was finished, take what it made."""
-    from kptools import checkpoint, training
-    from kptools.cli.progress import TrainingTalk
-
-    state = out.with_name(out.stem + ".state.safetensors")
-    if resume and out.exists() and not state.exists():
-        done = checkpoint.load(str(out))
-        if done.run.get("fingerprint") != training.fingerprint(faces, val, settings):
-            raise UsageError(
-                f"{out} is of another stream or other arguments; give the same, or another -o"
-            )
-        tell(f"kp-train: {out} is finished")
-        return done
-    log, goes_on = out.with_name(out.stem + ".log.jsonl"), resume and state.exists()
-    with TrainingTalk(log, settings, keep_log=goes_on) as talk:
-        result = training.train(
-            faces,
-            val,
-            scheme,
-            settings,
-            device=device,
-            state_path=state,
-            resume=resume,
-            compile_network=compile_network,
-            progress=talk.progress,
-        )
-    checkpoint.save(out, result)
-    state.unlink(missing_ok=True)
-    return result
 
 
 main = app(train)

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools.cli.common import Expect, Files, choice, claim_output, need_input, new_app, run
+from kptools.cli.edge import need_input, new_app, run
+from kptools.cli.options import Expect, Files, choice
+from kptools.console import tell
 from kptools.errors import KptoolsError, MixedNorms, RecordError, UsageError
-from kptools.stream import Item, Stream, tell
+from kptools.records.item import Item
+from kptools.records.stream import Stream
+from kptools.storage.files import claim_output
 
 if TYPE_CHECKING:
-    from kptools.crops import Frame
-    from kptools.render.scores import Source
+    from kptools.specs import Frame
+    from kptools.viz.errors import Source
 
 tool = new_app()
 
@@ -112,7 +116,7 @@ def grid(
     kp-train --arch nose < nose.jsonl | kp-viz grid --ckpt nose.safetensors | kp-eval
     kp-viz grid --whole --count 4 --size 480x480 -o photos.png faces.jsonl
     """
-    from kptools.metrics import NORMS
+    from kptools.evaluation.metrics import NORMS
 
     sort = "worst" if sort == "error" else choice("--sort", sort, ("none", "worst", "best"))
     if norm is not None:
@@ -127,10 +131,11 @@ def grid(
     if arch:
         _check_arch(arch)
 
-    from kptools.render import draw
-    from kptools.render import grid as sheets
-    from kptools.render.views import View
-    from kptools.scores import OneNorm
+    from kptools.evaluation.score import OneNorm
+    from kptools.storage import images
+    from kptools.storage.files import write_output
+    from kptools.viz import faces as sheets
+    from kptools.viz.views import View
 
     stream = Stream(names, expect=expect)
     pick, one_norm = sheets.Pick(count, sort), OneNorm()
@@ -161,7 +166,7 @@ def grid(
     picture = sheets.make(
         pick, view, stream.fail, norm=norm, points=points, columns=columns, title=title
     )
-    draw.write(output, draw.encode(picture, output.suffix))
+    write_output(output, images.encode(picture, output.suffix))
     return stream.close()
 
 
@@ -191,7 +196,8 @@ def curves(
     choice("--metric", metric, ("loss", "nme", "mae"))
     _check_output(output, _PLOTS)
 
-    from kptools.render import draw, plots, runs
+    from kptools.storage.files import write_output
+    from kptools.viz import plots, runs
 
     found = [
         runs.Run(name, _epochs(path)) for name, path in zip(runs.names(logs), logs, strict=True)
@@ -199,7 +205,7 @@ def curves(
     if not plots.has_values(found, metric):
         raise KptoolsError(f"no {metric} in {', '.join(logs)}; these runs had no val records")
     figure = plots.curves(found, metric, log, title)
-    draw.write(output, plots.encode(figure, output.suffix))
+    write_output(output, plots.encode(figure, output.suffix))
     return 0
 
 
@@ -224,7 +230,8 @@ def ced(
     _check_output(output, _PLOTS)
     stream = Stream(need_input(files), expect=expect)
 
-    from kptools.render import draw, plots
+    from kptools.storage.files import write_output
+    from kptools.viz import plots
 
     sources = _Sources(stream, norm)
     for item in _passing(stream):
@@ -234,7 +241,7 @@ def ced(
     if not sources.found:
         return _nothing(stream, output, "no face with truth and prediction")
     figure = plots.ced(sources.found, threshold, title)
-    draw.write(output, plots.encode(figure, output.suffix))
+    write_output(output, plots.encode(figure, output.suffix))
     return stream.close()
 
 
@@ -265,9 +272,10 @@ def filters(
     """
     _check_output(output, _PICTURES)
 
-    from kptools import checkpoint as checkpoints
-    from kptools.render import draw
-    from kptools.render import filters as tiles
+    from kptools.models import checkpoint as checkpoints
+    from kptools.storage import images
+    from kptools.storage.files import write_output
+    from kptools.viz import filters as tiles
 
     loaded = checkpoints.load(checkpoint)
     found = tiles.layers(loaded.network())
@@ -276,7 +284,7 @@ def filters(
             print(f"{one.name}\t{one.text}")
         return 0
     chosen = tiles.find(found, layer, checkpoint)
-    draw.write(output, draw.encode(tiles.picture(chosen, title, most), output.suffix))
+    write_output(output, images.encode(tiles.picture(chosen, title, most), output.suffix))
     return 0
 
 
@@ -309,10 +317,12 @@ def heatmap(
     cell = _cell(size)
     stream = Stream(need_input(files), expect=expect)
 
-    from kptools.render import draw, maps
-    from kptools.render.views import View
+    from kptools.storage import images
+    from kptools.storage.files import write_output
+    from kptools.viz import heatmaps
+    from kptools.viz.views import View
 
-    overlays = maps.Overlays(View(cell, margin, policy=False), count, point, norm, points)
+    overlays = heatmaps.Overlays(View(cell, margin, policy=False), count, point, norm, points)
     for item in _passing(stream):
         if not item.failed and not overlays.full:
             try:
@@ -324,7 +334,7 @@ def heatmap(
     if not overlays.cells:
         return _nothing(stream, output, "no face with a heatmap")
     picture = overlays.sheet(columns, title)
-    draw.write(output, draw.encode(picture, output.suffix))
+    write_output(output, images.encode(picture, output.suffix))
     return stream.close()
 
 
@@ -354,9 +364,9 @@ def report(
     _check_output(output, (".html", ".htm"))
     stream = Stream(need_input(files), expect=expect)
 
-    from kptools.render import draw
-    from kptools.render import report as pages
-    from kptools.render.views import View
+    from kptools.storage.files import write_output
+    from kptools.viz import report as pages
+    from kptools.viz.views import View
 
     faces = pages.Extremes(View(), count, norm)
     sources = _Sources(stream, norm)
@@ -368,7 +378,7 @@ def report(
         return _nothing(stream, output, "no face with truth and prediction")
     sheets = faces.sheets(stream.fail, sources.names if len(sources.names) > 1 else None)
     page = pages.page(title, sources.found, threshold, sheets)
-    draw.write(output, page)
+    write_output(output, page)
     return stream.close()
 
 
@@ -388,14 +398,14 @@ class _Sources:
     """The scores of each file, in the order of the files."""
 
     def __init__(self, stream: Stream, norm: str | None) -> None:
-        from kptools.render import runs, scores
-        from kptools.scores import OneNorm
+        from kptools.evaluation.score import OneNorm
+        from kptools.viz import errors, runs
 
         self._stream, one_norm = stream, OneNorm()
         self.mixed: MixedNorms | None = None
         shown = ["stdin" if name == "-" else name for name in stream.names]
         self._sources: dict[str, Source] = {
-            name: scores.Source(short, norm, one_norm)
+            name: errors.Source(short, norm, one_norm)
             for name, short in zip(shown, runs.names(shown), strict=True)
         }
 
@@ -427,46 +437,46 @@ class _Sources:
 
 
 def _epochs(path: str) -> list[dict[str, Any]]:
-    from kptools.render import runs
+    from kptools.training import log
 
     if not path.endswith(".safetensors"):
-        return runs.read_log(path)
-    from kptools import checkpoint
+        return log.read_log(path)
+    from kptools.storage.tensors import read_metadata
 
-    return runs.check(path, checkpoint.read_metadata(path).get("history"))
+    return log.check(path, read_metadata(path).get("history"))
 
 
 def _check_arch(arch: str) -> None:
-    from kptools import config
+    from kptools.models import archs
 
-    if arch not in config.ARCHS:
-        from kptools.models import backbones
+    if arch not in archs.ARCHS:
+        from kptools.models.backbones import torchvision
 
-        if arch not in backbones.names():
-            known = ", ".join(config.ARCHS)
+        if arch not in torchvision.names():
+            known = ", ".join(archs.ARCHS)
             raise UsageError(f"--arch {arch!r}: {known}, or a classifier of torchvision")
 
 
 def _network(arch: str | None, ckpt: str | None, margin: float | None) -> "Frame":
     """The frame of an architecture's defaults, or of a checkpoint; --margin goes before both."""
-    from kptools import config
-    from kptools.crops import Frame
+    from kptools.models import archs
+    from kptools.specs import Frame
 
     if ckpt:
-        from kptools import checkpoint
+        from kptools.models import checkpoint
 
         model = checkpoint.load(ckpt).model
         margin = model.margin if margin is None else margin
         return Frame(model.input, margin, model.grey, model.normalization)
-    defaults = config.arch(arch or "")
+    defaults = archs.arch(arch or "")
     return Frame(defaults.input, defaults.margin if margin is None else margin, defaults.grey)
 
 
 def _cell(size: str) -> tuple[int, int]:
-    from kptools import config
+    from kptools.cli import options
 
     try:
-        width, height = config.parse_size(size)
+        width, height = options.parse_size(size)
     except UsageError as error:
         raise UsageError(f"--size {error}") from None
     if min(width, height) < 32:
@@ -484,7 +494,7 @@ def _check_output(output: Path, suffixes: tuple[str, ...]) -> None:
 
 
 def _check_scoring(norm: str | None, threshold: float = 0.08) -> None:
-    from kptools.metrics import NORMS
+    from kptools.evaluation.metrics import NORMS
 
     if norm is not None:
         choice("--norm", norm, NORMS)

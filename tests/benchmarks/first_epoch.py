@@ -15,9 +15,10 @@ import trainer
 from torch import Tensor, nn
 
 from kptools import geometry as g
-from kptools import machine, training
-from kptools.averaging import Average
-from kptools.state import State
+from kptools import runtime
+from kptools.training import loop
+from kptools.training.average import Average
+from kptools.training.state import State
 
 # arch, input, faces (quick, full)
 CASES = [
@@ -63,7 +64,7 @@ def _network(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple
     return decoding, epochs[1], before + epochs[0]
 
 
-class _Asleep(training._Step):
+class _Asleep(loop._Step):
     """A step that waits, and leaves the cores to the threads that decode."""
 
     seconds = 0.0
@@ -77,17 +78,17 @@ class _Asleep(training._Step):
 def _asleep(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple[float, ...]:
     decoding = trainer.Run(path, "resnet18", size, 1, "cpu").decode()
     run = trainer.Run(path, "resnet18", size, 1, "cpu")
-    machine.set_threads(1, run.device)  # as where the network has a device of its own
+    runtime.set_threads(1, run.device)  # as where the network has a device of its own
     network = nn.Linear(1, 1)
     optimizer = torch.optim.Adam(network.parameters())
     state = State("", network, Average(network, 0.0), optimizer, [])
     step = _Asleep(network, run.settings, run.model)
     step.seconds = decoding * run.settings.batch / len(run.faces)
-    run.faces.store.begin(training._order(len(run.faces), run.settings.seed, 0))
+    run.faces.store.begin(loop._order(len(run.faces), run.settings.seed, 0))
     times = []
     for epoch in range(2):
         began = time.perf_counter()
-        training._epoch(state, step, run.faces, epoch, 1e-4, False, run.device, training.Progress())
+        loop._epoch(state, step, run.faces, epoch, 1e-4, False, run.device, loop.Progress())
         times.append(time.perf_counter() - began)
     return decoding, times[1], times[0]
 

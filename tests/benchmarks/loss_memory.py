@@ -41,13 +41,14 @@ def _measure(side: str, device: str) -> float:
     import torch
     import torch.nn.functional as F
 
-    from kptools import heatmaps, machine
+    from kptools import runtime
+    from kptools.models.losses.bernoulli import bernoulli_loss
 
     kind, _, what = side.partition(" ")
     points = torch.rand(8, COUNT, 2, device=device) * SIDE
     where = torch.device(device)
     # as the last convolution of a U-Net gives them
-    layout = torch.contiguous_format if kind == "contiguous" else machine.memory_format(where)
+    layout = torch.contiguous_format if kind == "contiguous" else runtime.memory_format(where)
 
     def logits(count: int) -> Any:
         z = torch.empty(count, COUNT, SIDE, SIDE, device=where, memory_format=layout)
@@ -59,7 +60,7 @@ def _measure(side: str, device: str) -> float:
         if kind == "stored":
             value = F.binary_cross_entropy_with_logits(z, _labels(at, device))
         else:
-            value = heatmaps.bernoulli_loss(z, at)
+            value = bernoulli_loss(z, at)
         value.backward()
 
     step(small, points[:1])  # what is loaded once

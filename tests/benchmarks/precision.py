@@ -8,7 +8,9 @@ import predictor
 import torch
 import trainer
 
-from kptools import checkpoint, config, machine
+from kptools import runtime
+from kptools.models import archs
+from kptools.training.settings import Settings
 
 CASES = [
     *("nose", "face", "unet", "resnet18", "resnet50", "resnext50_32x4d", "inception_v3"),
@@ -21,15 +23,15 @@ CASES = [
 
 def main() -> None:
     args = common.arguments(__doc__, device=True)
-    machine.tune_process()
-    device = checkpoint.device(args.device)
+    runtime.tune_process()
+    device = runtime.device(args.device)
     rounds = common.ROUNDS if args.full else 1
     rows = []
     for arch in CASES:
         if args.only not in arch:
             continue
         raw = trainer.RawStep(
-            _settings(arch), predictor.model(arch, config.arch(arch).input), device
+            _settings(arch), predictor.model(arch, archs.arch(arch).input), device
         )
         row = [arch]
         for training, steps_of in ((True, raw.train), (False, raw.predict)):
@@ -38,7 +40,7 @@ def main() -> None:
             fp32, bf16 = common.in_turn(
                 rounds, lambda f=steps_of: f("fp32", 2), lambda f=steps_of: f("bf16", 2)
             )
-            auto = machine.precision_for(arch, device, "auto", training=training)
+            auto = runtime.precision_for(arch, device, "auto", training=training)
             middles = [statistics.median(side) for side in (fp32, bf16)]
             row += [*middles, common.ratio(bf16, fp32), auto]
         rows.append(row)
@@ -47,9 +49,9 @@ def main() -> None:
     common.table(head, rows, args.device)
 
 
-def _settings(arch: str) -> config.Settings:
-    defaults = config.arch(arch)
-    return config.Settings(
+def _settings(arch: str) -> Settings:
+    defaults = archs.arch(arch)
+    return Settings(
         arch=arch,
         input=defaults.input,
         grey=defaults.grey,

@@ -13,9 +13,12 @@ import predictor
 import torch
 from torch import nn
 
-from kptools import checkpoint, config, crops, inference, machine
-from kptools.cli.common import cores
-from kptools.crops import Frame
+from kptools import runtime
+from kptools.cli.options import cores
+from kptools.models import archs
+from kptools.pixels.decode import decode_crop
+from kptools.pixels.layout import crop_spec
+from kptools.specs import Frame
 
 # arch, input, faces (quick, full)
 CASES = [("resnet18", (224, 224), (320, 640)), ("mobilenet_v3_small", (128, 128), (1600, 1600))]
@@ -23,7 +26,7 @@ CASES = [("resnet18", (224, 224), (320, 640)), ("mobilenet_v3_small", (128, 128)
 
 def main() -> None:
     args = common.arguments(__doc__, device=True, records=True)
-    machine.tune_process()
+    runtime.tune_process()
     rows = []
     for arch, size, counts in CASES:
         if args.only not in arch:
@@ -59,14 +62,14 @@ def _predict(path: str, network: nn.Module, arch: str, size: tuple[int, int], de
 
 @torch.inference_mode()
 def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) -> float:
-    where = checkpoint.device(device)
+    where = runtime.device(device)
     network.to(where, memory_format=torch.channels_last)
     x = torch.randn(32, 3, size[1], size[0], device=where)
     x = x.contiguous(memory_format=torch.channels_last)
-    precision = machine.precision_for(arch, where, "auto")
+    precision = runtime.precision_for(arch, where, "auto")
     done, began = 0, 0.0
     for step in range(200):
-        inference.forward(network, x, precision).cpu()
+        network.forward(network, x, precision).cpu()
         if step == 0:
             began = time.perf_counter()
             continue
@@ -78,11 +81,11 @@ def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) 
 
 def _decode(path: str, arch: str, size: tuple[int, int]) -> float:
     records = common.read(path)
-    defaults = config.arch(arch)
-    layout = crops.plan(records[:1], Frame(size, defaults.margin, defaults.grey))
+    defaults = archs.arch(arch)
+    layout = crop_spec(records[:1], Frame(size, defaults.margin, defaults.grey))
     began = time.perf_counter()
     with ThreadPoolExecutor(cores(0)) as pool:
-        done = sum(1 for _ in pool.map(lambda record: crops.cut(record, layout), records))
+        done = sum(1 for _ in pool.map(lambda record: decode_crop(record, layout), records))
     return done / (time.perf_counter() - began)
 
 

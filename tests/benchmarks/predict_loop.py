@@ -23,10 +23,10 @@ def _side(side: str, arch: str, path: str) -> float:
     """Images a second, after a batch that warms up."""
     import predictor
 
-    from kptools import machine
+    from kptools import runtime
 
     if side != "plain":
-        machine.tune_process()
+        runtime.tune_process()
     network = predictor.network(arch, SIZE)
 
     def predict(records: str) -> int:

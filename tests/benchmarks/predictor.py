@@ -3,19 +3,21 @@
 import torch
 from torch import nn
 
-from kptools import checkpoint, config, inference, machine, models
-from kptools.cli.common import cores
-from kptools.config import Model
-from kptools.stream import Stream
+from kptools import runtime
+from kptools.cli.options import cores
+from kptools.inference.predictor import Predictor
+from kptools.models import archs, build
+from kptools.records.stream import Stream
+from kptools.specs import Model
 
 
 def network(arch: str, size: tuple[int, int]) -> nn.Module:
     torch.manual_seed(0)
-    return models.build(arch, 68, size, weights="none", width=64, stride=1).eval()
+    return build.build(arch, 68, size, weights="none", width=64, stride=1).eval()
 
 
 def model(arch: str, size: tuple[int, int]) -> Model:
-    defaults = config.arch(arch)
+    defaults = archs.arch(arch)
     return Model(
         arch=arch,
         scheme="ibug68",
@@ -35,12 +37,12 @@ def predict(
     path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str = "cpu"
 ) -> int:
     """Predict and write the records, as kp-predict does; how many there were."""
-    where = checkpoint.device(device)
-    predictor = inference.Predictor(
+    where = runtime.device(device)
+    predictor = Predictor(
         network,
         model(arch, size),
         device=where,
-        precision=machine.precision_for(arch, where, "auto"),
+        precision=runtime.precision_for(arch, where, "auto"),
         batch=32,
         workers=cores(0),
     )

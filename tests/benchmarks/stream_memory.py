@@ -14,8 +14,8 @@ import orjson
 import predictor
 from PIL import Image
 
-from kptools import checkpoint
-from kptools.checkpoint import Checkpoint
+from kptools.models import checkpoint
+from kptools.models.checkpoint import Checkpoint
 
 FEW = 5_000
 MOST = 64  # bytes a record, as README.md promises

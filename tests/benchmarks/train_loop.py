@@ -8,7 +8,7 @@ from pathlib import Path
 
 import common
 
-from kptools import machine
+from kptools import runtime
 
 # arch, input, batch, faces (quick, full)
 CASES = [
@@ -35,7 +35,7 @@ def _side(side: str, arch: str, path: str) -> float:
     _, size, batch, _ = next(case for case in CASES if case[0] == arch)
     measure = _ours if side == "ours" else _plain
     if side == "kept":
-        machine.tune_process()
+        runtime.tune_process()
     measure(common.head(path, 2 * batch), arch, size, batch, 1)
     return measure(path, arch, size, batch, EPOCHS)
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
-from kptools import checkpoint, config, inference, machine, models, training
-from kptools.cli.common import cores
-from kptools.config import Model, Settings
-from kptools.intake import Intake
-from kptools.stream import Stream
+from kptools import runtime
+from kptools.cli.options import cores
+from kptools.models import archs, build, network
+from kptools.records.stream import Stream
+from kptools.specs import Model
+from kptools.training import loop, start
+from kptools.training.gather import Intake
+from kptools.training.settings import Settings
 
 
 def wait(device: torch.device) -> None:
@@ -30,11 +33,11 @@ class Run:
     def __init__(
         self, path: Path, arch: str, size: tuple[int, int], epochs: int, device: str
     ) -> None:
-        machine.tune_process()
-        self.device = checkpoint.device(device)
-        machine.set_threads(0, self.device)
-        defaults = config.arch(arch)
-        self.settings = config.Settings(
+        runtime.tune_process()
+        self.device = runtime.device(device)
+        runtime.set_threads(0, self.device)
+        defaults = archs.arch(arch)
+        self.settings = Settings(
             arch=arch,
             input=size,
             grey=defaults.grey,
@@ -42,13 +45,13 @@ class Run:
             loss=defaults.loss,
             schedule=((1e-4, epochs),),
             margin=defaults.margin,
-            precision=machine.precision_for(arch, self.device, "auto", training=True),
+            precision=runtime.precision_for(arch, self.device, "auto", training=True),
             threads=torch.get_num_threads(),
         )
         self.intake = Intake(Stream([str(path)], "-"), self.settings, 8 << 30)
         self.intake.read(None, 0.0)
         self.faces, _ = self.intake.faces(ThreadPoolExecutor(cores(0)))
-        self.model = training._describe(self.faces, self.intake.scheme, self.settings)
+        self.model = start.describe(self.faces, self.intake.scheme, self.settings)
 
     def decode(self) -> float:
         """Decode all crops, as kp-train does on a CPU before the first step; seconds."""
@@ -58,9 +61,9 @@ class Run:
 
     def train(self, epoch: Callable[[float], Any]) -> None:
         """Train, and call `epoch` with the images a second of each epoch."""
-        progress = training.Progress(epoch=lambda done: epoch(done.images_per_second))
+        progress = loop.Progress(epoch=lambda done: epoch(done.images_per_second))
         with tempfile.TemporaryDirectory() as folder:
-            training.train(
+            loop.train(
                 self.faces,
                 None,
                 self.intake.scheme,
@@ -76,7 +79,7 @@ class RawStep:
 
     def __init__(self, settings: Settings, model: Model, device: torch.device) -> None:
         self.settings, self.model, self.device = settings, model, device
-        network = models.build(
+        network = build.build(
             settings.arch,
             model.count,
             settings.input,
@@ -96,8 +99,8 @@ class RawStep:
         self.network.train()
 
         def step() -> None:
-            output = inference.forward(self.network, self.x, precision)
-            loss = training.output_loss(output, self.truth, self.settings, self.model)
+            output = network.forward(self.network, self.x, precision)
+            loss = loop.output_loss(output, self.truth, self.settings, self.model)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -108,7 +111,7 @@ class RawStep:
     def predict(self, precision: str, steps: int) -> float:
         """Images a second."""
         self.network.eval()
-        return self._rate(lambda: inference.forward(self.network, self.x, precision).cpu(), steps)
+        return self._rate(lambda: network.forward(self.network, self.x, precision).cpu(), steps)
 
     def _rate(self, step: Callable[[], Any], steps: int) -> float:
         wait(self.device)

@@ -14,9 +14,10 @@ import orjson
 import torch
 from PIL import Image
 
-from kptools import models, written
-from kptools.averaging import Average
-from kptools.state import State
+from kptools.models import build
+from kptools.pixels import write
+from kptools.training.average import Average
+from kptools.training.state import State
 
 WIDE, HIGH = 6000, 4000
 
@@ -40,7 +41,7 @@ def _peak() -> int:
 
 
 def _state() -> float:
-    network = models.build("resnet50", 68, (224, 224), weights="none")
+    network = build.build("resnet50", 68, (224, 224), weights="none")
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     for values in network.parameters():
@@ -64,7 +65,7 @@ def _noise() -> float:
         record = {"image": str(path), "id": "a", "box": [0, 0, WIDE, HIGH], "augment": policy}
         Path(name, "out").mkdir()
         before = _peak()
-        made = written.write_image(record, Path(name, "out"))
+        made = write.write_image(record, Path(name, "out"))
         assert orjson.dumps(made)
         return (_peak() - before) / (WIDE * HIGH * 3 * 4)
 

@@ -23,10 +23,15 @@ from conftest import untrained
 from fuzz import mutate
 from PIL import Image
 
-from kptools import checkpoint, crops, images, labels, records
-from kptools.crops import Frame
+from kptools.datasets import ibug, imm
 from kptools.errors import KptoolsError, RecordError
-from kptools.importers import ibug, imm
+from kptools.inference import heatmap_files
+from kptools.models import checkpoint
+from kptools.pixels.decode import decode_crop
+from kptools.pixels.layout import crop_spec
+from kptools.records import keys
+from kptools.specs import Frame
+from kptools.storage import images
 
 LONGEST = 5.0  # seconds that an input may take
 STATUSES = {"train": {0, 1, 3}}  # the rest: all well, or some records failed
@@ -124,10 +129,10 @@ def _file_reader(path: Path, read: Callable[[Path], Any]) -> Callable[[bytes], N
 def _sound(record: dict[str, Any]) -> None:
     """What is no failure has a box and points that pass; all of it can be written as JSON."""
     orjson.dumps(record)
-    if not records.failed(record):
-        records.box(record)
+    if not keys.failed(record):
+        keys.box(record)
         if "points" in record:
-            records.points(record)
+            keys.points(record)
 
 
 def _xml() -> list[bytes]:
@@ -156,7 +161,7 @@ def _asf() -> bytes:
 def _read_asf(path: Path) -> None:
     points = imm.read_asf(str(path), (640, 480))
     imm.turn_eyes(points)
-    records.points({"points": points})
+    keys.points({"points": points})
 
 
 def _pts() -> list[bytes]:
@@ -184,7 +189,7 @@ def _images() -> list[bytes]:
 def _read_image(path: Path) -> None:
     size = images.shown_size(str(path))
     record = {"image": str(path), "box": [-0.5, -0.5, size[0] - 0.5, size[1] - 0.5]}
-    crop = crops.cut(record, crops.plan([record], Frame((16, 16), 0.1, grey=False)))
+    crop = decode_crop(record, crop_spec([record], Frame((16, 16), 0.1, grey=False)))
     assert crop.shape == (16, 16, 3)
 
 
@@ -198,8 +203,8 @@ def _maps_reader(folder: Path, record: dict[str, Any]) -> Callable[[bytes], None
     def read(data: bytes) -> None:
         path.write_bytes(data)
         one = record | {"heatmap": record["heatmap"] | {"file": str(path)}}
-        labels.decode(one, "dark")
-        records.points(one, "pred")
+        heatmap_files.decode(one, "dark")
+        keys.points(one, "pred")
 
     return read
 

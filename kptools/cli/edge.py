@@ -1,0 +1,120 @@
+"""What all commands share: their options, and the edge where an error becomes a line and a status.
+
+Nothing here imports torch, numpy, Pillow or rich, and commands import those inside their
+functions, so that `--help` answers at once.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+
+from kptools.console import program, tell
+from kptools.errors import KptoolsError, ReaderGone, UsageError
+from kptools.records.stream import let_go
+from kptools.storage import files
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that what is open is closed."""
+
+
+def app(function: Callable[..., Any]) -> Callable[[], NoReturn]:
+    """The entry point of a tool of one command."""
+    tool = new_app()
+    tool.command()(function)
+    return lambda: run(tool)
+
+
+def new_app() -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def run(tool: typer.Typer) -> NoReturn:
+    """Run the tool and exit: every error is one line on stderr and a documented status. An error
+    that nobody foresaw is shown with its traceback, and is no success: exit 3."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = tool(standalone_mode=False) or 0
+        _flush_stdout()
+    except KptoolsError as error:
+        let_go()
+        tell(f"{program()}: {error}")
+        status = error.exit_status
+    except KeyboardInterrupt:
+        status = 130
+    except Terminated:
+        status = 143
+    except ReaderGone:
+        status = 141
+    except MemoryError:
+        let_go()
+        tell(f"{program()}: out of memory; try a smaller --batch-size, or fewer --workers")
+        status = 3
+    except OSError as error:
+        let_go()
+        tell(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
+        status = 3
+    except Exception as error:
+        status = _usage(error)
+    for number in (signal.SIGINT, signal.SIGTERM):  # another one changes nothing any more
+        signal.signal(number, signal.SIG_IGN)
+    files.release()
+    # The interpreter's own farewell would flush a stdout whose reader is gone, and wait for
+    # threads whose work nobody wants.
+    sys.stderr.flush() if sys.stderr else None
+    os._exit(status)
+
+
+def _usage(error: Exception) -> int:
+    """A wrong use, as typer reports it: one line, exit 2. Anything else is a bug: exit 3."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        if type(error).__name__ == "Abort":
+            return 130
+        import traceback
+
+        let_go()
+        for line in traceback.format_exception(error):
+            for part in line.splitlines():
+                tell(part)
+        tell(
+            f"{program()}: this is a bug in kptools, and the output is not complete; please report "
+            "it with the lines above and the command"
+        )
+        return 3
+    text = " ".join(str(message()).split()).rstrip(".")
+    tell(f"{program()}: {text[:1].lower()}{text[1:]}; see {program()} --help")
+    return 2
+
+
+def _flush_stdout() -> None:
+    """What typer printed (help), and what a command printed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise KptoolsError(f"cannot write to stdout: {error.strerror}") from None
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def need_input(files: list[str] | None) -> list[str]:
+    """The files to read; at a terminal without input: usage, exit 2."""
+    if not files and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError(
+            f"no input: pipe records in, or name a FILE; see {program()} --help for examples"
+        )
+    return list(files or [])

@@ -1,0 +1,161 @@
+"""The error of a face, and the figures of many: the one scorer of kp-train, kp-eval and kp-viz."""
+
+from dataclasses import replace
+from typing import Any
+
+from kptools import geometry as g
+from kptools.errors import RecordError
+from kptools.evaluation import metrics
+from kptools.evaluation.score import OneNorm, Score, compare, truth_of
+from kptools.evaluation.tally import Tally
+from kptools.records import keys
+from kptools.records.keys import Record
+from kptools.schemes import catalog, choose
+from kptools.schemes.scheme import Scheme
+
+THRESHOLD = 0.08  # of AUC and failure rate, where none is given
+
+
+class Scorer:
+    """Tallies of the prediction and of the mean shape, over all, by split and by norm.
+
+    `points` names the points that are scored, as `--points` of kp-prep does; the norm is still
+    that of the whole face. With `one_norm` all faces have to share that norm.
+    """
+
+    def __init__(
+        self, norm: str | None = None, points: str | None = None, one_norm: OneNorm | None = None
+    ) -> None:
+        self.wanted = norm
+        self.points = points
+        self.one_norm = one_norm
+        self.sources: dict[str, int] = {}
+        self.schemes: dict[str, int] = {}
+        self.all = Tally()
+        self.mean = Tally()
+        self.splits: dict[str, Tally] = {}
+        self.norms: dict[str, Tally] = {}
+        self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
+
+    def fail(self, record: Record) -> None:
+        """Count a record that failed, here or before."""
+        self.all.fail()
+        self.mean.fail()
+        self._split(record).fail()
+        self._norm(self._norm_of(record)).fail()
+
+    def add(self, record: Record) -> Score:
+        """Score a record. Raises RecordError, and MixedNorms where it has another norm than
+        `one_norm`."""
+        truth = truth_of(record)
+        predicted = g.from_list(keys.points(record, "pred"))
+        name = str(record.get("scheme", ""))
+        scheme = keys.known_scheme(record, len(truth))
+        box, size, scale = keys.box(record), keys.size(record), keys.scale(record)
+
+        def against(points: g.Points) -> Score:
+            return compare(
+                points, truth, scheme=scheme, box=box, size=size, scale=scale, norm=self.wanted
+            )
+
+        found, baseline = against(predicted), None
+        if record.get("mean") is not None:
+            baseline = against(g.from_list(keys.points(record, "mean")))
+        if self.points is not None:
+            chosen, keep = self._choose(scheme)
+            name = chosen.name
+            found = replace(found, offsets=found.offsets[keep])
+            baseline = baseline and replace(baseline, offsets=baseline.offsets[keep])
+        if self.one_norm is not None:
+            self.one_norm.require(found.norm_name, name)
+        # all is sound: count
+        self.all.add(found)
+        self._split(record).add(found)
+        self._norm(found.norm_name).add(found)
+        if baseline is not None:
+            self.mean.add(baseline)
+        for table, key in (
+            (self.sources, str(record.get("box_source", "unknown"))),
+            (self.schemes, name or "unknown"),
+        ):
+            table[key] = table.get(key, 0) + 1
+        return found
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The scheme that all faces share, where it is known."""
+        name = next(iter(self.schemes), "")
+        one = len(self.schemes) == 1 and catalog.count(name) is not None
+        return catalog.get(name) if one else None
+
+    def regions(self) -> dict[str, float | None]:
+        """NME by region, where all faces share a scheme."""
+        return self.all.by_region(self.scheme) if self.scheme else {}
+
+    @property
+    def norm(self) -> str | None:
+        """The norm that all faces share; None where they do not, or none was scored."""
+        scored = [name for name, tally in self.norms.items() if tally.coordinates]
+        return scored[0] if len(scored) == 1 else None
+
+    def report(self, threshold: float) -> dict[str, Any]:
+        """The report: keys fixed, as README.md lists them. Where the faces have several norms, what
+        is over a norm stands under `norms`, for each of them apart, and is None elsewhere."""
+        scored = [name for name, tally in self.norms.items() if tally.coordinates]
+        if len(scored) > 1:
+            return self._mixed(threshold, scored)
+        return {
+            **self.all.report(threshold),
+            "threshold": threshold,
+            "norm": self.norm,
+            "scheme": "+".join(self.schemes) or None,
+            "box_source": self.sources,
+            "mean": self.mean.report(threshold) if self.mean.coordinates else None,
+            "splits": {name: tally.report(threshold) for name, tally in self.splits.items()},
+            "regions": self.regions(),
+            "points": self.all.by_point() if len(self.schemes) <= 1 else [],
+        }
+
+    def _mixed(self, threshold: float, norms: list[str]) -> dict[str, Any]:
+        none = dict.fromkeys(metrics.OVER_NORM)
+        splits = {name: tally.report(threshold) | none for name, tally in self.splits.items()}
+        return {
+            **self.all.report(threshold),
+            **none,
+            "threshold": threshold,
+            "norm": None,
+            "norms": {name: self.norms[name].report(threshold) for name in norms},
+            "scheme": "+".join(self.schemes),
+            "box_source": self.sources,
+            "mean": self.mean.report(threshold) | none if self.mean.coordinates else None,
+            "splits": splits,
+            "regions": {},
+            "points": [],
+        }
+
+    def _norm(self, name: str) -> Tally:
+        return self.norms.setdefault(name, Tally())
+
+    def _norm_of(self, record: Record) -> str:
+        """The norm that a record which failed would have had."""
+        name = record.get("scheme")
+        known = isinstance(name, str) and catalog.count(name) is not None
+        try:
+            return metrics.norm_for(catalog.get(str(name)) if known else None, self.wanted)
+        except RecordError:
+            return str(self.wanted)
+
+    def _choose(self, scheme: Scheme | None) -> tuple[Scheme, list[int]]:
+        """The points that are scored. A face that has none of them annotated takes no part."""
+        if scheme is None:
+            raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
+        if scheme.name not in self._chosen:
+            try:
+                chosen, keep = choose.choose(scheme, self.points or "")
+            except ValueError as error:
+                raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
+            self._chosen[scheme.name] = chosen, list(keep)
+        return self._chosen[scheme.name]
+
+    def _split(self, record: Record) -> Tally:
+        return self.splits.setdefault(str(record.get("split", "none"))[:40], Tally())

@@ -1,0 +1,147 @@
+"""Heatmaps: encode, decode, and the Bernoulli loss that needs no labels.
+
+The label of a point is a Gaussian of peak 1 about it, not truncated: y = exp(-d^2 / 2 sigma^2),
+d and sigma in pixels of the map. Points are in the map frame (the centre of its top-left pixel is
+(0, 0)). B: batch, K: points, H, W: height and width of the maps.
+"""
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kptools.models.archs import DECODER, DECODERS
+from kptools.units import Pixels, Size
+
+Maps: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits
+
+
+def encode(points: NDArray[np.float64], size: Size, sigma: Pixels = 1.0) -> NDArray[np.float32]:
+    """Labels (K, H, W) in 0..1 of points (K, 2); a map of zeros where a point is NaN. `size` is
+    (W, H)."""
+    gx = _profile(points[:, 0], size[0], sigma)
+    gy = _profile(points[:, 1], size[1], sigma)
+    return (gy[:, :, None] * gx[:, None, :]).astype(np.float32)
+
+
+def _profile(centres: NDArray[np.float64], length: int, sigma: Pixels) -> NDArray[np.float64]:
+    d = (np.arange(length) - centres[:, None]) / sigma
+    return np.nan_to_num(np.exp(-0.5 * d * d))
+
+
+def decode(
+    z: Tensor, method: str = DECODER, sigma: Pixels = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (B, K, 2) in the map frame and scores (B, K), the peak's probability, of logits
+    (B, K, H, W) on any device; both NaN where a map holds NaN or its peak is infinite. ValueError
+    for a method that is not one of these:
+
+    - `argmax`: the centre of the largest pixel.
+    - `quarter`: a quarter of a pixel on, towards the larger neighbour (Newell et al., 2016).
+    - `dark`: the map is smoothed by a Gaussian of `sigma`, that of the labels which the network was
+      trained on, and one Newton step goes to the top of its log (Zhang et al., 2020); the log of a
+      Gaussian is a parabola, so that it is exact for one. Within 3 sigma of the map's edge there is
+      no smoothing.
+    - `softargmax`: the mean of the probabilities around the peak, a 7 x 7 window.
+    """
+    if method not in DECODERS:
+        raise ValueError(f"no decoder {method!r}; there are {', '.join(DECODERS)}")
+    # NaN counts as the largest to max
+    column_peaks, rows = z.max(dim=2)  # (B, K, W)
+    peaks, columns = column_peaks.max(dim=2)  # (B, K)
+    rows = rows.gather(2, columns.unsqueeze(2)).squeeze(2)
+    top = peaks.float().cpu().numpy().astype(np.float64)
+    points = np.stack([columns.cpu().numpy(), rows.cpu().numpy()], axis=-1).astype(np.float64)
+    smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off
+    if 3 + 2 * smooth > min(z.shape[2:]):
+        smooth = 0  # it would nowhere lie within the map
+    radius = {"argmax": 0, "softargmax": 3, "dark": 1 + smooth}.get(method, 1)
+    windows = _windows(z, points.astype(np.int64), radius)
+    scores = _sigmoid(top)
+    if method == "quarter":
+        points += 0.25 * _uphill(windows)
+    elif method == "dark":
+        points += _newton(_smoothed(windows, sigma, smooth))
+    elif method == "softargmax":
+        points += _mean(windows)
+    lost = ~np.isfinite(top)
+    points[lost], scores[lost] = np.nan, np.nan
+    return points, scores
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * z))
+    return result
+
+
+def _log_sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = -np.logaddexp(0, -z)
+    return result
+
+
+def _windows(z: Tensor, peaks: NDArray[np.int64], radius: int) -> NDArray[np.float64]:
+    """Logits (B, K, 2r+1, 2r+1) around each peak (B, K, 2); NaN where the map, or its mirror image
+    about the peak, has ended: as far on either side, or a mean would lean inward."""
+    batch, count, height, width = z.shape
+    reach = np.arange(-radius, radius + 1)
+    columns, rows = (peaks[..., axis, None] + reach for axis in (0, 1))  # (B, K, 2r+1)
+    inside = ((rows >= 0) & (rows < height))[..., :, None]
+    inside = inside & ((columns >= 0) & (columns < width))[..., None, :]
+    inside &= inside[..., ::-1, ::-1]
+    at = (
+        np.arange(batch)[:, None, None, None],
+        np.arange(count)[:, None, None],
+        rows.clip(0, height - 1)[..., :, None],
+        columns.clip(0, width - 1)[..., None, :],
+    )
+    values = z[tuple(torch.from_numpy(indices).to(z.device) for indices in at)]
+    return np.where(inside, values.float().cpu().numpy().astype(np.float64), np.nan)
+
+
+def _uphill(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Along x and y (..., 2) the sign of the larger neighbour, of 3 x 3 windows; 0 at the edge."""
+    step = np.stack([w[..., 1, 2] - w[..., 1, 0], w[..., 2, 1] - w[..., 0, 1]], axis=-1)
+    return np.nan_to_num(np.sign(step))
+
+
+def _smoothed(w: NDArray[np.float64], sigma: Pixels, smooth: int) -> NDArray[np.float64]:
+    """Of windows of logits (..., 3 + 2 * smooth, the same) the logs (..., 3, 3) of the middle of
+    the smoothed probabilities. Where a window reaches beyond the map they are not smoothed: half a
+    Gaussian over the edge would lean inward."""
+    at = np.arange(-smooth, smooth + 1) / sigma
+    taps = np.exp(-0.5 * at * at)
+    matrix = np.stack([np.pad(taps, (i, 2 - i)) for i in range(3)])  # (3, 3 + 2 * smooth)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(matrix @ _sigmoid(w) @ matrix.T)
+    middle = slice(smooth, smooth + 3)
+    whole = np.isfinite(w).all(axis=(-2, -1), keepdims=True)
+    return np.where(whole, logs, _log_sigmoid(w[..., middle, middle]))
+
+
+def _newton(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The step (..., 2) to the top of the parabola through 3 x 3 windows, at most a pixel along
+    each axis; none at the map's edge or where the window has no top."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dx, dy = (w[..., 1, 2] - w[..., 1, 0]) / 2, (w[..., 2, 1] - w[..., 0, 1]) / 2
+        dxx = w[..., 1, 2] - 2 * w[..., 1, 1] + w[..., 1, 0]
+        dyy = w[..., 2, 1] - 2 * w[..., 1, 1] + w[..., 0, 1]
+        dxy = (w[..., 2, 2] - w[..., 2, 0] - w[..., 0, 2] + w[..., 0, 0]) / 4
+        determinant = dxx * dyy - dxy * dxy
+        step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1)
+        step /= determinant[..., None]
+        top = (determinant > 0) & (dxx < 0) & np.isfinite(step).all(axis=-1)
+    return np.where(top[..., None], step.clip(-1, 1), 0.0)
+
+
+def _mean(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean place (..., 2), from the centre, of the probabilities of windows of logits."""
+    p = np.nan_to_num(np.exp(_log_sigmoid(w)))
+    p = np.maximum(p, np.finfo(np.float64).tiny)
+    reach = np.arange(w.shape[-1]) - w.shape[-1] // 2
+    total = p.sum(axis=(-2, -1))
+    across, down = (p.sum(axis=-2) * reach).sum(axis=-1), (p.sum(axis=-1) * reach).sum(axis=-1)
+    return np.stack([across / total, down / total], axis=-1)

@@ -1,0 +1,103 @@
+"""Stored crops, decoded once by decoding_threads."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kptools.errors import RecordError
+from kptools.pixels.decode import Pixels8, decode_crop
+from kptools.pixels.layout import Layout
+from kptools.records.keys import Record
+from kptools.storage import files
+
+
+@contextmanager
+def decoding_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode; at the end what they have not begun is dropped. After an error, or a
+    signal, nobody waits for what they are at: it may be a file system that does not answer."""
+    pool = ThreadPoolExecutor(max(1, count))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown(cancel_futures=True)
+
+
+class Store:
+    """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, where `memory` is
+    fewer bytes, in an unnamed memory-mapped file.
+
+    The threads of `pool` fill it, once begun, while others work; the row of a face is whole after
+    `wait_for` it. `failed(i, error)` is called, by the one who waits, once for each face that has
+    no crop.
+    """
+
+    def __init__(
+        self,
+        faces: Sequence[Record],
+        layout: Layout,
+        pool: ThreadPoolExecutor,
+        *,
+        memory: int,
+        failed: Callable[[int, RecordError], None],
+    ) -> None:
+        width, height = layout.size
+        shape = (len(faces), height, width, layout.frame.channels)
+        self.mapped = math.prod(shape) > memory
+        if self.mapped:
+            room, what = Path(tempfile.gettempdir()), "the cache of crops"
+            with tempfile.TemporaryFile() as file:
+                files.reserve(file, room, math.prod(shape), what)
+                self._rows: Pixels8 = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+        else:
+            self._rows = np.empty(shape, dtype=np.uint8)
+        self.pixels = torch.from_numpy(self._rows)
+        self.layout = layout
+        self._faces = faces
+        self._pool, self._failed = pool, failed
+        self._crops: dict[int, Future[RecordError | None]] = {}
+        self._told: set[int] = set()
+
+    def begin(self, order: Iterable[int] | None = None) -> None:
+        """Let the threads decode all faces, in this order; once begun, it stays as it is."""
+        if not self._crops:
+            order = range(len(self._faces)) if order is None else order
+            self._crops = {i: self._pool.submit(self._decode, i) for i in order}
+
+    def wait_for(self, index: int) -> bool:
+        """Wait until this face is decoded; whether it has a crop."""
+        error = self._crops[index].result()
+        if error is not None and index not in self._told:
+            self._told.add(index)
+            self._failed(index, error)
+        return error is None
+
+    def finish(self) -> None:
+        """Wait for all."""
+        self.begin()
+        for index in range(len(self._faces)):
+            self.wait_for(index)
+
+    def settle(self, device: torch.device) -> None:
+        """Where all is decoded, move to where a batch is quickest to take: to a GPU that holds the
+        crops and has as much room again."""
+        if device.type != "cuda" or self.pixels.is_cuda:
+            return
+        room, _ = torch.cuda.mem_get_info(device)
+        if 2 * self.pixels.nbytes < room and all(crop.done() for crop in self._crops.values()):
+            self.pixels = self.pixels.to(device)
+            self._rows = np.empty(0, dtype=np.uint8)
+
+    def _decode(self, index: int) -> RecordError | None:
+        try:
+            self._rows[index] = decode_crop(self._faces[index], self.layout)
+        except RecordError as error:
+            return error
+        return None

@@ -1,0 +1,66 @@
+"""From a file to a stored crop."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kptools.errors import RecordError
+from kptools.limits import MAX_IMAGE_PIXELS
+from kptools.pixels.layout import Layout
+from kptools.records import keys
+from kptools.records.keys import Record
+from kptools.specs import FILL
+from kptools.storage import images
+from kptools.units import Box, Size
+
+Pixels8 = NDArray[np.uint8]  # (H, W, C)
+
+
+def decode_crop(record: Record, layout: Layout) -> Pixels8:
+    """Decode one stored crop, (H, W, C) uint8. Raises RecordError."""
+    try:
+        return _cut(keys.image(record), keys.box(record), layout)
+    except MemoryError:
+        raise RecordError(
+            "too_large", f"{keys.image(record)} does not fit in memory; try fewer --workers"
+        ) from None
+
+
+def _cut(path: str, box: Box, layout: Layout) -> Pixels8:
+    (x, y), (half_x, half_y) = layout.rectangle(box)
+    wanted = min(2 * half_x / layout.size[0], 2 * half_y / layout.size[1])
+    shrink = next(s for s in (8, 4, 2, 1) if s <= max(wanted, 1.0))
+    picture, m = images.read(path, grey=layout.frame.grey, shrink=shrink)
+    left, top = m[:, :2] @ (x - half_x, y - half_y) + m[:, 2]
+    right, bottom = m[:, :2] @ (x + half_x, y + half_y) + m[:, 2]
+    if right <= 0 or bottom <= 0 or left >= picture.width or top >= picture.height:
+        raise RecordError(
+            "bad_box", f"the box lies outside {path} ({picture.width}x{picture.height}); mend it"
+        )
+    picture, dx, dy = _canvas(picture, (left, top, right, bottom), layout.size)
+    region = (left - dx, top - dy, right - dx, bottom - dy)
+    crop = picture.resize(layout.size, Image.Resampling.BILINEAR, box=region)
+    return np.array(crop).reshape(layout.size[1], layout.size[0], layout.frame.channels)
+
+
+def _canvas(
+    picture: Image.Image, region: tuple[float, float, float, float], size: Size
+) -> tuple[Image.Image, int, int]:
+    """A picture that holds all of the region, filled where the file has nothing, and where its
+    origin lies in the old one."""
+    left, top, right, bottom = region
+    if left >= 0 and top >= 0 and right <= picture.width and bottom <= picture.height:
+        return picture, 0, 0
+    # the antialiasing filter looks one stored pixel further
+    pad_x = math.ceil((right - left) / size[0]) + 1
+    pad_y = math.ceil((bottom - top) / size[1]) + 1
+    x0, y0 = math.floor(left) - pad_x, math.floor(top) - pad_y
+    x1, y1 = math.ceil(right) + pad_x, math.ceil(bottom) + pad_y
+    if (x1 - x0) * (y1 - y0) > MAX_IMAGE_PIXELS:
+        raise RecordError("bad_box", f"the box spans {x1 - x0}x{y1 - y0} pixels; mend it")
+    canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
+    inside = (max(x0, 0), max(y0, 0), min(x1, picture.width), min(y1, picture.height))
+    canvas.paste(picture.crop(inside), (inside[0] - x0, inside[1] - y0))
+    return canvas, x0, y0

@@ -1,0 +1,166 @@
+"""Resampling, colour, blur and noise of a batch of pictures, on their device."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kptools import geometry as g
+from kptools.augment.transform import Draw
+from kptools.runtime import send
+from kptools.specs import FILL
+from kptools.units import Pixels, Size
+
+# The variance, over step^2 - 1, of what smooths an image before every `step`-th pixel is taken: a
+# little over the 1/6 of a triangle, so that stripes of 2.6 pixels at half size keep 3.8 levels,
+# nearly as Pillow's resize leaves them (3.2), and not 6.4
+PREFILTER = 0.22
+
+
+MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes
+
+
+_NOISE_CHUNK = 1 << 22  # pixels of noise made at a time
+
+
+def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
+    """Resample bilinearly, filtered where that shrinks: (B, Hs, Ws, C) uint8 to (B, C, H, W)
+    float32, mid-grey at 0. Each matrix maps the output's continuous coordinates to the source's."""
+    centred = pixels.permute(0, 3, 1, 2).to(torch.float32).sub_(FILL)
+    source = (pixels.shape[2], pixels.shape[1])
+    if source != size or np.abs(np.stack(matrices) - g.IDENTITY).max() > 1e-6:
+        centred = _prefiltered(centred, np.stack(matrices))
+        normalised = np.stack([_normalised(m, size, source) for m in matrices])
+        theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
+        shape = [len(matrices), pixels.shape[3], size[1], size[0]]
+        grid = F.affine_grid(theta, shape, align_corners=False)
+        centred = F.grid_sample(centred, grid, "bilinear", "zeros", align_corners=False)
+    return centred.div_(255)
+
+
+def _prefiltered(x: Tensor, matrices: NDArray[np.float64]) -> Tensor:
+    """The images (B, C, Hs, Ws), those of them smoothed whose pixels the warp is to skip: bilinear
+    resampling looks at the four nearest, however far apart the next ones are (aliasing).
+    `matrices`: (B, 2, 3), output to source."""
+    step = np.hypot(matrices[:, :, 0], matrices[:, :, 1])  # (B, 2): source pixels an output pixel
+    sigmas = np.sqrt(np.maximum(step**2 - 1, 0) * PREFILTER)
+    sigmas[sigmas < MIN_PREFILTER] = 0.0
+    shrunk = np.flatnonzero(sigmas.any(axis=1)).tolist()
+    if len(shrunk) == len(x):
+        return _blur(x, sigmas.tolist())
+    if shrunk:
+        where = torch.tensor(shrunk, device=x.device)
+        x = x.index_copy(0, where, _blur(x[where], sigmas[shrunk].tolist()))
+    return x
+
+
+def _normalised(m: g.Matrix, output: Size, source: Size) -> g.Matrix:
+    """The same map between coordinates that run from -1 to 1, as grid_sample has them."""
+    half_out = g.compose(g.scaling(output[0] / 2, output[1] / 2), g.translation(1, 1))
+    half_in = g.compose(g.translation(-1, -1), g.scaling(2 / source[0], 2 / source[1]))
+    return g.compose(half_in, m, half_out)
+
+
+def recolour(x: Tensor, draws: Sequence[Draw], zooms: Sequence[g.Matrix]) -> Tensor:
+    """Blur, colour, noise and erasure, as drawn. (B, C, H, W), mid-grey at 0, to the same.
+
+    `zooms` map the file to these pixels (continuous); the axes are not turned.
+    """
+    if any(d.blur for d in draws):
+        x = _blur(
+            x, [(d.blur * z[0, 0], d.blur * z[1, 1]) for d, z in zip(draws, zooms, strict=True)]
+        )
+    if any(d.colour is not None for d in draws):
+        x = _colour(x, draws)
+    if any(d.noise for d in draws):
+        x = _add_noise(x, draws)
+    for image, drawn, zoom in zip(x, draws, zooms, strict=True):
+        for box in drawn.erased:
+            x0, y0 = np.round(g.to_continuous(zoom, box[:2])).astype(int).clip(0).tolist()
+            x1, y1 = np.round(g.to_continuous(zoom, box[2:])).astype(int).clip(0).tolist()
+            image[:, y0:y1, x0:x1] = 0
+    return x
+
+
+def _colour(x: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """One affine map of colour for each image; of a grey image the map's effect on grey."""
+    identity = np.eye(3, 4)
+    maps = np.stack([identity if d.colour is None else d.colour for d in draws])
+    if x.shape[1] == 1:
+        grey = maps[:, :, :3].sum(axis=2).mean(axis=1)
+        maps = np.stack([grey, maps[:, :, 3].mean(axis=1)], axis=1)[:, None, :]  # (B, 1, 2)
+    affine = send(torch.from_numpy(maps), x.device, x.dtype)
+    mixed = torch.baddbmm(affine[:, :, -1:], affine[:, :, :-1], x.flatten(2))
+    return mixed.clamp_(-FILL / 255, 1 - FILL / 255).view_as(x)
+
+
+def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
+    """Gaussian blur, each image with its own deviations (x, y), cut off at 3 of them."""
+    batch, channels, height, width = x.shape
+    # all images as the channels of one, which on a CPU are to lie together
+    x = x.permute(2, 3, 0, 1).reshape(1, height, width, batch * channels).permute(0, 3, 1, 2)
+    for axis, length in ((1, height), (0, width)):
+        sigma = np.array([s[axis] for s in sigmas])
+        reach = np.minimum(np.ceil(3 * sigma), length - 1)
+        radius = int(reach.max())
+        if not radius:
+            continue
+        at = np.abs(np.arange(-radius, radius + 1))
+        taps = np.exp(-0.5 * (at / np.maximum(sigma, 1e-3)[:, None]) ** 2) * (at <= reach[:, None])
+        taps /= taps.sum(axis=1, keepdims=True)
+        kernel = send(torch.from_numpy(taps), x.device, x.dtype).repeat_interleave(channels, 0)
+        shape = (-1, 1, 1, 2 * radius + 1) if axis == 0 else (-1, 1, 2 * radius + 1, 1)
+        edge = (radius, radius, 0, 0) if axis == 0 else (0, 0, radius, radius)
+        x = F.pad(x, edge, mode="replicate")
+        x = F.conv2d(x, kernel.view(shape), groups=batch * channels)
+    return x.view(batch, channels, height, width)
+
+
+def _add_noise(x: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """Normal noise of each image's own deviation, in place. That of a large picture is made a few
+    rows at a time: while they are made its numbers take four times their memory."""
+    batch, channels, height, width = x.shape
+    levels = send(torch.tensor([d.noise for d in draws], dtype=x.dtype), x.device)
+    keys = [d.noise_key for d in draws]
+    if x.numel() <= _NOISE_CHUNK:
+        noise = _normal_numbers(keys, x[0].numel(), x.device).view(x.shape)
+        x.add_(noise.mul_(levels.view(-1, 1, 1, 1)))
+        return x.clamp_(-FILL / 255, 1 - FILL / 255)
+    rows = max(1, _NOISE_CHUNK // (batch * width))
+    for channel in range(channels):
+        for row in range(0, height, rows):
+            part = x[:, channel, row : row + rows]  # (B, rows, W)
+            first = (channel * height + row) * width
+            noise = _normal_numbers(keys, part[0].numel(), x.device, first).view(part.shape)
+            part.add_(noise.mul_(levels.view(-1, 1, 1)))
+    return x.clamp_(-FILL / 255, 1 - FILL / 255)
+
+
+def _normal_numbers(
+    keys: Sequence[int], count: int, device: torch.device, first: int = 0
+) -> Tensor:
+    """(B, count) normal numbers, each a hash of its key and its place, from `first` on: the same in
+    any batch and on any device. The hash is lowbias32 (Wellons), the numbers Box and Muller's."""
+    key = send(torch.tensor(keys, dtype=torch.int32), device).view(-1, 1).mul_(_signed(0x85EBCA6B))
+    h = torch.arange(first, first + count, device=device, dtype=torch.int32)
+    h = h.mul_(_signed(0x9E3779B1)) + key
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+        h.bitwise_xor_(_shifted(h, shift)).mul_(factor)
+    h.bitwise_xor_(_shifted(h, 15))
+    radius = _shifted(h, 16).float().add_(0.5).div_(65536).log_().mul_(-2).sqrt_()
+    return radius.mul_((h & 0xFFFF).float().mul_(2 * math.pi / 65536).cos_())
+
+
+def _signed(word: int) -> int:
+    """32 bits as the signed number that they are, too: MPS has no 64-bit arithmetic to spare, and
+    that of 32 bits wraps to the same bits."""
+    return word - (1 << 32) if word >> 31 else word
+
+
+def _shifted(h: Tensor, bits: int) -> Tensor:
+    """The 32 bits moved to the right, zeros from the left."""
+    return (h >> bits) & ((1 << (32 - bits)) - 1)

@@ -1,0 +1,57 @@
+"""Which ids a stream has had before, and which names of files were given away."""
+
+from array import array
+from hashlib import blake2b
+
+from kptools.errors import RecordError
+from kptools.records import keys
+from kptools.records.keys import Record
+
+
+class Seen:
+    """A table of 64-bit hashes, 16 to 24 bytes an id."""
+
+    def __init__(self) -> None:
+        self._table, self._count = array("Q", bytes(8 * 1024)), 0
+
+    def before(self, name: str) -> bool:
+        """Whether this id was there before; from now on it was."""
+        digest = blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
+        if self._count * 3 > len(self._table) * 2:
+            self._grow()
+        return self._add(int.from_bytes(digest, "little") or 1)
+
+    def _add(self, key: int) -> bool:
+        size = len(self._table)
+        at = key % size
+        while self._table[at]:
+            if self._table[at] == key:
+                return True
+            at = (at + 1) % size
+        self._table[at] = key
+        self._count += 1
+        return False
+
+    def _grow(self) -> None:
+        old, self._count = self._table, 0
+        self._table = array("Q", bytes(8 * len(old) * 2))
+        for key in old:
+            if key:
+                self._add(key)
+
+
+class FileNames:
+    """A name for what is made of each record: no two records of a run share one."""
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+
+    def take(self, record: Record) -> str:
+        """The record's name, without suffix. RecordError where another record had it before."""
+        name = keys.file_stem(record)
+        if self._seen.before(name):
+            raise RecordError(
+                "bad_record",
+                f"its file {name} is that of a record before it; give each face an id of its own",
+            )
+        return name

@@ -1,0 +1,86 @@
+"""Schemes: what the K points of a record are.
+
+A scheme has regions, a table that says which point a mirror image turns each point into, the
+corners and centres of the eyes (for the norms of the NME) and the lines that a picture draws.
+Left and right are the person's own: the right eye is on the left of a frontal picture.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """K points under a name.
+
+    `swap[i]` is the index of the point that point i becomes in a mirror image (None: the scheme
+    has no table). `corners` are the outer corners of the right and the left eye; `pupils` the
+    points whose mean is the centre of each; empty where the scheme has none.
+    """
+
+    name: str
+    count: int
+    regions: Mapping[str, tuple[int, ...]]
+    swap: tuple[int, ...] | None
+    corners: tuple[int, ...] = ()
+    pupils: tuple[tuple[int, ...], ...] = ()
+    nose: int | None = None
+    edges: tuple[tuple[int, int], ...] = ()
+
+    def select(self, indices: Iterable[int]) -> "Scheme":
+        """The scheme of a subset of the points, in the order given."""
+        keep = tuple(indices)
+        where = {old: new for new, old in enumerate(keep)}
+        for index in keep:
+            if not 0 <= index < self.count:
+                raise ValueError(
+                    f"{self.name} has no point {index}; its points are 0 to {self.count - 1}"
+                )
+        if len(where) != len(keep):
+            raise ValueError(f"a point of {self.name} is named twice")
+        swap = None
+        if self.swap is not None and all(self.swap[old] in where for old in keep):
+            swap = tuple(where[self.swap[old]] for old in keep)
+        eyes = all(i in where for i in self.corners)
+        pupils = all(i in where for eye in self.pupils for i in eye)
+        regions = {
+            name: tuple(where[i] for i in region if i in where)
+            for name, region in self.regions.items()
+            if any(i in where for i in region)
+        }
+        base, _, tail = self.name.partition(":")
+        of_base = tail.split(",") if tail else [str(i) for i in range(self.count)]
+        return Scheme(
+            name=f"{base}:{','.join(of_base[i] for i in keep)}",
+            count=len(keep),
+            regions=regions,
+            swap=swap,
+            corners=tuple(where[i] for i in self.corners) if eyes else (),
+            pupils=tuple(tuple(where[i] for i in eye) for eye in self.pupils) if pupils else (),
+            nose=where.get(self.nose) if self.nose is not None else None,
+            edges=tuple((where[a], where[b]) for a, b in self.edges if a in where and b in where),
+        )
+
+
+def span(first: int, last: int) -> tuple[int, ...]:
+    return tuple(range(first, last + 1))
+
+
+def swap_table(count: int, *pairs: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[int, ...]:
+    """The table from pairs of lists that mirror each other; the other points keep their place."""
+    table = list(range(count))
+    for right, left in pairs:
+        for a, b in zip(right, left, strict=True):
+            table[a], table[b] = b, a
+    return tuple(table)
+
+
+def mirror(first: int, last: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A run of points whose ends mirror each other."""
+    half = (last - first + 1) // 2
+    return span(first, first + half - 1), tuple(last - i for i in range(half))
+
+
+def path(points: tuple[int, ...], closed: bool = False) -> tuple[tuple[int, int], ...]:
+    ends = points[1:] + points[:1] if closed else points[1:]
+    return tuple(zip(points, ends, strict=False))

@@ -1,0 +1,94 @@
+"""A training run's state: in memory, and in one file that is whole or not there.
+
+The file holds the last, the averaged and the best weights, the optimizer's moments and the history;
+all else is derived, so that a run that was killed at any moment goes on to the same bits.
+"""
+
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from torch import Tensor, nn
+
+from kptools.errors import UsageError
+from kptools.storage import files
+from kptools.storage.tensors import load_weights, read_tensors, write_tensors
+from kptools.training.average import Average
+from kptools.training.settings import Settings
+from kptools.training.training_set import Faces
+
+
+@dataclass
+class State:
+    """`run` is what tells this run from another; `history` has an entry an epoch."""
+
+    run: str
+    network: nn.Module
+    average: Average
+    optimizer: torch.optim.Optimizer
+    history: list[dict[str, Any]]
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def need_room(self, path: Path, keep: str) -> None:
+        """Raise KptoolsError where the disk cannot hold this file, which is there twice while it
+        is replaced. The checkpoint is smaller, and comes when one of them is gone."""
+        weights = sum(t.nbytes for t in self.network.state_dict().values())
+        trained = sum(p.nbytes for p in self.network.parameters())
+        copies = 1 + (self.average.network is not self.network) + (keep == "best")
+        size = copies * weights + 2 * trained  # and Adam's moments
+        there = sum(p.stat().st_size for p in (path, files.part(path)) if p.exists())
+        files.need_room(path.parent, 2 * size - there, "the run's state")
+
+    def save(self, path: Path) -> None:
+        """Raises KptoolsError where the disk says no."""
+        tensors = {f"last/{name}": t for name, t in self.network.state_dict().items()}
+        if self.average.network is not self.network:
+            averaged = self.average.network.state_dict()
+            tensors |= {f"average/{name}": t for name, t in averaged.items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{index}/{name}": t for name, t in moments.items()}
+        meta = {"run": self.run, "history": self.history, "steps": self.average.steps}
+        write_tensors(path, tensors, meta)
+
+    def load(self, path: Path) -> None:
+        """Take on what `save` wrote. Raises UsageError where it is of another run, KptoolsError
+        where it is broken."""
+        tensors, meta = read_tensors(str(path))
+        if meta.get("run") != self.run:
+            raise UsageError(
+                f"{path} is of another stream or other arguments; give the same, "
+                "or leave --resume out"
+            )
+        parts: dict[str, dict[str, Tensor]] = {"last": {}, "average": {}, "best": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            parts[kind][rest] = tensor
+        load_weights(self.network, parts["last"], "the network")
+        if self.average.network is not self.network:
+            load_weights(self.average.network, parts["average"], "the network")
+        self.average.steps = meta["steps"]
+        self.history, self.best = meta["history"], parts["best"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["adam"].items():
+            index, _, key = name.partition("/")
+            of = self.optimizer.param_groups[0]["params"][int(index)]
+            if tensor.shape == of.shape:  # laid out as the weights are, for the fused step
+                tensor = torch.empty_like(of, requires_grad=False).copy_(tensor)
+            moments.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+def fingerprint(faces: Faces, val: Faces | None, settings: Settings) -> str:
+    """What tells one run from another: its settings, the weights it starts from, its records; not
+    the pixels of their images, which must stay as they are."""
+    digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
+    for path in (settings.init, settings.weights):
+        if path not in ("", "none", "default"):
+            digest.update(blake2b(Path(path).read_bytes()).digest())
+    for record in [*faces.records, *(val.records if val else ())]:
+        digest.update(orjson.dumps(record) + b"\n")
+    return digest.hexdigest()
