@@ -9,7 +9,7 @@ def program() -> str:
     return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "kptools"
 
 
-def tell(message: str) -> None:
+def report(message: str) -> None:
     """One line on stderr; a stderr that is closed or full never stops the job."""
     try:
         shown = "".join(c if c.isprintable() else "?" for c in message.replace("\n", " "))

@@ -8,23 +8,19 @@ from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
 
-# On a CPU that computes in bf16 it is the faster for all networks, but in training not for these,
-# of depthwise convolutions (tests/benchmarks/precision.py)
-_TRAIN_IN_FP32 = ("efficientnet_b", "mnasnet", "mobilenet", "shufflenet")
 
-
-def precision_for(arch: str, device: torch.device, wanted: str, *, training: bool = False) -> str:
+def precision_for(device: torch.device, wanted: str, *, bf16: bool = True) -> str:
     """`fp32`, `tf32` or `bf16`: what is wanted, or under `auto` the faster of fp32 and bf16 on the
-    device. UsageError for tf32 elsewhere than on CUDA."""
+    device. `bf16`: whether it is the faster for this work on a CPU that computes in it. It is
+    for all networks, but in training not for those of depthwise convolutions
+    (tests/benchmarks/precision.py). UsageError for tf32 elsewhere than on CUDA."""
     if wanted == "tf32" and device.type != "cuda":
         raise UsageError(f"--precision tf32: CUDA has it, {device.type} has not; use fp32")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type != "cpu" or not _cpu_has_bf16():
-        return "fp32"
-    return "fp32" if training and arch.startswith(_TRAIN_IN_FP32) else "bf16"
+    return "bf16" if bf16 and device.type == "cpu" and _cpu_has_bf16() else "fp32"
 
 
 def set_float32(precision: str) -> None:
@@ -82,7 +78,7 @@ def set_threads(count: int, device: torch.device) -> None:
 
 
 @contextmanager
-def memory_told(batch: int) -> Iterator[None]:
+def report_out_of_memory(batch: int) -> Iterator[None]:
     """Where memory runs out, on any device: KptoolsError, with the batch size to try."""
     try:
         yield

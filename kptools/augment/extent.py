@@ -6,8 +6,8 @@ from kptools.records.policy import Stage
 from kptools.units import Pixels
 
 
-def reach(stages: list[Stage], half: tuple[Pixels, Pixels], side: Pixels) -> tuple[Pixels, Pixels]:
-    """Half the extent of what the policy may bring into a rectangle of this half extent about
+def extent(stages: list[Stage], half: tuple[Pixels, Pixels], side: Pixels) -> tuple[Pixels, Pixels]:
+    """Half the extent (x, y) of what the policy may bring into a rectangle of this half extent about
     the box's centre; `side` is sqrt(box area)."""
     width, height = half
     for stage in reversed(stages):

@@ -1,9 +1,8 @@
 """Augmentation as a policy: what may happen to a face, and what does.
 
 A policy is a list of stages in the record (`augment`); a stage is a JSON object with its `seed`
-and one number an operation. `draw` turns it into numbers for one epoch, from a counter-based
-generator: the same for the same face, whatever else is in the stream and whoever draws. Applying
-them to pixels is `crops`' work.
+and one number an operation. `sample` turns it into numbers for one epoch, from a counter-based
+generator. Applying them to pixels is the work of `kptools.pixels`.
 
 Operations, in the order in which a stage applies them: flip, scale, rotate, shift (one matrix
 about the box's centre); then brightness, contrast, saturation, hue, gray (one affine map of
@@ -19,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kptools import geometry as g
-from kptools.augment.transform import Draw
-from kptools.records import keys
-from kptools.records.keys import Record
+from kptools.augment.transform import Transform
+from kptools.records.face import Face
 from kptools.records.policy import Stage
 from kptools.units import Box
 
@@ -32,24 +30,22 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def draw(record: Record, epoch: int) -> Draw:
-    """Draw the record's policy for an epoch. The record has a valid box and policy."""
-    drawn = Draw()
-    stages = record.get("augment") or []
-    if not stages:
-        return drawn
-    drawn.idle = False
-    box = keys.box(record)
-    x, y = g.centre(box)
-    key = f"{keys.identity(record)}\0{keys.copy_index(record)}\0{epoch}"
-    for index, stage in enumerate(stages):
-        _draw_stage(drawn, stage, box, f"{stage.get('seed', 0)}\0{key}\0{index}")
-    drawn.matrix = g.about(drawn.matrix, x, y)
-    return drawn
+def sample(face: Face, epoch: int) -> Transform:
+    """Sample the face's policy for an epoch: the same numbers for the same face and epoch, whatever
+    else is in the stream and whoever asks."""
+    transform = Transform(swap=face.swap)
+    if not face.stages:
+        return transform
+    transform.is_identity = False
+    for index, stage in enumerate(face.stages):
+        key = f"{stage.get('seed', 0)}\0{face.key}\0{epoch}\0{index}"
+        _sample_stage(transform, stage, face.box, key)
+    transform.matrix = g.about(transform.matrix, *g.centre(face.box))
+    return transform
 
 
-def _draw_stage(drawn: Draw, stage: Stage, box: Box, key: str) -> None:
-    """Add one stage; until the end `drawn.matrix` is about the box's centre."""
+def _sample_stage(transform: Transform, stage: Stage, box: Box, key: str) -> None:
+    """Add one stage; until the end `transform.matrix` is about the box's centre."""
     side = g.side(box)
 
     def amount(name: str) -> float:
@@ -62,46 +58,46 @@ def _draw_stage(drawn: Draw, stage: Stage, box: Box, key: str) -> None:
         return amount(name) > 0 and uniforms(key, name)[0] < amount(name)
 
     if happens("flip"):
-        drawn.matrix = g.compose(g.scaling(-1, 1), drawn.matrix)
-        drawn.flipped = not drawn.flipped
+        transform.matrix = g.compose(g.scaling(-1, 1), transform.matrix)
+        transform.flipped = not transform.flipped
     if amount("scale"):
         zoom = (1 + amount("scale")) ** within("scale")
-        drawn.matrix = g.compose(g.scaling(zoom, zoom), drawn.matrix)
+        transform.matrix = g.compose(g.scaling(zoom, zoom), transform.matrix)
     if amount("rotate"):
         turn = math.radians(amount("rotate") * within("rotate"))
-        drawn.matrix = g.compose(g.rotation(turn), drawn.matrix)
+        transform.matrix = g.compose(g.rotation(turn), transform.matrix)
     if amount("shift"):
         u, v, _, _ = uniforms(key, "shift")
         reach = amount("shift") * side
-        drawn.matrix = g.compose(
-            g.translation(reach * (2 * u - 1), reach * (2 * v - 1)), drawn.matrix
+        transform.matrix = g.compose(
+            g.translation(reach * (2 * u - 1), reach * (2 * v - 1)), transform.matrix
         )
     if amount("brightness"):
         factor = 1 + amount("brightness") * within("brightness")
-        _recolour(drawn, factor * np.eye(3), (factor - 1) / 2)
+        _recolour(transform, factor * np.eye(3), (factor - 1) / 2)
     if amount("contrast"):
-        _recolour(drawn, (1 + amount("contrast") * within("contrast")) * np.eye(3))
+        _recolour(transform, (1 + amount("contrast") * within("contrast")) * np.eye(3))
     if amount("saturation"):
-        _recolour(drawn, _saturation(1 + amount("saturation") * within("saturation")))
+        _recolour(transform, _saturation(1 + amount("saturation") * within("saturation")))
     if amount("hue"):
-        _recolour(drawn, _hue(2 * math.pi * amount("hue") * within("hue")))
+        _recolour(transform, _hue(2 * math.pi * amount("hue") * within("hue")))
     if happens("gray"):
-        _recolour(drawn, _saturation(0.0))
+        _recolour(transform, _saturation(0.0))
     if amount("blur"):
-        drawn.blur = math.hypot(drawn.blur, amount("blur") * uniforms(key, "blur")[0])
+        transform.blur = math.hypot(transform.blur, amount("blur") * uniforms(key, "blur")[0])
     if amount("noise"):
         u, v, _, _ = uniforms(key, "noise")
-        drawn.noise = math.hypot(drawn.noise, amount("noise") * u)
-        drawn.noise_key ^= int(v * 2**31)
+        transform.noise = math.hypot(transform.noise, amount("noise") * u)
+        transform.noise_key ^= int(v * 2**31)
     if happens("erase"):
-        drawn.erased.append(_erased(box, uniforms(key, "erase")[1:], uniforms(key, "erase/at")))
+        transform.erased.append(_erased(box, uniforms(key, "erase")[1:], uniforms(key, "erase/at")))
 
 
-def _recolour(drawn: Draw, m: NDArray[np.float64], offset: float = 0.0) -> None:
-    if drawn.colour is None:
-        drawn.colour = np.eye(3, 4)
-    drawn.colour = m @ drawn.colour
-    drawn.colour[:, 3] += offset
+def _recolour(transform: Transform, m: NDArray[np.float64], offset: float = 0.0) -> None:
+    if transform.colour is None:
+        transform.colour = np.eye(3, 4)
+    transform.colour = m @ transform.colour
+    transform.colour[:, 3] += offset
 
 
 def _saturation(factor: float) -> NDArray[np.float64]:

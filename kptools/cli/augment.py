@@ -8,7 +8,6 @@ import typer
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import Expect, Files, Output, Resume, Strict
 from kptools.errors import RecordError, UsageError
-from kptools.records.item import Item
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
@@ -99,7 +98,7 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
             keys.box(record)
             if flips:
                 policy.swap_table(record)
-            stages = policy.policy(record)
+            stages = policy.stages(record)
             copy = keys.copy_index(record)
             if copies > 1 and "copy" not in record:
                 keys.identity(record)
@@ -114,11 +113,11 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
                 record["copy"] = copy * copies + index
             if stage is not None:
                 record["augment"] = [*stages, stage]
-            stream.write(Item(record, item.file, item.line, item.raw, changed=True))
+            stream.write(item.derive(record))
 
 
 def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
-    from kptools.pixels import write
+    from kptools.pixels.write import write_image
     from kptools.records import keys, policy
     from kptools.records.seen import FileNames
 
@@ -131,14 +130,14 @@ def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Pa
         record = item.record
         try:
             copy = keys.copy_index(record)
-            stages = policy.policy(record)
+            stages = policy.stages(record)
             for index in range(copies):
                 one = dict(record)
                 if copies > 1:
                     one["copy"] = copy * copies + index
                 one["augment"] = [*stages, stage] if len(stage) > 1 else stages
-                made = write.write_image(one, folder, names)
-                stream.write(Item(made, item.file, item.line, item.raw, changed=True))
+                made = write_image(one, folder, names)
+                stream.write(item.derive(made))
         except RecordError as error:
             stream.write(stream.fail(item, error))
 

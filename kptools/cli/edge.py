@@ -1,4 +1,4 @@
-"""What all commands share: their options, and the edge where an error becomes a line and a status.
+"""The edge of every command, where an error becomes a line on stderr and an exit status.
 
 Nothing here imports torch, numpy, Pillow or rich, and commands import those inside their
 functions, so that `--help` answers at once.
@@ -8,14 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from kptools.console import program, tell
+from kptools import __version__
+from kptools.console import program, report
 from kptools.errors import KptoolsError, ReaderGone, UsageError
-from kptools.records.stream import let_go
+from kptools.records.writer import flush_outputs
 from kptools.storage import files
 
 
@@ -26,17 +29,40 @@ class Terminated(BaseException):
 def app(function: Callable[..., Any]) -> Callable[[], NoReturn]:
     """The entry point of a tool of one command."""
     tool = new_app()
-    tool.command()(function)
+    tool.command()(with_version(function))
     return lambda: run(tool)
 
 
 def new_app() -> typer.Typer:
     return typer.Typer(
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+
+
+def with_version(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, with an option --version."""
+
+    @wraps(function)
+    def command(version: bool = False, **given: Any) -> Any:
+        return function(**given)
+
+    option = typer.Option(
+        "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+    )
+    shown = Parameter(
+        "version", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    )
+    own = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in signature(function).parameters.values()]
+    setattr(command, "__signature__", Signature([*own, shown]))  # noqa: B010
+    return command
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{program()} {__version__}")
+        raise typer.Exit
 
 
 def run(tool: typer.Typer) -> NoReturn:
@@ -47,9 +73,11 @@ def run(tool: typer.Typer) -> NoReturn:
         status = tool(standalone_mode=False) or 0
         _flush_stdout()
     except KptoolsError as error:
-        let_go()
-        tell(f"{program()}: {error}")
+        flush_outputs()
+        report(f"{program()}: {error}")
         status = error.exit_status
+    except SystemExit as error:  # typer's own, where it has installed the shell's completion
+        status = error.code if isinstance(error.code, int) else 0
     except KeyboardInterrupt:
         status = 130
     except Terminated:
@@ -57,12 +85,12 @@ def run(tool: typer.Typer) -> NoReturn:
     except ReaderGone:
         status = 141
     except MemoryError:
-        let_go()
-        tell(f"{program()}: out of memory; try a smaller --batch-size, or fewer --workers")
+        flush_outputs()
+        report(f"{program()}: out of memory; try a smaller --batch-size, or fewer --workers")
         status = 3
     except OSError as error:
-        let_go()
-        tell(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
+        flush_outputs()
+        report(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
         status = 3
     except Exception as error:
         status = _usage(error)
@@ -83,17 +111,17 @@ def _usage(error: Exception) -> int:
             return 130
         import traceback
 
-        let_go()
+        flush_outputs()
         for line in traceback.format_exception(error):
             for part in line.splitlines():
-                tell(part)
-        tell(
+                report(part)
+        report(
             f"{program()}: this is a bug in kptools, and the output is not complete; please report "
             "it with the lines above and the command"
         )
         return 3
     text = " ".join(str(message()).split()).rstrip(".")
-    tell(f"{program()}: {text[:1].lower()}{text[1:]}; see {program()} --help")
+    report(f"{program()}: {text[:1].lower()}{text[1:]}; see {program()} --help")
     return 2
 
 

@@ -2,30 +2,26 @@
 
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Expect, Files, Strict, choice
-from kptools.console import tell
+from kptools.cli.options import Expect, Files, Norm, Strict, choice
+from kptools.console import report
 from kptools.errors import RecordError, UsageError
+from kptools.evaluation import NORMS, THRESHOLD
+from kptools.records.item import Item
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
 
 def evaluate(
     files: Files = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="interocular|interpupil|box|diagonal",
-            help="Of the NME, one for all faces [default: interocular; box where a scheme has no "
-            "eyes].",
-        ),
-    ] = None,
-    threshold: Annotated[float, typer.Option(help="Of AUC and failure rate.")] = 0.08,
+    norm: Norm = None,
+    threshold: Annotated[float, typer.Option(help="Of AUC and failure rate.")] = THRESHOLD,
     points: Annotated[
         str | None,
         typer.Option(metavar="nose|region:NAME|3,7-9", help="Score these points alone."),
@@ -64,8 +60,6 @@ def evaluate(
     kp-eval preds.jsonl --records | jq -c 'select(.nme > 0.1)'
     kp-predict model.safetensors < test.jsonl | kp-eval --submission kaggle.csv
     """
-    from kptools.evaluation.metrics import NORMS
-
     if norm is not None:
         choice("--norm", norm, NORMS)
     if merge is not None:
@@ -75,15 +69,13 @@ def evaluate(
     if not 0 < threshold < 1e6:
         raise UsageError("--threshold: more than 0")
     if submission is not None and points is not None:
-        raise UsageError("--submission writes all points; leave --points away")
+        raise UsageError("--submission writes all points; leave --points out")
 
-    from kptools.evaluation.gate import gate
-    from kptools.evaluation.merge import merged
-    from kptools.evaluation.report import Scorer
+    from kptools.evaluation.gate import Gate
+    from kptools.evaluation.merge import merge_copies
     from kptools.schemes import choose
 
-    for expression in fail_if or []:
-        gate(expression, None)
+    gates = [Gate.parse(expression) for expression in fail_if or []]
     if points is not None:
         try:
             choose.words(points)
@@ -92,95 +84,102 @@ def evaluate(
     if submission is not None:
         claim_output(submission)
     stream = Stream(need_input(files), "-", strict=strict, expect=expect)
-    items = merged(stream, merge, stream) if merge else iter(stream)
+    items = merge_copies(stream, merge, stream.fail) if merge else iter(stream)
     if submission is not None:
-        from kptools.evaluation.submission import Submission
+        return _write_submission(items, stream, submission, fill)
+    found = _score(items, stream, norm, points, threshold, with_records)
+    if not with_records:
+        table = output_format == "table" or (output_format == "auto" and sys.stdout.isatty())
+        stream.flush()
+        if table:
+            _print_table(found)
+        else:
+            import orjson
 
-        writer = Submission(submission, fill)
-        for item in items:
-            writer.add(item)
-        stream.check_expected()
-        writer.save()
-        faces = stream.count
-        tell(f"kp-eval: {submission}: {len(writer.rows) - 1} rows of {faces} faces")
-        return stream.close()
+            stream.write_line(orjson.dumps(found))
+    status = stream.close()
+    for gate in gates:
+        gate.check(found)
+    return status
+
+
+def _score(
+    items: Iterator[Item],
+    stream: Stream,
+    norm: str | None,
+    points: str | None,
+    threshold: float,
+    with_records: bool,
+) -> dict[str, Any]:
+    """The report of the items; each is written, with its `nme`, where records are asked for."""
+    from kptools.evaluation.report import Scorer
+
     scorer = Scorer(norm, points)
     for item in items:
         if not item.failed:
             try:
                 nme = scorer.add(item.record).error
-                item.record["nme"] = None if math.isnan(nme) else nme
-                item.changed = True
+                item.update({"nme": None if math.isnan(nme) else nme})
             except RecordError as error:
-                item.record.pop("nme", None)  # of another prediction
+                item.update({}, without=("nme",))  # of another prediction
                 stream.fail(item, error)
         if item.failed:
             scorer.fail(item.record)
         if with_records:
             stream.write(item)
-    report = scorer.report(threshold)
-    if not with_records:
-        table = output_format == "table" or (output_format == "auto" and sys.stdout.isatty())
-        stream.flush()
-        if table:
-            _print_table(report)
-        else:
-            import orjson
-
-            stream.write_line(orjson.dumps(report))
-    status = stream.close()
-    for expression in fail_if or []:
-        gate(expression, report)
-    return status
+    return scorer.report(threshold)
 
 
-def _print_table(report: dict[str, Any]) -> None:
+def _write_submission(items: Iterator[Item], stream: Stream, path: Path, fill: str) -> int:
+    from kptools.evaluation.submission import Submission
+
+    writer = Submission(path, fill)
+    for item in items:
+        writer.add(item)
+    stream.check_expected()
+    writer.save()
+    report(f"kp-eval: {path}: {len(writer.rows) - 1} rows of {stream.count} faces")
+    return stream.close()
+
+
+def _print_table(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from kptools.evaluation.metrics import METRICS
+
     console = Console()
-    sources = ", ".join(f"{name} {count}" for name, count in report["box_source"].items())
-    percent = f"at {100 * report['threshold']:g} %"
-    rows = [
-        ("MAE, px", "mae", 1, 2),
-        ("MAE, px of the original", "mae_original", 1, 2),
-        ("RMSE, px", "rmse", 1, 2),
-        ("MSE, of width and height", "mse", 1, 6),
-        ("NME, %", "nme", 100, 2),
-        ("NME median, %", "nme_median", 100, 2),
-        ("NME 90th percentile, %", "nme_p90", 100, 2),
-        ("NME worst, %", "nme_max", 100, 2),
-        (f"AUC {percent}", "auc", 1, 4),
-        (f"failure rate {percent}", "failure_rate", 1, 4),
-    ]
-    columns = {"prediction": report, "mean shape": report["mean"] or {}}
-    if len(report["splits"]) > 1:
-        columns |= report["splits"]
-    norms = report.get("norms", {})
-    columns |= {f"over {name}": found for name, found in norms.items()}
+    sources = ", ".join(f"{name} {count}" for name, count in found["box_source"].items())
+    columns = {"prediction": found, "mean shape": found["mean"] or {}}
+    if len(found["splits"]) > 1:
+        columns |= found["splits"]
+    norms = found.get("norms", {})
+    columns |= {f"over {name}": over for name, over in norms.items()}
     table = Table(
         title=escape(
-            f"{report['faces']} faces, {report['failed']} failed; {report['scheme']}; "
-            f"norm {', '.join(norms) or report['norm']}; boxes: {sources or 'none'}"
+            f"{found['faces']} faces, {found['failed']} failed; {found['scheme']}; "
+            f"norm {', '.join(norms) or found['norm']}; boxes: {sources or 'none'}"
         ),
         title_justify="left",
     )
     table.add_column("")
     for name in columns:
         table.add_column(escape(name), justify="right")
-    for label, key, factor, digits in rows:
-        if report.get(key) is None and key == "mae_original":
+    threshold = f"{100 * found['threshold']:g} %"
+    for m in METRICS:
+        if not m.label or (m.only_if is not None and found.get(m.name) is None):
             continue
-        values = [column.get(key) for column in columns.values()]
-        table.add_row(label, *("-" if v is None else f"{factor * v:.{digits}f}" for v in values))
+        values = [column.get(m.name) for column in columns.values()]
+        shown = ["-" if v is None else f"{m.factor * v:.{m.digits}f}" for v in values]
+        table.add_row(m.label.format(threshold=threshold), *shown)
     console.print(table)
-    if len(report["regions"]) > 1:
+    if len(found["regions"]) > 1:
         regions = Table(title="NME by region, %", title_justify="left")
-        for name in report["regions"]:
+        for name in found["regions"]:
             regions.add_column(name, justify="right")
         regions.add_row(
-            *("-" if v is None else f"{100 * v:.2f}" for v in report["regions"].values())
+            *("-" if v is None else f"{100 * v:.2f}" for v in found["regions"].values())
         )
         console.print(regions)
 

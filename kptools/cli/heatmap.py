@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.edge import need_input, new_app, run
-from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice
+from kptools.cli.edge import need_input, new_app, run, with_version
+from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, parse_size
 from kptools.errors import RecordError, UsageError
-from kptools.models.archs import DECODER
+from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
@@ -16,6 +16,7 @@ tool = new_app()
 
 
 @tool.callback()
+@with_version
 def _kp_heatmap() -> None:
     """Heatmaps as files: encode writes labels, decode reads points.
 
@@ -53,11 +54,9 @@ def encode(
     \b
     kp-prep synth --count 4 | kp-heatmap encode --out maps --pictures > mapped.jsonl
     """
-    from kptools.cli import options
-
     if not sigma > 0:
         raise UsageError("--sigma: more than 0")
-    map_size = options.parse_size(size)
+    map_size = parse_size(size)
     names = need_input(files)
 
     from kptools.inference import heatmap_files
@@ -75,10 +74,10 @@ def encode(
     for item in stream:
         if not item.failed:
             try:
-                heatmap_files.encode(
+                saved = heatmap_files.encode(
                     item.record, out, file_names, map_size, margin, sigma, pictures
                 )
-                item.changed = True
+                item.update({"heatmap": saved})
             except RecordError as error:
                 stream.fail(item, error)
         stream.write(item)
@@ -88,9 +87,7 @@ def encode(
 @tool.command()
 def decode(
     files: Files = None,
-    method: Annotated[
-        str, typer.Option("--decode", metavar="argmax|quarter|dark|softargmax")
-    ] = DECODER,
+    method: Annotated[str, typer.Option("--decode", metavar="|".join(DECODERS))] = DECODER,
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
@@ -102,9 +99,7 @@ def decode(
     \b
     kp-heatmap decode --decode argmax mapped.jsonl | kp-eval
     """
-    from kptools.models import archs
-
-    choice("--decode", method, archs.DECODERS)
+    choice("--decode", method, DECODERS)
     names = need_input(files)
 
     from kptools.inference import heatmap_files
@@ -114,8 +109,8 @@ def decode(
     for item in stream:
         if not item.failed:
             try:
-                heatmap_files.decode(item.record, method)
-                item.changed = True
+                found = heatmap_files.decode(item.record, method)
+                item.update(found, without=("pred_visible", "nme"))
             except RecordError as error:
                 stream.fail(item, error)
         stream.write(item)

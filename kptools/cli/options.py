@@ -1,17 +1,68 @@
 """The options that several commands share, and how their values are read."""
 
 import os
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
+from typing import Annotated, Any
 
 import typer
 
 from kptools.errors import UsageError
+from kptools.options import Option
 from kptools.units import Size
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+Files = Annotated[
+    list[str] | None, typer.Argument(metavar="FILE", help="Records; - or none: stdin.")
+]
+Output = Annotated[
+    str, typer.Option("-o", "--output", metavar="FILE", help="Where records go; - is stdout.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")
+]
+Expect = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Exit 4 unless exactly so many records come in."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first failure, exit 3.")]
+Workers = Annotated[
+    int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
+]
+Threads = Annotated[
+    int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(DEVICES),
+        help="Where the network runs.",
+        autocompletion=lambda incomplete: starting(DEVICES, incomplete),
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(PRECISIONS),
+        help="auto: bf16 where that is faster, else fp32; tf32 is CUDA's.",
+        autocompletion=lambda incomplete: starting(PRECISIONS, incomplete),
+    ),
+]
+Norm = Annotated[
+    str | None,
+    typer.Option(
+        metavar="interocular|interpupil|box|diagonal",
+        help="Of the NME, one for all faces [default: interocular; box where a scheme has no "
+        "eyes].",
+    ),
+]
+
+
+def starting(words: Iterable[str], incomplete: str) -> list[str]:
+    """Those of the words that begin so: for a shell that completes."""
+    return [word for word in words if word.startswith(incomplete)]
 
 
 def parse_size(text: str) -> Size:
@@ -25,54 +76,7 @@ def parse_size(text: str) -> Size:
     return size
 
 
-Files = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", help="Records; - or none: stdin.")
-]
-
-
-Output = Annotated[
-    str,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="Where records go; - is stdout.",
-    ),
-]
-
-
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")
-]
-
-
-Expect = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="Exit 4 unless exactly so many records come in."),
-]
-
-
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first failure, exit 3.")]
-
-
-Workers = Annotated[
-    int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
-]
-
-
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.")]
-
-
-Precision = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|fp32|tf32|bf16",
-        help="auto: bf16 where that is faster, else fp32; tf32 is CUDA's.",
-    ),
-]
-
-
-def choice(option: str, value: str, valid: tuple[str, ...]) -> str:
+def choice(option: str, value: str, valid: Iterable[str]) -> str:
     """The value, if it is one of these."""
     if value not in valid:
         raise UsageError(f"{option} {value!r}: one of {', '.join(valid)}")
@@ -87,3 +91,49 @@ def examples(text: str) -> str:
     """A block of text that --help prints line by line, as it stands."""
     lines = text.strip("\n").splitlines()
     return "\b\n" + "\n".join(lines)
+
+
+# Options of an architecture or a dataset, as those of a command
+
+
+def parameter(option: Option, *, default: Any = ..., help: str | None = None) -> Parameter:
+    """The parameter of a command. `default` and `help` go before the option's own."""
+    text = option.help if help is None else help
+    value = option.default if default is ... else default
+    info: Any
+    if option.argument:
+        info = typer.Argument(metavar=option.metavar, help=text)
+    elif option.type is bool:
+        info = typer.Option(option.flag, help=text)
+    else:
+        bounded = option.type in (int, float) and not option.exclusive
+        info = typer.Option(
+            option.flag,
+            metavar=option.metavar or "|".join(map(str, option.choices)) or None,
+            help=text,
+            autocompletion=(lambda incomplete: starting(map(str, option.choices), incomplete))
+            if option.choices
+            else None,
+            min=option.low if bounded else None,
+            max=option.high if bounded else None,
+        )
+    kind: Any = option.type | None if value is None else option.type
+    annotation: Any = Annotated[kind, info]
+    return Parameter(
+        option.name,
+        Parameter.KEYWORD_ONLY,
+        default=Parameter.empty if value is ... else value,
+        annotation=annotation,
+    )
+
+
+def add_parameters(function: Callable[..., Any], parameters: Iterable[Parameter]) -> None:
+    """Give a command that takes **keywords these parameters, in their place."""
+    own = signature(function).parameters.values()
+    before = [p for p in own if p.kind is not Parameter.VAR_KEYWORD]
+    keyword_only = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in before]
+    setattr(  # noqa: B010 (no attribute that types know)
+        function,
+        "__signature__",
+        signature(function).replace(parameters=[*keyword_only, *parameters]),
+    )

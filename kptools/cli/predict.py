@@ -7,6 +7,8 @@ import typer
 
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
+    DEVICES,
+    PRECISIONS,
     Device,
     Expect,
     Files,
@@ -14,13 +16,14 @@ from kptools.cli.options import (
     Precision,
     Resume,
     Strict,
+    Threads,
     Workers,
     choice,
     cores,
 )
-from kptools.console import tell
+from kptools.console import report
 from kptools.errors import UsageError
-from kptools.inference.predictor import for_model
+from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
@@ -32,17 +35,15 @@ def predict(
     decode: Annotated[
         str | None,
         typer.Option(
-            metavar="argmax|quarter|dark|softargmax",
-            help="From heatmaps to points [default: dark].",
+            metavar="|".join(DECODERS),
+            help=f"From heatmaps to points [default: {DECODER}].",
         ),
     ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
     workers: Workers = 0,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
-    ] = 0,
+    threads: Threads = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     output: Output = "-",
@@ -58,60 +59,59 @@ def predict(
     kp-prep photos holiday/ | kp-predict model.safetensors | kp-viz grid -o holiday.png
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
-    from kptools.cli import options
-    from kptools.models import archs
-
     if decode is not None:
-        choice("--decode", decode, archs.DECODERS)
-    choice("--device", device, options.DEVICES)
-    choice("--precision", precision, options.PRECISIONS)
+        choice("--decode", decode, DECODERS)
+    choice("--device", device, DEVICES)
+    choice("--precision", precision, PRECISIONS)
     if checkpoint.endswith((".jsonl", ".json")):
         raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
     names = need_input(files)
 
     from kptools import runtime
-    from kptools.inference.predictor import Predictor
-    from kptools.models import checkpoint as checkpoints
-    from kptools.storage import run_file
+    from kptools.inference.predictor import Predictor, of_scheme
+    from kptools.models.checkpoint import load
+    from kptools.models.codecs import DECODER
+    from kptools.storage.run_file import hash_of_file
 
     where = runtime.device(device)
     runtime.set_threads(threads, where)
     runtime.tune_process()
-    loaded = checkpoints.load(checkpoint)
-    model = loaded.model
-    if not model.heatmap and (heatmaps is not None or decode is not None):
+    loaded = load(checkpoint)
+    model, network = loaded.model, loaded.network()
+    if not network.head.decoders and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
-    mode = runtime.precision_for(model.arch, where, precision)
+    mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)
     run: dict[str, Any] = {
         "tool": "kp-predict",
-        "decode": decode or archs.DECODER,
+        "decode": decode or DECODER,
         "precision": mode,
+        "heatmaps": str(heatmaps.resolve()) if heatmaps is not None else None,
     }
-    run["heatmaps"] = str(heatmaps.resolve()) if heatmaps is not None else None
     if output != "-":
-        run["checkpoint"] = run_file.hash_of_file(checkpoint)
+        run["checkpoint"] = hash_of_file(checkpoint)
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if heatmaps is not None:
         make_folder(heatmaps)
-    with runtime.memory_told(batch_size):
+    with runtime.report_out_of_memory(batch_size):
         predictor = Predictor(
-            loaded.network(),
+            network,
             model,
             device=where,
             precision=mode,
             batch=batch_size,
             workers=cores(workers),
-            decoder=decode or archs.DECODER,
+            decoder=decode,
             maps=heatmaps,
         )
         warned = False
-        for item in predictor.run(for_model(stream, model.scheme), stream.fail, stream.ready):
+        items = of_scheme(stream, model.scheme, stream.fail)
+        for item in predictor.run(items, stream.fail, stream.ready):
             source = item.record.get("box_source")
             if not (warned or item.failed) and str(source or "unknown") not in model.box_sources:
                 warned = True
                 trained = ", ".join(model.box_sources)
-                tell(
+                report(
                     f"kp-predict: {item.where}: box_source {source!r}, the network was trained on "
                     f"{trained}; other boxes may cost accuracy (iBUG's dataset boxes are dlib's)"
                 )

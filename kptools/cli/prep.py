@@ -1,24 +1,33 @@
 """kp-prep: a dataset, in its own files, to records."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from inspect import Parameter, Signature
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools.cli.edge import new_app, run
-from kptools.cli.options import Output, Resume, Strict, choice
-from kptools.console import program, tell
-from kptools.datasets.prepare import Preparation
+from kptools.cli.edge import new_app, run, with_version
+from kptools.cli.options import Output, Resume, Strict, choice, parameter, starting
+from kptools.console import program, report
+from kptools.datasets.catalog import DATASETS, Dataset
 from kptools.errors import RecordError, UsageError
+from kptools.options import Option
 from kptools.records.item import Item
 from kptools.records.stream import Stream
+
+if TYPE_CHECKING:
+    from kptools.datasets.prepare import Preparation
+
+SPLITS = ("train", "val", "test")
+BOXES = ("dataset", "points", "image")
 
 tool = new_app()
 
 
 @tool.callback()
+@with_version
 def _kp_prep() -> None:
     """Write the records of a dataset: one face a line.
 
@@ -34,187 +43,103 @@ def _kp_prep() -> None:
     """
 
 
-Root = Annotated[str | None, typer.Argument(metavar="ROOT", help="The dataset's folder.")]
-Split = Annotated[
-    str | None, typer.Option(metavar="train|val|test", help="The split of every record.")
-]
-ValFraction = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Share of groups (persons, photos) to hold out as val."),
-]
-Points = Annotated[
-    str | None,
-    typer.Option(metavar="NAMES", help="Keep these: nose, region:mouth, 30, 36-47, with commas."),
-]
-BoxFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--box",
-        metavar="dataset|points|image",
-        help="From where [default: dataset, or image where it has none]; points: to train with.",
-    ),
-]
-Limit = Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31, help="Of the draw of --val-fraction.")]
-
-
-@tool.command()
-def ibug(
-    root: Root = None,
-    xml: Annotated[
+SHARED: dict[str, Any] = {
+    "split": Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="dlib's XML [default: labels_ibug_300W_train.xml]."),
-    ] = None,
-    annotations: Annotated[
-        str, typer.Option(metavar="xml|pts", help="Where the points are; .pts are exact.")
-    ] = "xml",
-    split: Split = None,
-    val_fraction: ValFraction = None,
-    points: Points = None,
-    box: BoxFrom = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    output: Output = "-",
-    resume: Resume = False,
-    strict: Strict = False,
-) -> int:
-    """iBUG 300-W, 68 points: dlib's XML, a tree of .pts files, or the boxes of the one with the
-    points of the other (--annotations pts --xml FILE)."""
-    from kptools.datasets import ibug as importer
-
-    choice("--annotations", annotations, ("xml", "pts"))
-    items = importer.read(root, xml=xml, annotations=annotations)
-    default = "test" if importer.is_test(xml) else "train"
-    prep = _preparation(split or default, val_fraction, points, box, seed)
-    run = _run("ibug", locals(), xml=xml, annotations=annotations)
-    stream = Stream([], output, strict=strict, resume=resume, run=run)
-    status = _write(islice(items, limit), prep, stream)
-    if prep.turned:
-        tell(
-            f"kp-prep: {prep.turned} faces are on pictures with an EXIF orientation: their points "
-            "and boxes were turned to the picture as shown (marked `orientation`)"
-        )
-    return status
+        typer.Option(
+            metavar="|".join(SPLITS),
+            help="The split of every record.",
+            autocompletion=lambda incomplete: starting(SPLITS, incomplete),
+        ),
+    ],
+    "val_fraction": Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of groups (persons, photos) to hold out as val."),
+    ],
+    "points": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Keep these: nose, region:mouth, 30, 36-47, with commas."
+        ),
+    ],
+    "box": Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(BOXES),
+            help="From where [default: dataset, or image where it has none]; points: to train "
+            "with.",
+            autocompletion=lambda incomplete: starting(BOXES, incomplete),
+        ),
+    ],
+    "limit": Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")],
+    "seed": Annotated[int, typer.Option(min=0, max=2**31, help="Of the draw of --val-fraction.")],
+}
+OUTPUT = {"output": (Output, "-"), "resume": (Resume, False), "strict": (Strict, False)}
 
 
-@tool.command()
-def imm(
-    root: Root = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Turn the eyes whose points run the wrong way round.")
-    ] = False,
-    split: Split = None,
-    val_fraction: ValFraction = None,
-    points: Points = None,
-    box: BoxFrom = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    output: Output = "-",
-    resume: Resume = False,
-    strict: Strict = False,
-) -> int:
-    """IMM face database, 58 points. Persons 1 to 32 are train, 33 to 40 val, as in the course.
+def _command(name: str, dataset: Dataset) -> Callable[..., int]:
+    """The command of a dataset: its own options, then those that it shares."""
+    own = [option.name for option in dataset.options]
+    shared = [key for key in dataset.shared if key not in own]
 
-    It has no boxes: the box is the whole image, or with --box points that of the points.
-    """
-    from kptools.datasets import imm as importer
+    def command(output: str, resume: bool, strict: bool, **given: Any) -> int:
+        options = {option.name: option.check(given[option.name]) for option in dataset.options}
+        preparation = _preparation(name, dataset, {k: given[k] for k in dataset.shared})
+        run: dict[str, Any] = {"tool": f"kp-prep {name}"} | {key: given[key] for key in shared}
+        run |= {option.name: _absolute(option, options[option.name]) for option in dataset.options}
+        items = islice(dataset.load().read(**options), given.get("limit"))
+        stream = Stream([], output, strict=strict, resume=resume, run=run)
+        status = _write(items, dataset, preparation, stream)
+        for note in preparation.notes(dataset):
+            report(f"kp-prep: {note}")
+        return status
 
-    if box == "dataset":
-        raise UsageError("--box dataset: IMM has no boxes; use image or points")
-    items = importer.read(root, repair=repair)
-    prep = _preparation(split, val_fraction, points, box, seed)
-    run = _run("imm", locals(), repair=repair)
-    stream = Stream([], output, strict=strict, resume=resume, run=run)
-    status = _write(islice(items, limit), prep, stream)
-    if repair:
-        tell(f"kp-prep: {prep.repaired} pictures had an eye turned (marked `repaired`)")
-    return status
+    parameters = [parameter(option) for option in dataset.options]
+    parameters += [_keyword(key, SHARED[key], 0 if key == "seed" else None) for key in shared]
+    parameters += [_keyword(key, kind, default) for key, (kind, default) in OUTPUT.items()]
+    setattr(command, "__signature__", Signature(parameters))  # noqa: B010 (unknown to types)
+    command.__doc__ = dataset.help
+    return command
 
 
-@tool.command()
-def synth(
-    count: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many faces.")] = 1000,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="For the pictures.")] = Path("synth"),
-    split: Split = None,
-    val_fraction: ValFraction = None,
-    points: Points = None,
-    box: BoxFrom = None,
-    limit: Limit = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of faces and --val-fraction.")] = 0,
-    output: Output = "-",
-    resume: Resume = False,
-    strict: Strict = False,
-) -> int:
-    """Draw faces with 68 known points: nothing to download, and the truth is exact."""
-    from kptools.datasets import synth as importer
-
-    if limit is not None:
-        count = min(count, limit)
-    found = importer.read(out, count, seed)
-    items = (Item(record, "synth", number) for number, record in enumerate(found, start=1))
-    prep = _preparation(split, val_fraction, points, box, seed)
-    run = _run("synth", locals(), count=count, out=str(out.resolve()))
-    return _write(items, prep, Stream([], output, strict=strict, resume=resume, run=run))
+def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-@tool.command()
-def photos(
-    paths: Annotated[list[str], typer.Argument(metavar="DIR|FILE", help="Photos, or folders.")],
-    box: Annotated[
-        str, typer.Option(metavar="detector|image", help="Find the faces, or take the image whole.")
-    ] = "detector",
-    limit: Limit = None,
-    output: Output = "-",
-    resume: Resume = False,
-    strict: Strict = False,
-) -> int:
-    """One's own photos, of split test. dlib's frontal detector finds the faces (pip install
-    dlib-bin); with --box image the box is the whole picture."""
-    from kptools.datasets import photos as importer
-
-    choice("--box", box, ("detector", "image"))
-    items = importer.read(paths, detect=box == "detector")
-    prep = _preparation(None, None, None, None, 0)
-    run = _run("photos", locals(), paths=[str(Path(path).resolve()) for path in paths])
-    stream = Stream([], output, strict=strict, resume=resume, run=run)
-    return _write(islice(items, limit), prep, stream)
-
-
-def _preparation(
-    split: str | None,
-    val_fraction: float | None,
-    points: str | None,
-    box: str | None,
-    seed: int,
-) -> Preparation:
-    from kptools.records.keys import SPLITS
-
+def _preparation(name: str, dataset: Dataset, given: dict[str, Any]) -> "Preparation":
+    """UsageError for a value that the shared options do not take."""
+    split, box = given.get("split"), given.get("box")
     if split:
         choice("--split", split, SPLITS)
     if box:
-        choice("--box", box, ("dataset", "points", "image"))
-    return Preparation(split, val_fraction, points, box, seed)
+        choice("--box", box, BOXES)
+    if box == "dataset" and not dataset.has_boxes:
+        raise UsageError(f"--box dataset: {name} has no boxes; use image or points")
+
+    from kptools.datasets.prepare import Preparation
+
+    return Preparation(**{key: value for key, value in given.items() if key != "limit"})
 
 
-def _run(dataset: str, options: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """What decides which records are written, of the options of a command (its `locals()`)."""
-    run: dict[str, Any] = {"tool": f"kp-prep {dataset}"}
-    for name in ("root", "split", "val_fraction", "points", "box", "limit", "seed"):
-        if name in options:
-            run[name] = options[name]
-    if run.get("root") is not None:
-        run["root"] = str(Path(run["root"]).resolve())
-    return run | more
+def _absolute(option: Option, value: Any) -> Any:
+    """The value as a run's file has it: paths from the root, for a run is resumed from anywhere."""
+    if not option.is_path or value is None:
+        return value
+    if isinstance(value, list):
+        return [str(Path(path).resolve()) for path in value]
+    return str(Path(value).resolve())
 
 
-def _write(items: Iterator[Item], prep: Preparation, stream: Stream) -> int:
+def _write(
+    items: Iterable[Item], dataset: Dataset, preparation: "Preparation", stream: Stream
+) -> int:
     for item in items:
         done = stream.skips(item.record)
         problem = None
         if item.failed:
             problem = RecordError(item.record["status"], item.record["error"])
         try:
-            prep.apply(item)
+            preparation.apply(item, dataset.notes)
         except RecordError as error:
             problem = problem or error
         if done:
@@ -223,8 +148,12 @@ def _write(items: Iterator[Item], prep: Preparation, stream: Stream) -> int:
             stream.fail(item, problem)
         stream.write(item)
     if not stream.count:
-        tell(f"{program()}: no face was found, so there is no record")
+        report(f"{program()}: no face was found, so there is no record")
     return stream.close()
+
+
+for _name, _dataset in DATASETS.items():
+    tool.command(_name)(_command(_name, _dataset))
 
 
 def main() -> None:

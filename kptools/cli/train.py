@@ -1,23 +1,34 @@
 """kp-train: train a network on records; its validation records come out with predictions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from kptools.cli import options
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Device, Files, Precision, Strict, Workers, choice, cores, examples
-from kptools.console import tell
-from kptools.errors import KptoolsError, UsageError
+from kptools.cli.options import (
+    DEVICES,
+    PRECISIONS,
+    Device,
+    Files,
+    Precision,
+    Strict,
+    Threads,
+    Workers,
+    add_parameters,
+    choice,
+    cores,
+    examples,
+    parameter,
+    parse_size,
+    starting,
+)
+from kptools.console import report
+from kptools.errors import UsageError
 from kptools.models import archs
+from kptools.models.losses import HEATMAP_LOSSES, POINT_LOSSES
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
-from kptools.training.run import finish, run
-from kptools.training.settings import Settings, parse_schedule, set_length
-
-if TYPE_CHECKING:
-    pass
 
 HELP = f"""Train on the records of split train, validate on those of split val.
 
@@ -44,7 +55,14 @@ Defaults by architecture (any other NAME: a classifier of torchvision, as resnet
 
 def train(
     inputs: Files = None,
-    arch: Annotated[str, typer.Option(metavar="NAME", help="The network; see the table.")] = "",
+    arch: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The network; see the table.",
+            autocompletion=lambda incomplete: starting(archs.ARCHS, incomplete),
+        ),
+    ] = "",
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", metavar="CKPT", help="[default: ARCH.safetensors]"),
@@ -68,7 +86,10 @@ def train(
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(metavar="mse|l1|smooth_l1|wing|bce", help="Of points; bce is unet's."),
+        typer.Option(
+            metavar="|".join((*POINT_LOSSES, *HEATMAP_LOSSES)),
+            help="Of points; of heatmaps (unet): bce.",
+        ),
     ] = None,
     keep: Annotated[
         str, typer.Option(metavar="best|last", help="Which epoch (best: least NME on val).")
@@ -85,23 +106,13 @@ def train(
     average: Annotated[
         float, typer.Option(min=0, max=0.9999, help="Decay of the weights' average; 0: none.")
     ] = 0.98,
-    sigma: Annotated[float, typer.Option(help="unet: of the Gaussians, pixels of the map.")] = 1.0,
-    pos_weight: Annotated[float, typer.Option(help="unet: weight of the label's term.")] = 1.0,
-    width: Annotated[
-        int | None, typer.Option(min=1, max=256, help="unet: channels of its first block [64].")
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option(help="unet: input pixels per map pixel, 1, 2, 4 or 8 [1].")
-    ] = None,
     val: Annotated[str | None, typer.Option(metavar="FILE", help="More records, all val.")] = None,
     val_fraction: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share of the train groups to hold out; 0: none."),
     ] = None,
     workers: Workers = 0,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
-    ] = 0,
+    threads: Threads = 0,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Of the weights' start and the order of faces.")
     ] = 0,
@@ -115,111 +126,76 @@ def train(
         bool, typer.Option("--resume", help="Go on where a run was cut off, or start.")
     ] = False,
     strict: Strict = False,
+    **options: float | None,
 ) -> int:
     names = need_input(inputs)
     if not arch:
         raise UsageError("--arch NAME is needed; kp-train --help has the table")
-    defaults = archs.arch(arch)
     choice("--keep", keep, ("best", "last"))
-    choice("--device", device, options.DEVICES)
-    choice("--precision", precision, options.PRECISIONS)
-    heatmap = defaults.loss == "bce"
-    wanted_loss = choice("--loss", loss or defaults.loss, archs.LOSSES)
-    if (wanted_loss == "bce") != heatmap:
-        valid = "bce" if heatmap else "mse, l1, smooth_l1 or wing"
-        raise UsageError(f"--loss {wanted_loss} is not for {arch}; use {valid}")
-    if lr is not None and not 0 < lr < 1e3:
-        raise UsageError("--lr: more than 0")
-    if not (sigma > 0 and pos_weight > 0):
-        raise UsageError("--sigma and --pos-weight: more than 0")
-    plan = parse_schedule(schedule) if schedule else defaults.schedule
-    if lr is not None:
-        plan = tuple((lr, count) for _, count in plan)
-    if epochs is not None:
-        plan = set_length(plan, epochs)
-    if weights is not None and not defaults.pretrained and weights != "none":
-        raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
-    if not heatmap and (width is not None or stride is not None):
-        raise UsageError(f"--width and --stride are for unet; {arch} has neither")
+    choice("--device", device, DEVICES)
+    choice("--precision", precision, PRECISIONS)
+
+    from kptools.training.settings import resolve
+
+    settings = resolve(
+        arch,
+        input_size=parse_size(input_size) if input_size else None,
+        margin=margin,
+        batch=batch_size,
+        loss=loss,
+        schedule=schedule,
+        lr=lr,
+        epochs=epochs,
+        weights=weights,
+        init=init,
+        options=options,
+        keep=keep,
+        seed=seed,
+        average=average,
+    )
     out = Path(output or f"{arch}.safetensors")
     claim_output(out)
-    for option, path in (("--init", init), ("--weights", weights)):
-        if path not in (None, "", "none", "default") and not Path(path).is_file():
-            raise KptoolsError(f"{option}: there is no file {path}")
-    size = options.parse_size(input_size) if input_size else defaults.input
-
-    import torch
 
     from kptools import runtime
-    from kptools.cli.bars import TrainingTalk
-    from kptools.models import build
-    from kptools.pixels.cache import decoding_threads
-    from kptools.training import start, validate
-    from kptools.training.gather import Intake
+    from kptools.cli.bars import TrainingBar
+    from kptools.training.run import Observer, prepare, train_records
+    from kptools.training.settings import rates
 
-    batch = batch_size or defaults.batch
-    build.try_out(arch, 1, size, batch, width=width or 64, stride=stride or 1)
     where = runtime.device(device)
     runtime.set_threads(threads, where)
     runtime.tune_process()
-    mode = runtime.precision_for(arch, where, precision, training=True)
-    runtime.set_float32(mode)
-    chosen_weights = weights or ("default" if defaults.pretrained and not init else "none")
-    settings = Settings(
-        arch=arch,
-        input=size,
-        grey=defaults.grey,
-        batch=batch,
-        loss=wanted_loss,
-        schedule=plan,
-        margin=defaults.margin if margin is None else margin,
-        keep=keep,
-        weights=chosen_weights,
-        init=init,
-        seed=seed,
-        average=average,
-        sigma=sigma,
-        pos_weight=pos_weight,
-        width=width or 64,
-        stride=stride or 1,
-        precision=mode,
-        threads=torch.get_num_threads(),
-        normalization=start.normalization(arch, chosen_weights, init),
-    )
+    settings = prepare(settings, where, precision)
     stream = Stream(names, "-", strict=strict)
-
-    def report(line: str) -> None:
-        tell(f"kp-train: {line}")
-
-    intake = Intake(stream, settings, int(cache_memory * 2**30), report)
-    intake.read(val, val_fraction)
-    with decoding_threads(cores(workers)) as pool:
-        faces, val_faces = intake.faces(pool)
-        stores = [some.store for some in (faces, val_faces) if some is not None]
-        if strict:  # stop before the work
-            finish(stores)
-        with runtime.memory_told(batch):
-            result = run(
-                faces,
-                val_faces,
-                intake.scheme,
-                settings,
-                out,
-                where,
-                resume,
-                compile_network,
-                TrainingTalk,
-            )
-            finish(stores)  # a run that was finished before tells the same failures
-            if val_faces is not None:
-                validate.predict(result.network(), val_faces, settings, result.model, where)
-    for item in intake.output():
+    with TrainingBar(len(rates(settings.schedule))) as bar:
+        _, validated = train_records(
+            stream,
+            stream.failures,
+            settings,
+            out,
+            device=where,
+            workers=cores(workers),
+            cache_memory=int(cache_memory * 2**30),
+            val_items=None if val is None else stream.more([val]),
+            val_name=val or "",
+            val_fraction=val_fraction,
+            resume=resume,
+            compile_network=compile_network,
+            observer=Observer(bar.batch, bar.epoch),
+            report=lambda line: report(f"kp-train: {line}"),
+        )
+    for item in validated:
         stream.write(item)
     return stream.close()
 
 
 train.__doc__ = HELP
-
+add_parameters(
+    train,
+    (
+        parameter(option, default=None, help=f"{', '.join(of)}: {option.help} [{option.default}].")
+        for option, of in archs.all_options().values()
+    ),
+)
 
 main = app(train)
 

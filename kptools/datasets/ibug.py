@@ -37,31 +37,25 @@ from kptools.schemes.catalog import FULL
 from kptools.storage import images
 
 FOLDER = "ibug_300W_large_face_landmark_dataset"
-
-
 SOURCE = (
     "get it from http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz, "
     "unpack it, and name its folder"
 )
-
-
 XML = "labels_ibug_300W_train.xml"
-
-
 SCHEME = FULL["ibug68"]
-
-
 _CHUNK = 1 << 16
 
 
-def read(root: str | None, *, xml: str | None, annotations: str) -> Iterator[Item]:
+def read(root: str | None, xml: str | None, annotations: str) -> Iterator[Item]:
     """The faces of an XML file, or of a tree of .pts files, or of both joined by path.
 
     `annotations`: `xml` or `pts`. `xml`: a file, by itself or below the root; under `pts` it
-    gives the boxes. Raises UsageError, KptoolsError.
+    gives the boxes. All are train, but for those of a list of test faces. Raises UsageError,
+    KptoolsError.
     """
     root = find_root(root, FOLDER, SOURCE)
-    return _scaled(_faces(root, xml, annotations), os.path.join(root, "to_original.json"))
+    faces = _scaled(_faces(root, xml, annotations), os.path.join(root, "to_original.json"))
+    return _with_split(faces, "test" if is_test(xml) else "train")
 
 
 def _faces(root: str, xml: str | None, annotations: str) -> Iterator[Item]:
@@ -90,6 +84,12 @@ def _scaled(items: Iterator[Item], path: str) -> Iterator[Item]:
         factor = factors.get(item.record["id"].partition("#")[0])
         if factor is not None:
             item.record["scale"] = factor
+        yield item
+
+
+def _with_split(items: Iterator[Item], split: str) -> Iterator[Item]:
+    for item in items:
+        item.record["split"] = split
         yield item
 
 

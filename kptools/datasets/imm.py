@@ -27,21 +27,15 @@ from kptools.records.keys import Point, fail, failed
 from kptools.schemes.catalog import FULL
 
 FOLDER = "imm_face_db"
-
-
 SOURCE = (
     "get imm_face_db.tar.gz from http://www2.compute.dtu.dk/~aam/datasets/datasets.html, "
     "unpack it, and name its folder"
 )
-
-
 SCHEME = FULL["imm58"]
-
-
 TRAIN_PERSONS = 32  # of 40: the course's split
 
 
-def read(root: str | None, *, repair: bool = False) -> Iterator[Item]:
+def read(root: str | None, repair: bool = False) -> Iterator[Item]:
     """The faces in order of file name. Raises UsageError, KptoolsError."""
     root = find_root(root, FOLDER, SOURCE)
     files = walk(root, [".asf"])

@@ -30,17 +30,16 @@ DETECTOR = "detector:dlib-frontal"
 # The detector's smallest face is 80 pixels wide. A photo is searched at about this many pixels, in
 # which it sees faces down to a thirtieth of a large photo's width.
 SEARCH_PIXELS = 4_000_000
-
-
 OTHER_SUFFIXES = (".heic", ".heif", ".avif")  # photos all the same, and told as unreadable
 
 
-def read(paths: Sequence[str], *, detect: bool) -> Iterator[Item]:
-    """The faces of each photo, from left to right. Raises UsageError, KptoolsError."""
+def read(paths: Sequence[str], box: str) -> Iterator[Item]:
+    """The faces of each photo, from left to right. `box`: `detector` finds them, with `image` each
+    photo is one whole. Raises UsageError, KptoolsError."""
     for path in paths:
         if not os.path.exists(path):
             raise UsageError(f"there is no {path}; name photos, or folders of them")
-    return _faces(paths, _detector() if detect else None)
+    return _faces(paths, _detector() if box == "detector" else None)
 
 
 def _faces(paths: Sequence[str], detector: Callable[..., Any] | None) -> Iterator[Item]:

@@ -1,46 +1,52 @@
 """What kp-prep does with the records of every dataset: split, box, points, and each id once."""
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from kptools import geometry as g
+from kptools.datasets.catalog import Dataset
 from kptools.errors import RecordError, UsageError
+from kptools.records import keys, splits
 from kptools.records.item import Item
 from kptools.records.seen import Seen
+from kptools.schemes import choose
 
 
 class Preparation:
-    """The options that all datasets share, applied to one record after the other."""
+    """The options that datasets share, applied to one record after the other.
+
+    `split` goes before the dataset's own. `val_fraction` of the groups is held out, by a hash with
+    `seed`. `points` names those that are kept. `box` is `dataset`, `points` or `image`.
+    """
 
     def __init__(
         self,
-        split: str | None,
-        val_fraction: float | None,
-        points: str | None,
-        box: str | None,
-        seed: int,
+        split: str | None = None,
+        val_fraction: float | None = None,
+        points: str | None = None,
+        box: str | None = None,
+        seed: int = 0,
     ) -> None:
-        self.split = split
-        self.box = box
-        self.val_fraction, self.points, self.seed = val_fraction, points, seed
-        self.seen = Seen()
-        self.repaired = self.turned = 0
+        self.split, self.val_fraction, self.seed = split, val_fraction, seed
+        self.points, self.box = points, box
+        self._seen = Seen()
+        self._marks: Counter[str] = Counter()  # how many records bear a key that a note is about
 
-    def apply(self, item: Item) -> None:
+    def apply(self, item: Item, notes: Mapping[str, str]) -> None:
         """Raises RecordError."""
-        from kptools import geometry as g
-        from kptools.records import keys, splits
-
         record = item.record
         if self.split:
             record["split"] = self.split
         if self.val_fraction is not None and record.get("split") != "test":
             held_out = splits.held_out(splits.group(record), self.val_fraction, self.seed)
             record["split"] = "val" if held_out else "train"
-        if self.seen.before(keys.identity(record)):
+        if self._seen.before(keys.identity(record)):
             raise RecordError(
                 "bad_record", f"id {record['id']!r} was there before; each face is listed once"
             )
         if item.failed:
             return
-        self.repaired += "repaired" in record
-        self.turned += "orientation" in record
+        self._marks.update(key for key in notes if key in record)
         if self.box == "image":
             record["box"] = list(g.whole_image((record["size"][0], record["size"][1])))
             record["box_source"] = "image"
@@ -50,10 +56,13 @@ class Preparation:
         if self.points is not None:
             self._select(item)
 
-    def _select(self, item: Item) -> None:
-        from kptools.records import keys
-        from kptools.schemes import choose
+    def notes(self, dataset: Dataset) -> Iterator[str]:
+        """What is to be reported at the end."""
+        for key, text in dataset.notes.items():
+            if self._marks[key]:
+                yield f"{self._marks[key]} {text}"
 
+    def _select(self, item: Item) -> None:
         record = item.record
         try:
             chosen, keep = choose.choose(keys.scheme(record), self.points or "")

@@ -16,15 +16,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from kptools.datasets.synthetic.faces import Face, draw
 from kptools.datasets.synthetic.head import SCHEME
 from kptools.errors import KptoolsError
+from kptools.records.item import Item
 from kptools.storage import files
 
 
-def read(out: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
+def read(out: Path, count: int, seed: int) -> Iterator[Item]:
     """Draw `count` faces into `out`, one as each record is asked for. Raises KptoolsError."""
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def read(out: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
         path = out / f"{name}.jpg"
         with _writing(path):
             _save(face, path)
-        yield {
+        record = {
             "image": f"{out}/{name}.jpg",
             "id": f"{seed}-{name}",
             "group": f"{seed}-{name}",
@@ -47,6 +47,7 @@ def read(out: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
             "scheme": SCHEME,
             "split": "train",
         }
+        yield Item(record, "synth", index + 1)
 
 
 def _save(face: Face, path: Path) -> None:

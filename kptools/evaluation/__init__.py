@@ -1,0 +1,4 @@
+"""Evaluation: the score of a face, the figures of many, and what is made of them."""
+
+NORMS = ("interocular", "interpupil", "box", "diagonal")  # that a distance is divided by
+THRESHOLD = 0.08  # of AUC and failure rate, where none is given

@@ -1,41 +1,54 @@
-"""Gates: a bound on a figure, and the exit status where it is not kept."""
+"""Gates: a bound on a figure of the report, and an exit status where it is broken."""
 
+import operator
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from kptools.errors import GateError, UsageError
+from kptools.evaluation.metrics import METRICS
 
-GATED = (
-    *("faces", "failed", "mae", "rmse", "mse", "nme", "nme_median", "auc", "failure_rate"),
-    "mae_original",
-)
+GATED = ("faces", "failed", *(metric.name for metric in METRICS))
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+}
 
 
-def gate(expression: str, report: dict[str, Any] | None) -> None:
-    """Check an expression such as `nme>0.05`; with a report, raise GateError where it holds."""
-    match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", expression)
-    try:
-        name, sign, bound = match.groups() if match else ("", "", "")
-        limit = float(bound)
-    except ValueError:
-        name, limit = "", 0.0
-    if name not in GATED:
-        raise UsageError(
-            f"--fail-if {expression!r}: METRIC, then > or <, then a number; "
-            f"metrics are {', '.join(GATED)}"
-        )
-    if report is None:
-        return
-    value = report.get(name)
-    if value is None:
-        norms = report.get("norms")
-        why = f"the faces have the norms {', '.join(norms)}" if norms else "nothing was scored"
-        raise GateError(f"--fail-if {expression}: there is no {name}, since {why}")
-    holds = {
-        ">": value > limit,
-        "<": value < limit,
-        ">=": value >= limit,
-        "<=": value <= limit,
-    }[sign]
-    if holds:
-        raise GateError(f"--fail-if {expression}: {name} is {value:.6g}")
+@dataclass(frozen=True)
+class Gate:
+    """An expression such as `nme>0.05`, which must not hold."""
+
+    expression: str
+    name: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def parse(cls, expression: str) -> "Gate":
+        """Raises UsageError."""
+        match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", expression)
+        try:
+            name, sign, bound = match.groups() if match else ("", "", "")
+            limit = float(bound)
+        except ValueError:
+            name, sign, limit = "", "", 0.0
+        if name not in GATED:
+            raise UsageError(
+                f"--fail-if {expression!r}: METRIC, then > or <, then a number; "
+                f"metrics are {', '.join(GATED)}"
+            )
+        return cls(expression, name, sign, limit)
+
+    def check(self, report: dict[str, Any]) -> None:
+        """Raise GateError where the expression holds of the report, or cannot be evaluated."""
+        value = report.get(self.name)
+        if value is None:
+            norms = report.get("norms")
+            why = f"the faces have the norms {', '.join(norms)}" if norms else "nothing was scored"
+            raise GateError(f"--fail-if {self.expression}: there is no {self.name}, since {why}")
+        if _SIGNS[self.sign](value, self.bound):
+            raise GateError(f"--fail-if {self.expression}: {self.name} is {value:.6g}")

@@ -1,10 +1,10 @@
 """Copies of one face, merged into one."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from kptools.records import keys
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.records.seen import Seen
-from kptools.records.stream import Stream
 
 SAME_POINT = 0.01  # pixels: truths of two copies that lie nearer are the same point
+
+Fail: TypeAlias = Callable[[Item, RecordError], Item]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Copy:
         return values[self.swap]
 
 
-def merged(items: Iterable[Item], how: str, stream: Stream) -> Iterator[Item]:
+def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
     """Consecutive items of one id as one: `pred`, `mean` and `score` are the mean or the median of
     theirs. Copies that `kp-augment --write` made are mapped back by their `source` first, so that
     the merged record is one of the picture that they were made from. Copies that failed have no
@@ -74,16 +75,16 @@ def merged(items: Iterable[Item], how: str, stream: Stream) -> Iterator[Item]:
                     f"id {name[:80]!r} was there before, but not next to this line; --merge takes "
                     "the copies of a face from consecutive lines",
                 )
-            _merge(first.record, [_copy(item.record) for item in good], middle)
+            copies_of_face = [_copy(item.record) for item in good]
+            yield first.derive(_merge(first.record, copies_of_face, middle))
         except RecordError as error:
-            stream.fail(first, error)
-        first.changed = True
-        yield first
+            yield fail(first, error)
 
 
-def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
-    """Make the first copy's record, in place, that of all. RecordError where they are not of one
+def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> Record:
+    """The record of all copies, made of the first one's. RecordError where they are not of one
     face."""
+    record = dict(record)
     images = list(dict.fromkeys(copy.image for copy in copies))
     if len(images) > 1:
         raise RecordError(
@@ -132,6 +133,7 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> None:
             record["visible"] = copies[0].named(np.array(visible)).tolist()
     for key in ("copy", "source", "heatmap", "nme", "pred_visible"):
         record.pop(key, None)
+    return record
 
 
 def _copy(record: Record) -> _Copy:

@@ -1,58 +1,67 @@
-"""Metrics, as the field defines them; README.md says the same in words.
+"""The metrics, as the field defines them; `docs/metrics.md` says the same in words.
 
-The errors of one face are unreduced (`Score`); `Tally` reduces those of many, once.
+One more is a line in `METRICS`. A metric is a ratio of sums over faces, or a figure of the errors
+of all faces: a face's error is its NME, infinite where it failed.
 """
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kptools import geometry as g
-from kptools.errors import RecordError
-from kptools.schemes.scheme import Scheme
-from kptools.units import Box, Pixels, Size
+from kptools.evaluation.score import Score
 
-NORMS = ("interocular", "interpupil", "box", "diagonal")
+Errors = NDArray[np.float64]  # (N,)
 
 
-Errors = NDArray[np.float64]
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a report, under `name`, and how a table shows it: `label`, where it has one, and
+    the value times `factor`.
+
+    Of `of_face` the sums over all faces are divided, (total, count), and `finish` is applied. Or
+    `of_errors` is given all errors (N,) that are known and the threshold. `over_norm`: it cannot be
+    compared over different norms. `only_if`: it is reported where a face is so.
+    """
+
+    name: str
+    label: str = ""
+    of_face: Callable[[Score], tuple[float, int]] | None = None
+    finish: Callable[[float], float] = float
+    of_errors: Callable[[Errors, float], float] | None = None
+    over_norm: bool = False
+    only_if: Callable[[Score], bool] | None = None
+    factor: float = 1.0
+    digits: int = 2
 
 
-# The metrics of `Tally.report` that are over a norm
-OVER_NORM = ("nme", "nme_median", "nme_p90", "nme_p95", "nme_max", "auc", "failure_rate")
+def absolute(score: Score) -> tuple[float, int]:
+    """|dx| and |dy|, pixels."""
+    return float(score.apart.sum()), score.apart.size
 
 
-def norm_for(scheme: Scheme | None, wanted: str | None) -> str:
-    """The norm that is used: the one wanted; by default interocular, or the box for a scheme whose
-    eyes are not known. RecordError where a norm of the eyes is wanted and there are none."""
-    eyes = {"interocular": scheme and scheme.corners, "interpupil": scheme and scheme.pupils}
-    if wanted is None:
-        return "interocular" if eyes["interocular"] else "box"
-    if wanted in eyes and not eyes[wanted]:
-        name = scheme.name if scheme else "a scheme that is not known"
-        raise RecordError(
-            "bad_scheme", f"{name} has no eyes for the norm {wanted}; use --norm box or diagonal"
-        )
-    return wanted
+def absolute_original(score: Score) -> tuple[float, int]:
+    """|dx| and |dy|, pixels of the original photo."""
+    total, count = absolute(score)
+    return total * (score.scale or 1.0), count
 
 
-def norm(
-    name: str, truth: g.Points, scheme: Scheme | None, box: Box | None, size: Size | None
-) -> Pixels:
-    """The length that distances are divided by, pixels; NaN where the eyes are not annotated.
-    `scheme`, `box` or `size` is needed where the norm is made of it."""
-    if name == "interocular":
-        assert scheme is not None
-        right, left = (truth[i] for i in scheme.corners)
-        return float(np.hypot(*(right - left)))
-    if name == "interpupil":
-        assert scheme is not None
-        right, left = (truth[list(eye)].mean(axis=0) for eye in scheme.pupils)
-        return float(np.hypot(*(right - left)))
-    if name == "diagonal":
-        assert size is not None
-        return float(np.hypot(*size))
-    assert box is not None
-    return g.side(box)
+def squared(score: Score) -> tuple[float, int]:
+    """dx^2 and dy^2, pixels^2."""
+    return float((score.apart * score.apart).sum()), score.apart.size
+
+
+def squared_of_size(score: Score) -> tuple[float, int]:
+    """(dx / width)^2 and (dy / height)^2."""
+    return float(((score.apart / (score.size or np.nan)) ** 2).sum()), score.apart.size
+
+
+def _scored(errors: Errors) -> Errors:
+    """Those of the faces that did not fail; NaN where there are none."""
+    scored = errors[np.isfinite(errors)]
+    return scored if len(scored) else np.array([np.nan])
 
 
 def auc(errors: Errors, threshold: float) -> float:
@@ -66,3 +75,59 @@ def auc(errors: Errors, threshold: float) -> float:
 def failure_rate(errors: Errors, threshold: float) -> float:
     """The share of faces whose error is over the threshold; failures count."""
     return float((errors > threshold).mean()) if len(errors) else float("nan")
+
+
+METRICS = (
+    Metric("mae", "MAE, px", absolute),
+    Metric(
+        "mae_original",
+        "MAE, px of the original",
+        absolute_original,
+        only_if=lambda score: score.scale is not None,
+    ),
+    Metric("rmse", "RMSE, px", squared, math.sqrt),
+    Metric("mse", "MSE, of width and height", squared_of_size, digits=6),
+    Metric(
+        "nme",
+        "NME, %",
+        of_errors=lambda errors, _: float(_scored(errors).mean()),
+        over_norm=True,
+        factor=100,
+    ),
+    Metric(
+        "nme_median",
+        "NME median, %",
+        of_errors=lambda errors, _: float(np.median(_scored(errors))),
+        over_norm=True,
+        factor=100,
+    ),
+    Metric(
+        "nme_p90",
+        "NME 90th percentile, %",
+        of_errors=lambda errors, _: float(np.percentile(_scored(errors), 90)),
+        over_norm=True,
+        factor=100,
+    ),
+    Metric(
+        "nme_p95",
+        of_errors=lambda errors, _: float(np.percentile(_scored(errors), 95)),
+        over_norm=True,
+        factor=100,
+    ),
+    Metric(
+        "nme_max",
+        "NME worst, %",
+        of_errors=lambda errors, _: float(_scored(errors).max()),
+        over_norm=True,
+        factor=100,
+    ),
+    Metric("auc", "AUC at {threshold}", of_errors=auc, over_norm=True, digits=4),
+    Metric(
+        "failure_rate",
+        "failure rate at {threshold}",
+        of_errors=failure_rate,
+        over_norm=True,
+        digits=4,
+    ),
+)
+OVER_NORM = tuple(metric.name for metric in METRICS if metric.over_norm)

@@ -5,15 +5,14 @@ from typing import Any
 
 from kptools import geometry as g
 from kptools.errors import RecordError
-from kptools.evaluation import metrics
+from kptools.evaluation.metrics import OVER_NORM
+from kptools.evaluation.norms import norm_for
 from kptools.evaluation.score import OneNorm, Score, compare, truth_of
 from kptools.evaluation.tally import Tally
 from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.schemes import catalog, choose
 from kptools.schemes.scheme import Scheme
-
-THRESHOLD = 0.08  # of AUC and failure rate, where none is given
 
 
 class Scorer:
@@ -117,7 +116,7 @@ class Scorer:
         }
 
     def _mixed(self, threshold: float, norms: list[str]) -> dict[str, Any]:
-        none = dict.fromkeys(metrics.OVER_NORM)
+        none = dict.fromkeys(OVER_NORM)
         splits = {name: tally.report(threshold) | none for name, tally in self.splits.items()}
         return {
             **self.all.report(threshold),
@@ -141,7 +140,7 @@ class Scorer:
         name = record.get("scheme")
         known = isinstance(name, str) and catalog.count(name) is not None
         try:
-            return metrics.norm_for(catalog.get(str(name)) if known else None, self.wanted)
+            return norm_for(catalog.get(str(name)) if known else None, self.wanted)
         except RecordError:
             return str(self.wanted)
 

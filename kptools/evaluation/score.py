@@ -2,17 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kptools import geometry as g
 from kptools.errors import MixedNorms, RecordError
-from kptools.evaluation import metrics
-from kptools.evaluation.metrics import Errors
+from kptools.evaluation.norms import norm_for, norm_length
 from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.schemes.scheme import Scheme
 from kptools.units import Box, Pixels, Size
+
+Errors = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,17 @@ class Score:
     norm_name: str
     size: Size | None = None
     scale: float | None = None
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """(K,): which points are annotated."""
+        return np.asarray(np.isfinite(self.offsets).all(axis=1))
+
+    @cached_property
+    def apart(self) -> Errors:
+        """|dx| and |dy| of the annotated points, pixels, (n, 2)."""
+        apart: Errors = np.abs(self.offsets[self.known])
+        return apart
 
     @property
     def distances(self) -> Errors:
@@ -75,8 +89,8 @@ def compare(
         )
     if not np.isfinite(predicted).all():
         raise RecordError("bad_points", "a predicted point is null or not finite; predict again")
-    name = "pixels" if norm == "pixels" else metrics.norm_for(scheme, norm)
-    length = 1.0 if name == "pixels" else metrics.norm(name, truth, scheme, box, size)
+    name = "pixels" if norm == "pixels" else norm_for(scheme, norm)
+    length = 1.0 if name == "pixels" else norm_length(name, truth, scheme, box, size)
     return Score(predicted - truth, length if length > 0 else math.nan, name, size, scale)
 
 
@@ -84,7 +98,7 @@ def score(record: Record, norm: str | None = None, key: str = "pred") -> Score:
     """The score of the points under `key`. Raises RecordError: no points, no prediction."""
     truth = truth_of(record)
     scheme = keys.known_scheme(record, len(truth))
-    name = None if norm == "pixels" else metrics.norm_for(scheme, norm)
+    name = None if norm == "pixels" else norm_for(scheme, norm)
     return compare(
         g.from_list(keys.points(record, key)),
         truth,

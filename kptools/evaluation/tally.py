@@ -1,32 +1,35 @@
 """The errors of many faces, reduced as they come."""
 
+import math
 from array import array
+from typing import TypeAlias
 
 import numpy as np
 
-from kptools.evaluation.metrics import auc, failure_rate
-from kptools.evaluation.score import Score
+from kptools.evaluation.metrics import METRICS, Metric
+from kptools.evaluation.score import Errors, Score
 from kptools.schemes.scheme import Scheme
+
+Figures: TypeAlias = dict[str, float | int | None]
 
 
 class Tally:
-    """The errors of a set of faces, reduced as they come: sums, and two numbers a face.
+    """The errors of a set of faces: a sum and a count a metric, and a number a face.
 
-    MAE, RMSE and MSE are means over coordinates, NME is the mean over faces of each face's mean
-    distance over its norm; a failed face is infinite to AUC and failure rate, and in no mean.
+    A failed face is infinite to AUC and failure rate, and in no mean.
     """
 
     def __init__(self) -> None:
         self.nmes = array("d")  # one a face that has a norm; infinite for a failure
         self.faces = self.failed = 0
         self.coordinates = 0
-        self.absolute = self.squared = self.relative = 0.0
-        self.original = 0.0  # absolute, in pixels of the original photo
-        self.scaled = False
+        self._sums = {metric.name: (0.0, 0) for metric in METRICS if metric.of_face}
+        self._shown: set[str] = set()  # of the metrics that are there for some faces only
         self.point_sums = np.zeros(0)  # of distance over norm, by point
         self.point_counts = np.zeros(0, dtype=np.int64)
 
     def fail(self) -> None:
+        """Add a face that failed."""
         self.faces += 1
         self.failed += 1
         self.nmes.append(np.inf)
@@ -34,15 +37,15 @@ class Tally:
     def add(self, score: Score) -> None:
         """Add a face. Where its norm is not known it has no part in NME."""
         self.faces += 1
-        known = np.isfinite(score.offsets).all(axis=1)
-        apart = np.abs(score.offsets[known])
-        total = float(apart.sum())
-        self.coordinates += apart.size
-        self.absolute += total
-        self.original += total * (score.scale or 1.0)
-        self.scaled |= score.scale is not None
-        self.squared += float((apart * apart).sum())
-        self.relative += float(((apart / (score.size or np.nan)) ** 2).sum())
+        self.coordinates += score.apart.size
+        for metric in METRICS:
+            if metric.of_face is not None:
+                total, count = metric.of_face(score)
+                before = self._sums[metric.name]
+                self._sums[metric.name] = before[0] + total, before[1] + count
+            if metric.only_if is not None and metric.only_if(score):
+                self._shown.add(metric.name)
+        known = score.known
         if not (score.norm > 0 and known.any()):
             return
         relative = score.distances / score.norm
@@ -53,29 +56,30 @@ class Tally:
         self.point_sums[: len(relative)][known] += relative[known]
         self.point_counts[: len(relative)] += known
 
-    def report(self, threshold: float) -> dict[str, float | int | None]:
+    @property
+    def errors(self) -> Errors:
+        """(N,): the NME of each face that has a norm, infinite for a failure."""
+        return np.array(self.nmes, dtype=np.float64)
+
+    def report(self, threshold: float) -> Figures:
         """All metrics under their names; None where no face had one."""
-        nmes = np.frombuffer(self.nmes, dtype=np.float64) if self.nmes else np.zeros(0)
-        scored = nmes[np.isfinite(nmes)]
-        n = self.coordinates
-        result: dict[str, float | int | None] = {
+        errors = self.errors
+        counts: Figures = {
             "faces": self.faces,
             "failed": self.failed,
-            "without_norm": self.faces - len(nmes),
-            "mae": self.absolute / n if n else None,
-            "rmse": float(np.sqrt(self.squared / n)) if n else None,
-            "mse": self.relative / n if n else None,
-            "nme": float(scored.mean()) if len(scored) else None,
-            "nme_median": float(np.median(scored)) if len(scored) else None,
-            "nme_p90": float(np.percentile(scored, 90)) if len(scored) else None,
-            "nme_p95": float(np.percentile(scored, 95)) if len(scored) else None,
-            "nme_max": float(scored.max()) if len(scored) else None,
-            "auc": auc(nmes, threshold) if len(nmes) else None,
-            "failure_rate": failure_rate(nmes, threshold) if len(nmes) else None,
+            "without_norm": self.faces - len(errors),
         }
-        if self.scaled:
-            result["mae_original"] = self.original / n if n else None
-        return result
+        always = [metric for metric in METRICS if metric.only_if is None]
+        sometimes = [metric for metric in METRICS if metric.name in self._shown]
+        values = {m.name: self._value(m, errors, threshold) for m in (*always, *sometimes)}
+        return counts | values
+
+    def _value(self, metric: Metric, errors: Errors, threshold: float) -> float | None:
+        if metric.of_errors is not None:
+            value = metric.of_errors(errors, threshold) if len(errors) else math.nan
+            return None if math.isnan(value) else value
+        total, count = self._sums[metric.name]
+        return metric.finish(total / count) if count else None
 
     def by_point(self) -> list[float | None]:
         """NME of each point, over the faces where it is annotated."""

@@ -25,23 +25,17 @@ from kptools.storage import files
 from kptools.units import Fraction, Pixels, Size
 
 MAX_MAP_VALUES = 1 << 28  # of one face
-
-
 _MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
 
 
-def save(record: Record, stem: Path, z: heatmap.Maps, matrix: g.Matrix, sigma: Pixels) -> None:
-    """Write logits (K, H, W) to STEM.npy and name them in the record. Raises KptoolsError."""
+def save(stem: Path, z: heatmap.Maps, matrix: g.Matrix, sigma: Pixels) -> Record:
+    """Write logits (K, H, W) to STEM.npy; the `heatmap` that a record says of them. Raises
+    KptoolsError."""
     path = stem.with_name(stem.name + ".npy")
     data = io.BytesIO()
     np.save(data, z.clip(-60000, 60000).astype(np.float16)[None])
     _write(path, data.getbuffer())
-    record["heatmap"] = {
-        "file": os.fspath(path),
-        "index": 0,
-        "matrix": matrix.tolist(),
-        "sigma": sigma,
-    }
+    return {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist(), "sigma": sigma}
 
 
 def load(record: Record) -> tuple[NDArray[np.float32], g.Matrix, Pixels]:
@@ -92,9 +86,9 @@ def encode(
     margin: Fraction,
     sigma: Pixels,
     picture: bool,
-) -> None:
-    """Write the labels of the record's points and name them in it. `names`: those of the run, of
-    which no two records share one. Raises RecordError."""
+) -> Record:
+    """Write the labels of the record's points; its `heatmap`. `names`: those of the run, of which
+    no two records share one. Raises RecordError."""
     box = keys.box(record)
     truth = g.from_list(keys.points(record))
     if len(truth) * size[0] * size[1] > MAX_MAP_VALUES:
@@ -106,22 +100,22 @@ def encode(
         logits = np.log(labels) - np.log1p(-labels)
     matrix = g.centred(g.invert(to_map))
     stem = folder / names.take(record)
-    save(record, stem, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix, sigma)
+    saved = save(stem, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix, sigma)
     if picture:
         data = io.BytesIO()
         Image.fromarray((labels.max(axis=0) * 255).round().astype(np.uint8)).save(data, "PNG")
         _write(stem.with_name(stem.name + ".png"), data.getbuffer())
+    return saved
 
 
-def decode(record: Record, method: str) -> None:
-    """Set `pred` and `score` of a record from its maps. Raises RecordError."""
+def decode(record: Record, method: str) -> Record:
+    """The `pred` and `score` of a record's maps. Raises RecordError."""
     z, matrix, sigma = load(record)
     points, scores = heatmap.decode(torch.from_numpy(z)[None], method, sigma)
     if not np.isfinite(points).all():
         raise RecordError("bad_points", "a map has no finite peak; predict again")
-    keys.clear_prediction(record, keep=("pred", "score", "mean", "heatmap"))
-    record["pred"] = g.transform(g.uncentred(matrix), points[0]).tolist()
-    record["score"] = scores[0].tolist()
+    pred = g.transform(g.uncentred(matrix), points[0]).tolist()
+    return {"pred": pred, "score": scores[0].tolist()}
 
 
 def _write(path: Path, data: memoryview) -> None:

@@ -1,73 +1,84 @@
-"""The networks: one a file, and `build`, which makes any of them from its name.
+"""From the name of an architecture to its network."""
 
-Every network takes (B, C, H, W) and gives either points, (B, K, 2) in fractions of its input, or
-heatmaps, (B, K, H / stride, W / stride) logits. Inception-v3 in training gives two of the former.
-"""
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kptools.errors import UsageError
-from kptools.models.backbones import torchvision
-from kptools.models.backbones.face import Face
-from kptools.models.backbones.nose import Nose
-from kptools.models.backbones.unet import UNet
-from kptools.models.heads.points import Head
+from kptools.models import archs
+from kptools.models.network import Criterion, Network
+from kptools.specs import InputSpec
 from kptools.units import Size
-
-HEATMAP_ARCHS = ("unet",)
 
 
 def build(
     arch: str,
     count: int,
     size: Size,
+    options: Mapping[str, float] | None = None,
     *,
     weights: str = "none",
-    width: int | None = None,
-    stride: int = 1,
-) -> nn.Module:
-    """The network `arch` for `count` points and inputs of `size`.
+) -> Network:
+    """The network `arch` for `count` points and inputs of `size` (W, H).
 
-    `weights` (torchvision's classifiers alone): `default`, `none` or a file. `width` and `stride`
-    (unet): channels of its first block, input pixels per map pixel.
+    `options` are the architecture's own; what is left out has its default. `weights` are
+    `default`, `none` or a file. Raises UsageError where there is no such network or option,
+    KptoolsError where the weights are not available.
     """
-    if arch == "nose":
-        return Nose(count, size)
-    if arch == "face":
-        return Face(count, size)
-    if arch == "unet":
-        return UNet(count, width=width or 64, stride=stride)
-    check(arch)
-    return torchvision.build(arch, count, weights=weights)
+    entry = archs.get(arch)
+    resolved = entry.resolve(arch, options or {})
+    network: Network = entry.load().build(arch, count, size, weights, **resolved)
+    return network
+
+
+def build_shapes(
+    arch: str, count: int, size: Size, options: Mapping[str, float] | None = None
+) -> Network:
+    """The network's shapes alone, on the device `meta`: no memory is taken."""
+    try:
+        with torch.device("meta"):
+            return build(arch, count, size, options)
+    except NotImplementedError:  # torchvision's regnets compute their widths with tensors
+        return build(arch, count, size, options).to("meta")
 
 
 def check(arch: str) -> None:
     """Raises UsageError where there is no such network."""
-    if arch not in ("nose", "face", "unet") and arch not in torchvision.names():
+    if arch not in archs.ARCHS:
+        archs.get(arch).load().check(arch)
+
+
+def criterion(arch: str, loss: str) -> Criterion:
+    """The function of a loss that `arch` can be trained with."""
+    function: Criterion = import_module(archs.get(arch).losses[loss]).loss
+    return function
+
+
+def check_batch(
+    arch: str, spec: InputSpec, batch: int, options: Mapping[str, float] | None = None
+) -> Network:
+    """Run a batch through the network's shapes, before any work: the network without memory.
+    UsageError where that fails."""
+    width, height = spec.size
+    network = build_shapes(arch, 1, spec.size, options)
+    try:
+        network(torch.zeros(batch, spec.channels, height, width, device="meta"))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
         raise UsageError(
-            f"--arch {arch!r} is neither nose, face, unet nor a classifier of torchvision "
-            "(resnet50, convnext_tiny, mobilenet_v3_small, ...)"
-        )
+            f"{arch} cannot train on batches of {batch} at {width}x{height}: {reason}"
+        ) from None
+    return network
 
 
-def try_out(arch: str, count: int, size: Size, batch: int, *, width: int, stride: int) -> None:
-    """Run a batch through the network's shapes, before any work. UsageError where it cannot be."""
-    with torch.device("meta"):
-        network = build(arch, count, size, width=width, stride=stride)
-        channels = 1 if arch in ("nose", "face") else 3
-        try:
-            network(torch.zeros(batch, channels, size[1], size[0]))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise UsageError(
-                f"{arch} cannot train on batches of {batch} at {size[0]}x{size[1]}: {reason}"
-            ) from None
-
-
-def start_at(network: nn.Module, mean: Tensor, spread: Tensor) -> None:
-    """Let a network of points start from a mean shape and the standard deviation about it, both
-    (K, 2) in fractions of its input."""
-    for module in network.modules():
-        if isinstance(module, Head):
-            module.start_at(mean, spread)
+def is_depthwise(network: nn.Module) -> bool:
+    """Whether all its convolutions over more than a pixel, but the first, are depthwise."""
+    wide: list[Any] = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+    ]
+    return len(wide) > 1 and all(module.groups == module.in_channels for module in wide[1:])

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kptools.errors import KptoolsError, UsageError
-from kptools.models import build
-from kptools.specs import Frame, Model
+from kptools.models import archs, build
+from kptools.models.network import Network
+from kptools.specs import InputSpec, ModelSpec
 from kptools.storage.tensors import (
     is_finite,
     load_weights,
@@ -23,7 +23,7 @@ from kptools.storage.tensors import (
     write_tensors,
 )
 
-VERSION = 1
+VERSION = 2  # kptools 0.1 wrote version 1
 
 
 @dataclass
@@ -33,23 +33,18 @@ class Checkpoint:
     `history`: an object an epoch, without times. `run`: what identifies the training run.
     """
 
-    model: Model
+    model: ModelSpec
     weights: dict[str, Tensor]
     history: list[dict[str, Any]] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def frame(self) -> Frame:
-        m = self.model
-        return Frame(m.input, m.margin, m.grey, m.normalization)
-
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """The network with these weights, in evaluation mode. KptoolsError where they differ."""
         m = self.model
-        with torch.device("meta"):  # its shapes alone: nothing is allocated for what does not fit
-            network = build.build(m.arch, m.count, m.input, width=m.width, stride=m.stride)
+        network = build.build_shapes(m.arch, m.count, m.input.size, m.options)
         load_weights(network, self.weights, m.arch)
-        return network.eval()
+        network.eval()
+        return network
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -83,67 +78,94 @@ def load(path: str) -> Checkpoint:
     return Checkpoint(model, tensors, history, run)
 
 
-def load_model(path: str) -> Model:
+def load_model(path: str) -> ModelSpec:
     """What a checkpoint says of its network, without its weights. Raises KptoolsError."""
     return _model_of(path, read_metadata(path))
 
 
-def _model_of(path: str, meta: dict[str, Any]) -> Model:
-    if meta.get("version") != VERSION:
+def _model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
+    version = meta.get("version")
+    if version not in (1, VERSION):
         raise KptoolsError(
-            f"{path} is a checkpoint of version {meta.get('version')!r}; this kptools reads "
-            f"version {VERSION}"
+            f"{path} is a checkpoint of version {version!r}; this kptools reads versions 1 to "
+            f"{VERSION}"
         )
     try:
-        model = _model(meta["model"], meta.get("run"))
+        described = meta["model"] if version == VERSION else _from_version_1(meta)
+        model = _parse_model(described)
         build.check(model.arch)
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
     return model
 
 
-def _model(m: dict[str, Any], run: Any) -> Model:
-    """The description of a network; what kptools 0.1 did not write is as it was there. Raises
-    KeyError, TypeError or ValueError."""
+def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:
+    """The description of a network as this version has it. What kptools 0.1 did not write at first
+    is as it was then. Raises KeyError, TypeError, ValueError or AttributeError."""
+    old = meta["model"]
+    arch = archs.get(str(old["arch"]))
+    run = meta.get("run")
     settings = run.get("settings") if isinstance(run, dict) else None
-    old: Any = settings.get("sigma") if isinstance(settings, dict) else None
-    sigma: Any = m.get("sigma", 1.0 if old is None else old)
-    normalization = m.get("normalization")
-    if normalization is not None:
-        average, deviation = (tuple(float(v) for v in values) for values in normalization)
-        normalization = average, deviation
-        channels = 1 if m["grey"] else 3
-        if len(average) != channels or len(deviation) != channels or not min(deviation) > 0:
-            raise ValueError("normalization is not a mean and a deviation for each channel")
-    width, height = (int(v) for v in m["input"])
+    trained = settings if isinstance(settings, dict) else {}
+    options = {name: old.get(name, trained.get(name)) for name in arch.option_names}
+    return {
+        "arch": old["arch"],
+        "scheme": old["scheme"],
+        "count": old["count"],
+        "input": {
+            "size": old["input"],
+            "margin": old["margin"],
+            "grey": old["grey"],
+            "normalization": old.get("normalization"),
+        },
+        "box_sources": old["box_sources"],
+        "mean": old["mean"],
+        "options": {name: value for name, value in options.items() if value is not None},
+    }
+
+
+def _parse_model(m: dict[str, Any]) -> ModelSpec:
+    """Raises KeyError, TypeError, ValueError, AttributeError or UsageError."""
+    arch = str(m["arch"])
     mean = tuple((float(x), float(y)) for x, y in m["mean"])
-    model = Model(
-        arch=str(m["arch"]),
+    given = {str(name): _number(value) for name, value in m["options"].items()}
+    model = ModelSpec(
+        arch=arch,
         scheme=str(m["scheme"]),
         count=int(m["count"]),
-        input=(width, height),
-        grey=bool(m["grey"]),
-        margin=float(m["margin"]),
-        heatmap=bool(m["heatmap"]),
-        width=int(m["width"]),
-        stride=int(m["stride"]),
+        input=_parse_input(m["input"]),
         box_sources=tuple(str(s) for s in m["box_sources"]),
         mean=mean,
-        sigma=float(sigma),
-        normalization=normalization,
+        options=archs.get(arch).resolve(arch, given),
     )
     sound = (
-        0 < model.sigma < 1e3
-        and 8 <= width <= 4096
-        and 8 <= height <= 4096
-        and 1 <= model.count <= 100_000
+        1 <= model.count <= 100_000
         and len(mean) == model.count
-        and 0 <= model.margin <= 10
-        and 1 <= model.width <= 4096
-        and model.stride in (1, 2, 4, 8)
-        and model.heatmap == (model.arch in build.HEATMAP_ARCHS)
         and all(math.isfinite(v) for point in mean for v in point)
+        and all(abs(v) < 1e4 for v in model.options.values())
     )
     if not sound:
         raise ValueError("a size or a count is out of bounds")
     return model
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("an option is not a number")
+    return value
+
+
+def _parse_input(m: dict[str, Any]) -> InputSpec:
+    normalization = m["normalization"]
+    if normalization is not None:
+        average, deviation = (tuple(float(v) for v in values) for values in normalization)
+        normalization = average, deviation
+    width, height = (int(v) for v in m["size"])
+    spec = InputSpec((width, height), float(m["margin"]), bool(m["grey"]), normalization)
+    if normalization is not None and (
+        len(average) != spec.channels or len(deviation) != spec.channels or not min(deviation) > 0
+    ):
+        raise ValueError("normalization is not a mean and a deviation for each channel")
+    if not (8 <= width <= 4096 and 8 <= height <= 4096 and 0 <= spec.margin <= 10):
+        raise ValueError("a size or a count is out of bounds")
+    return spec

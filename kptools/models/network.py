@@ -1,39 +1,78 @@
-"""Forward and decode: what every network does."""
+"""What every network has: a forward pass, and a head that owns its loss and its decoding.
 
+A network takes (B, C, H, W). What it gives is its head's own: points, heatmaps, or what comes. Who
+trains or predicts asks the head for the loss and for the points, and nothing else.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools import runtime
-from kptools.models.archs import DECODER
-from kptools.models.codecs import heatmap
-from kptools.specs import Model
+from kptools.units import Pixels
+
+Criterion = Callable[..., Any]  # `loss` of one of the modules in `kptools.models.losses`
 
 
-def forward(network: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """The network's output; under bf16 its inner arithmetic is autocast."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        output: Tensor = network(x.contiguous(memory_format=runtime.memory_format(x.device)))
-    return output
+@dataclass(frozen=True)
+class Loss:
+    """A loss, reduced: its mean, a scalar to call `backward` on, and how many terms that is the
+    mean of. Of several processes the mean is the sum of mean * count over the sum of the counts."""
+
+    mean: Tensor
+    count: Tensor
+
+
+@dataclass
+class Maps:
+    """Heatmaps (B, K, H, W) as logits, on the network's device; the size (W, H) of the input in
+    their pixels, of which the last may be a part of one; and the `sigma` of the labels."""
+
+    logits: Tensor
+    size: tuple[float, float]
+    sigma: Pixels
 
 
 @dataclass
 class Decoded:
-    """Points (B, K, 2) in fractions of the input, NaN where the network gave no finite number;
-    of heatmaps scores (B, K) and the logits (B, K, H, W), on the network's device."""
+    """Points (B, K, 2) in fractions of the input, NaN where the network gave no finite number; the
+    scores (B, K) and the maps, where the head has them."""
 
-    unit: g.Points
+    points: g.Points
     scores: g.Points | None = None
-    maps: Tensor | None = None
+    maps: Maps | None = None
 
 
-def decode(output: Tensor, model: Model, method: str = DECODER) -> Decoded:
-    """The points of a network's output."""
-    maps = output.detach()
-    if not model.heatmap:
-        return Decoded(maps.float().cpu().numpy().astype(np.float64))
-    points, scores = heatmap.decode(maps, method, model.sigma)
-    return Decoded(g.map_to_unit(points, model.map_size), scores, maps)
+class Head(Protocol):
+    """The end of a network."""
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """How its output can be decoded; none where there is one way alone."""
+
+    def loss(self, output: Any, truth: g.Points, criterion: Criterion) -> Loss:
+        """The loss of the network's output against points (B, K, 2) in fractions of its input, NaN
+        where not annotated, reduced in float32."""
+
+    def decode(self, output: Any, method: str | None = None) -> Decoded:
+        """The points of the network's output. `method` is one of `decoders`."""
+
+    def start(self, mean: Tensor, spread: Tensor) -> None:
+        """Let it start from a mean shape and the standard deviation about it, both (K, 2) in
+        fractions of the input."""
+
+
+class Network(nn.Module):
+    """A backbone that ends in a `head`."""
+
+    head: Head
+
+
+def forward(network: nn.Module, x: Tensor, precision: str) -> Any:
+    """The network's output; under bf16 its inner arithmetic is autocast."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return network(x.contiguous(memory_format=runtime.memory_format(x.device)))

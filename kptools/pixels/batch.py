@@ -1,4 +1,8 @@
-"""From stored crops to the input of a network."""
+"""From stored crops to the input of a network, a batch at a time, on its device.
+
+A face without a policy has a crop of the input's own size, and is not resampled again. Any other is
+warped once, by one matrix that holds the augmentation and the box, then recoloured.
+"""
 
 from collections.abc import Sequence
 
@@ -7,53 +11,55 @@ import torch
 from torch import Tensor
 
 from kptools import geometry as g
-from kptools.augment.transform import Draw
-from kptools.pixels.layout import Layout
+from kptools.augment.transform import Transform
+from kptools.pixels.crop_spec import CropSpec
 from kptools.pixels.warp import recolour, warp
 from kptools.runtime import send
-from kptools.specs import FILL, GREY, IMAGENET, Frame
+from kptools.specs import FILL, GREY, IMAGENET, InputSpec
 from kptools.units import Box
 
 
 def network_input(
-    crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Layout
+    crops: Tensor, boxes: Sequence[Box], transforms: Sequence[Transform], spec: CropSpec
 ) -> Tensor:
-    """What `look` gives, in the network's numbers. (B, Hs, Ws, C) uint8 to (B, C, H, W) float32."""
-    frame = layout.frame
-    if _as_cut(draws, layout):
-        return normalise(crops.permute(0, 3, 1, 2).to(torch.float32), frame, 0, 255)
+    """The crops as the network takes them: warped, recoloured and normalised. (B, Hs, Ws, C) uint8
+    stored crops to (B, C, H, W) float32, on their device."""
+    if _is_input(transforms, spec):
+        return normalize_pixels(crops.permute(0, 3, 1, 2).to(torch.float32), spec.input, 0, 255)
     black = -FILL / 255
-    return normalise(look(crops, boxes, draws, layout), frame, black, black + 1)
+    shown = visible_pixels(crops, boxes, transforms, spec)
+    return normalize_pixels(shown, spec.input, black, black + 1)
 
 
-def _as_cut(draws: Sequence[Draw], layout: Layout) -> bool:
-    """Whether the stored crops are already what the network sees."""
-    plain = layout.size == layout.frame.size and layout.ratio == (1.0, 1.0)
-    return plain and all(drawn.idle for drawn in draws)
-
-
-def look(crops: Tensor, boxes: Sequence[Box], draws: Sequence[Draw], layout: Layout) -> Tensor:
+def visible_pixels(
+    crops: Tensor, boxes: Sequence[Box], transforms: Sequence[Transform], spec: CropSpec
+) -> Tensor:
     """What the network sees, before normalisation.
 
     `crops`: (B, Hs, Ws, C) uint8 stored crops. Returns (B, C, H, W) float32, mid-grey (`FILL`) at
     0 and 255 levels to 1.
     """
-    size = layout.frame.size
-    if _as_cut(draws, layout):
+    size = spec.input.size
+    if _is_input(transforms, spec):
         return warp(crops, [g.IDENTITY] * len(boxes), size)
     matrices = []  # input to stored crop
-    for box, drawn in zip(boxes, draws, strict=True):
-        inverse = g.compose(g.invert(drawn.matrix), g.invert(layout.frame.matrix(box)))
-        matrices.append(g.compose(layout.matrix(box), inverse))
-    zooms = [layout.frame.matrix(box) for box in boxes]
-    return recolour(warp(crops, matrices, size), draws, zooms)
+    for box, transform in zip(boxes, transforms, strict=True):
+        inverse = g.compose(g.invert(transform.matrix), g.invert(spec.input.matrix(box)))
+        matrices.append(g.compose(spec.matrix(box), inverse))
+    zooms = [spec.input.matrix(box) for box in boxes]
+    return recolour(warp(crops, matrices, size), transforms, zooms)
 
 
-def normalise(x: Tensor, frame: Frame, black: float, white: float) -> Tensor:
+def _is_input(transforms: Sequence[Transform], spec: CropSpec) -> bool:
+    """Whether the stored crops are already what the network sees."""
+    return spec.is_input and all(transform.is_identity for transform in transforms)
+
+
+def normalize_pixels(x: Tensor, spec: InputSpec, black: float, white: float) -> Tensor:
     """The network's numbers, in place, of pixels that run from `black` to `white`: by default
     grey from -0.5 to 0.5, RGB with ImageNet's mean and deviation. (B, C, H, W) float32."""
-    default = GREY if frame.grey else IMAGENET
-    mean, std = (np.array(values) for values in frame.normalization or default)
+    default = GREY if spec.grey else IMAGENET
+    mean, std = (np.array(values) for values in spec.normalization or default)
     factor = 1 / (std * (white - black))
     constants = np.stack((factor, -mean / std - black * factor))
     scale, offset = send(torch.from_numpy(constants), x.device, x.dtype)

@@ -1,4 +1,4 @@
-"""Stored crops, decoded once by decoding_threads."""
+"""The stored crops of a set of faces: decoded once, by threads, and kept."""
 
 import math
 import tempfile
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from kptools.errors import RecordError
+from kptools.pixels.crop_spec import CropSpec
 from kptools.pixels.decode import Pixels8, decode_crop
-from kptools.pixels.layout import Layout
-from kptools.records.keys import Record
+from kptools.records.face import Face
 from kptools.storage import files
 
 
@@ -30,7 +30,7 @@ def decoding_threads(count: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown(cancel_futures=True)
 
 
-class Store:
+class CropCache:
     """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, where `memory` is
     fewer bytes, in an unnamed memory-mapped file.
 
@@ -41,15 +41,15 @@ class Store:
 
     def __init__(
         self,
-        faces: Sequence[Record],
-        layout: Layout,
+        faces: Sequence[Face],
+        spec: CropSpec,
         pool: ThreadPoolExecutor,
         *,
         memory: int,
         failed: Callable[[int, RecordError], None],
     ) -> None:
-        width, height = layout.size
-        shape = (len(faces), height, width, layout.frame.channels)
+        width, height = spec.size
+        shape = (len(faces), height, width, spec.input.channels)
         self.mapped = math.prod(shape) > memory
         if self.mapped:
             room, what = Path(tempfile.gettempdir()), "the cache of crops"
@@ -59,11 +59,14 @@ class Store:
         else:
             self._rows = np.empty(shape, dtype=np.uint8)
         self.pixels = torch.from_numpy(self._rows)
-        self.layout = layout
+        self.spec = spec
         self._faces = faces
         self._pool, self._failed = pool, failed
         self._crops: dict[int, Future[RecordError | None]] = {}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._faces)
 
     def begin(self, order: Iterable[int] | None = None) -> None:
         """Let the threads decode all faces, in this order; once begun, it stays as it is."""
@@ -74,18 +77,12 @@ class Store:
     def wait_for(self, index: int) -> bool:
         """Wait until this face is decoded; whether it has a crop."""
         error = self._crops[index].result()
-        if error is not None and index not in self._told:
-            self._told.add(index)
+        if error is not None and index not in self._reported:
+            self._reported.add(index)
             self._failed(index, error)
         return error is None
 
-    def finish(self) -> None:
-        """Wait for all."""
-        self.begin()
-        for index in range(len(self._faces)):
-            self.wait_for(index)
-
-    def settle(self, device: torch.device) -> None:
+    def to_device(self, device: torch.device) -> None:
         """Where all is decoded, move to where a batch is quickest to take: to a GPU that holds the
         crops and has as much room again."""
         if device.type != "cuda" or self.pixels.is_cuda:
@@ -97,7 +94,26 @@ class Store:
 
     def _decode(self, index: int) -> RecordError | None:
         try:
-            self._rows[index] = decode_crop(self._faces[index], self.layout)
+            face = self._faces[index]
+            self._rows[index] = decode_crop(face.image, face.box, self.spec)
         except RecordError as error:
             return error
         return None
+
+
+def decode_all(caches: Sequence[CropCache], order: Iterable[int], device: torch.device) -> None:
+    """Let the threads decode these caches, one after the other, the first in this order. On a CPU,
+    whose cores the network wants too, it waits for all of them."""
+    caches[0].begin(order)
+    for cache in caches:
+        cache.begin()
+    if device.type == "cpu":
+        wait_for_all(caches)
+
+
+def wait_for_all(caches: Sequence[CropCache]) -> None:
+    """Let the threads decode all faces, and wait until they are decoded."""
+    for cache in caches:
+        cache.begin()
+        for index in range(len(cache)):
+            cache.wait_for(index)

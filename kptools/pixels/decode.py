@@ -8,9 +8,7 @@ from PIL import Image
 
 from kptools.errors import RecordError
 from kptools.limits import MAX_IMAGE_PIXELS
-from kptools.pixels.layout import Layout
-from kptools.records import keys
-from kptools.records.keys import Record
+from kptools.pixels.crop_spec import CropSpec
 from kptools.specs import FILL
 from kptools.storage import images
 from kptools.units import Box, Size
@@ -18,31 +16,31 @@ from kptools.units import Box, Size
 Pixels8 = NDArray[np.uint8]  # (H, W, C)
 
 
-def decode_crop(record: Record, layout: Layout) -> Pixels8:
-    """Decode one stored crop, (H, W, C) uint8. Raises RecordError."""
+def decode_crop(path: str, box: Box, spec: CropSpec) -> Pixels8:
+    """Decode the stored crop of the face in this box of the file, (H, W, C) uint8. RecordError."""
     try:
-        return _cut(keys.image(record), keys.box(record), layout)
+        return _decode(path, box, spec)
     except MemoryError:
         raise RecordError(
-            "too_large", f"{keys.image(record)} does not fit in memory; try fewer --workers"
+            "too_large", f"{path} does not fit in memory; try fewer --workers"
         ) from None
 
 
-def _cut(path: str, box: Box, layout: Layout) -> Pixels8:
-    (x, y), (half_x, half_y) = layout.rectangle(box)
-    wanted = min(2 * half_x / layout.size[0], 2 * half_y / layout.size[1])
+def _decode(path: str, box: Box, spec: CropSpec) -> Pixels8:
+    (x, y), (half_x, half_y) = spec.rectangle(box)
+    wanted = min(2 * half_x / spec.size[0], 2 * half_y / spec.size[1])
     shrink = next(s for s in (8, 4, 2, 1) if s <= max(wanted, 1.0))
-    picture, m = images.read(path, grey=layout.frame.grey, shrink=shrink)
+    picture, m = images.read(path, grey=spec.input.grey, shrink=shrink)
     left, top = m[:, :2] @ (x - half_x, y - half_y) + m[:, 2]
     right, bottom = m[:, :2] @ (x + half_x, y + half_y) + m[:, 2]
     if right <= 0 or bottom <= 0 or left >= picture.width or top >= picture.height:
         raise RecordError(
             "bad_box", f"the box lies outside {path} ({picture.width}x{picture.height}); mend it"
         )
-    picture, dx, dy = _canvas(picture, (left, top, right, bottom), layout.size)
+    picture, dx, dy = _canvas(picture, (left, top, right, bottom), spec.size)
     region = (left - dx, top - dy, right - dx, bottom - dy)
-    crop = picture.resize(layout.size, Image.Resampling.BILINEAR, box=region)
-    return np.array(crop).reshape(layout.size[1], layout.size[0], layout.frame.channels)
+    crop = picture.resize(spec.size, Image.Resampling.BILINEAR, box=region)
+    return np.array(crop).reshape(spec.size[1], spec.size[0], spec.input.channels)
 
 
 def _canvas(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kptools import geometry as g
-from kptools.augment.transform import Draw
+from kptools.augment.transform import Transform
 from kptools.runtime import send
 from kptools.specs import FILL
 from kptools.units import Pixels, Size
@@ -19,11 +19,7 @@ from kptools.units import Pixels, Size
 # little over the 1/6 of a triangle, so that stripes of 2.6 pixels at half size keep 3.8 levels,
 # nearly as Pillow's resize leaves them (3.2), and not 6.4
 PREFILTER = 0.22
-
-
 MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes
-
-
 _NOISE_CHUNK = 1 << 22  # pixels of noise made at a time
 
 
@@ -65,31 +61,32 @@ def _normalised(m: g.Matrix, output: Size, source: Size) -> g.Matrix:
     return g.compose(half_in, m, half_out)
 
 
-def recolour(x: Tensor, draws: Sequence[Draw], zooms: Sequence[g.Matrix]) -> Tensor:
-    """Blur, colour, noise and erasure, as drawn. (B, C, H, W), mid-grey at 0, to the same.
+def recolour(x: Tensor, transforms: Sequence[Transform], zooms: Sequence[g.Matrix]) -> Tensor:
+    """Blur, colour, noise and erasure, as sampled. (B, C, H, W), mid-grey at 0, to the same.
 
     `zooms` map the file to these pixels (continuous); the axes are not turned.
     """
-    if any(d.blur for d in draws):
+    if any(t.blur for t in transforms):
         x = _blur(
-            x, [(d.blur * z[0, 0], d.blur * z[1, 1]) for d, z in zip(draws, zooms, strict=True)]
+            x,
+            [(t.blur * z[0, 0], t.blur * z[1, 1]) for t, z in zip(transforms, zooms, strict=True)],
         )
-    if any(d.colour is not None for d in draws):
-        x = _colour(x, draws)
-    if any(d.noise for d in draws):
-        x = _add_noise(x, draws)
-    for image, drawn, zoom in zip(x, draws, zooms, strict=True):
-        for box in drawn.erased:
+    if any(t.colour is not None for t in transforms):
+        x = _colour(x, transforms)
+    if any(t.noise for t in transforms):
+        x = _add_noise(x, transforms)
+    for image, transform, zoom in zip(x, transforms, zooms, strict=True):
+        for box in transform.erased:
             x0, y0 = np.round(g.to_continuous(zoom, box[:2])).astype(int).clip(0).tolist()
             x1, y1 = np.round(g.to_continuous(zoom, box[2:])).astype(int).clip(0).tolist()
             image[:, y0:y1, x0:x1] = 0
     return x
 
 
-def _colour(x: Tensor, draws: Sequence[Draw]) -> Tensor:
+def _colour(x: Tensor, transforms: Sequence[Transform]) -> Tensor:
     """One affine map of colour for each image; of a grey image the map's effect on grey."""
     identity = np.eye(3, 4)
-    maps = np.stack([identity if d.colour is None else d.colour for d in draws])
+    maps = np.stack([identity if t.colour is None else t.colour for t in transforms])
     if x.shape[1] == 1:
         grey = maps[:, :, :3].sum(axis=2).mean(axis=1)
         maps = np.stack([grey, maps[:, :, 3].mean(axis=1)], axis=1)[:, None, :]  # (B, 1, 2)
@@ -120,12 +117,12 @@ def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
     return x.view(batch, channels, height, width)
 
 
-def _add_noise(x: Tensor, draws: Sequence[Draw]) -> Tensor:
+def _add_noise(x: Tensor, transforms: Sequence[Transform]) -> Tensor:
     """Normal noise of each image's own deviation, in place. That of a large picture is made a few
     rows at a time: while they are made its numbers take four times their memory."""
     batch, channels, height, width = x.shape
-    levels = send(torch.tensor([d.noise for d in draws], dtype=x.dtype), x.device)
-    keys = [d.noise_key for d in draws]
+    levels = send(torch.tensor([t.noise for t in transforms], dtype=x.dtype), x.device)
+    keys = [t.noise_key for t in transforms]
     if x.numel() <= _NOISE_CHUNK:
         noise = _normal_numbers(keys, x[0].numel(), x.device).view(x.shape)
         x.add_(noise.mul_(levels.view(-1, 1, 1, 1)))

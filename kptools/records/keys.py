@@ -17,11 +17,7 @@ from kptools.schemes.scheme import Scheme
 from kptools.units import Box, Size
 
 Record: TypeAlias = dict[str, Any]
-
-
 Point: TypeAlias = list[float] | None
-
-
 STATUSES = (
     "bad_record",
     "missing",
@@ -39,22 +35,19 @@ def failed(record: Record) -> bool:
     return record.get("status") not in (None, "ok")
 
 
+def as_failure(error: RecordError) -> Record:
+    """The keys by which a record says what went wrong."""
+    return {"status": error.status, "error": str(error)}
+
+
 def fail(record: Record, error: RecordError) -> Record:
     """Mark the record, in place, with what went wrong."""
-    record["status"] = error.status
-    record["error"] = str(error)
+    record |= as_failure(error)
     return record
 
 
 # What a prediction consists of, and what was measured on it
 PREDICTION = ("pred", "score", "pred_visible", "mean", "heatmap", "nme")
-
-
-def clear_prediction(record: Record, keep: Sequence[str] = ()) -> None:
-    """Remove, in place, what an earlier prediction left, but for the keys to `keep`."""
-    for key in PREDICTION:
-        if key not in keep:
-            record.pop(key, None)
 
 
 def image(record: Record) -> str:

@@ -9,8 +9,6 @@ from kptools.limits import MAX_LINE_BYTES
 from kptools.storage import sniff
 
 _CHUNK = 1 << 18
-
-
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -26,9 +26,9 @@ OPERATIONS: dict[str, tuple[float, str]] = {
 }
 
 
-def policy(record: Record) -> list[Stage]:
+def stages(record: Record) -> list[Stage]:
     """The record's stages, checked; [] where it has none."""
-    stages = record.get("augment")
+    stages: list[Stage] | None = record.get("augment")
     if stages is None:
         return []
     if not isinstance(stages, list):

@@ -69,14 +69,8 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
 _SIDEWAYS = {5, 6, 7, 8}  # width and height change places
-
-
 _MIRROR_X = {2, 3, 6, 7}  # the shown x runs against an axis of the stored picture
-
-
 _MIRROR_Y = {3, 4, 7, 8}
 
 

@@ -7,8 +7,6 @@ import orjson
 from kptools.errors import KptoolsError
 
 HEAD = 4096  # bytes that are looked at
-
-
 _MAGIC = (
     (rb"\xff\xd8\xff", "a JPEG picture"),
     (rb"\x89PNG", "a PNG picture"),
@@ -29,14 +27,8 @@ _MAGIC = (
     (rb"\s*(<!doctype html|<html)", "an HTML page"),
     (rb"\s*<(\?xml|!--|[a-z])", "XML"),
 )
-
-
 _DOCUMENT = "one JSON document (jq -c '.[]' makes lines of an array)"
-
-
 _REPORT = {"faces", "failed", "nme", "threshold"}
-
-
 _LOG = {"epoch", "lr", "train_loss"}
 
 

@@ -1,9 +1,14 @@
 """The settings of a training run, and its schedule."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from kptools.errors import UsageError
-from kptools.units import Fraction, Normalization, Schedule, Size
+from kptools.errors import KptoolsError, UsageError
+from kptools.models import archs
+from kptools.specs import InputSpec
+from kptools.units import Fraction, Schedule, Size
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -43,24 +48,76 @@ def rates(schedule: Schedule) -> list[float]:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what a training run computes, beside its records."""
+    """All that decides what a training run computes, beside its records. `loss` and `options` are
+    among those of the architecture (`kptools.models.archs`)."""
 
     arch: str
-    input: Size
-    grey: bool
+    input: InputSpec
     batch: int
     loss: str
     schedule: Schedule
-    margin: Fraction
-    keep: str = "best"
-    weights: str = "none"
-    init: str = ""
+    options: Mapping[str, float] = field(default_factory=dict)
+    keep: str = "best"  # which epoch: best or last
+    weights: str = "none"  # that the backbone starts from: default, none or a file
+    init: str = ""  # the checkpoint that the run goes on from
     seed: int = 0
     average: float = 0.98  # decay of the weights' moving average, a step; 0: none
-    sigma: float = 1.0  # of a heatmap's Gaussian, pixels of the map
-    pos_weight: float = 1.0  # of the label's term in the Bernoulli loss
-    width: int = 64  # unet: channels of the first block
-    stride: int = 1  # unet: input pixels per map pixel
     precision: str = "fp32"
     threads: int = 0
-    normalization: Normalization | None = None  # of the pixels; None: grey's, or ImageNet's
+
+
+def resolve(
+    arch: str,
+    *,
+    input_size: Size | None = None,
+    margin: Fraction | None = None,
+    batch: int | None = None,
+    loss: str | None = None,
+    schedule: str | None = None,
+    lr: float | None = None,
+    epochs: int | None = None,
+    weights: str | None = None,
+    init: str = "",
+    options: Mapping[str, float | None] | None = None,
+    **more: Any,
+) -> Settings:
+    """The settings of a run: what was given, else the defaults of the architecture. `more` are
+    further fields of `Settings`. Raises UsageError for what the architecture does not take, and
+    KptoolsError where a file is not there."""
+    defaults = archs.get(arch)
+    if loss is not None and loss not in {name for a in archs.ARCHS.values() for name in a.losses}:
+        known = dict.fromkeys(name for a in archs.ARCHS.values() for name in a.losses)
+        raise UsageError(f"--loss {loss!r}: one of {', '.join(known)}")
+    if loss is not None and loss not in defaults.losses:
+        *others, last = defaults.losses
+        valid = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"--loss {loss} is not for {arch}; use {valid}")
+    if lr is not None and not 0 < lr < 1e3:
+        raise UsageError("--lr: more than 0")
+    if weights not in (None, "none") and not defaults.pretrained:
+        raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
+    plan = parse_schedule(schedule) if schedule else defaults.schedule
+    if lr is not None:
+        plan = tuple((lr, count) for _, count in plan)
+    if epochs is not None:
+        plan = set_length(plan, epochs)
+    resolved = defaults.resolve(arch, options or {})
+    for option, path in (("--init", init), ("--weights", weights)):
+        if path not in (None, "", "none", "default") and not Path(path).is_file():
+            raise KptoolsError(f"{option}: there is no file {path}")
+    chosen = weights or ("default" if defaults.pretrained and not init else "none")
+    return Settings(
+        arch=arch,
+        input=InputSpec(
+            input_size or defaults.input,
+            defaults.margin if margin is None else margin,
+            defaults.grey,
+        ),
+        batch=batch or defaults.batch,
+        loss=loss or defaults.loss,
+        schedule=plan,
+        options=resolved,
+        weights=chosen,
+        init=init,
+        **more,
+    )

@@ -1,57 +1,68 @@
 """What a run starts from: its description, its weights, its mean shape."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kptools import geometry as g
-from kptools import specs
-from kptools.augment import sample, transform
+from kptools.augment.sample import sample
 from kptools.errors import KptoolsError
 from kptools.models import build, checkpoint
 from kptools.models.backbones import torchvision
-from kptools.specs import Frame, Model
+from kptools.models.network import Network
+from kptools.specs import IMAGENET, InputSpec, ModelSpec
 from kptools.storage.tensors import load_weights
 from kptools.training.settings import Settings
-from kptools.training.training_set import Faces
+from kptools.training.training_set import TrainingSet, target
 from kptools.units import Normalization
 
 MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
 
 
-def normalization(arch: str, weights: str, init: str) -> Normalization | None:
+def start(
+    faces: TrainingSet, scheme: str, settings: Settings
+) -> tuple[ModelSpec, Network, list[dict[str, Any]]]:
+    """The description of a run's network, the network, and the epochs that it has behind it. Its
+    weights are those of `--init`, or its head starts from the mean shape of the faces."""
+    model = describe(faces, scheme, settings)
+    network = build.build(
+        model.arch, model.count, model.input.size, model.options, weights=settings.weights
+    )
+    if settings.init:
+        return model, network, start_from(network, settings.init, model)
+    network.head.start(*shape_and_spread(faces, model.input))
+    return model, network, []
+
+
+def normalization(settings: Settings) -> Normalization | None:
     """Of the pixels, for a run that starts from these: as the checkpoint or the weights expect it,
     None where that is ImageNet's (of grey: from -0.5 to 0.5)."""
-    if init:
-        return checkpoint.load_model(init).normalization
-    if weights == "none":
+    if settings.init:
+        return checkpoint.load_model(settings.init).input.normalization
+    if settings.weights == "none":
         return None
-    theirs = torchvision.normalization(arch)
-    return None if theirs == specs.IMAGENET else theirs
+    theirs = torchvision.normalization(settings.arch)
+    return None if theirs == IMAGENET else theirs
 
 
-def describe(faces: Faces, scheme: str, settings: Settings) -> Model:
+def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
     """The network of a run. Its mean shape is that of all faces, whether or not their images can
     be read, which is not known yet."""
-    shapes = [g.in_box(p, box) for p, box in zip(faces.points, faces.boxes, strict=True)]
-    sources = {str(record.get("box_source") or "unknown") for record in faces.records}
-    return Model(
+    points = faces.points
+    shapes = [g.in_box(p, face.box) for p, face in zip(points, faces.faces, strict=True)]
+    sources = {str(face.record.get("box_source") or "unknown") for face in faces.faces}
+    return ModelSpec(
         arch=settings.arch,
         scheme=scheme,
-        count=faces.points.shape[1],
+        count=points.shape[1],
         input=settings.input,
-        grey=settings.grey,
-        margin=settings.margin,
-        heatmap=settings.arch in build.HEATMAP_ARCHS,
-        width=settings.width,
-        stride=settings.stride,
         box_sources=tuple(sorted(sources)),
         mean=tuple((float(x), float(y)) for x, y in mean_shape(shapes)),
-        sigma=settings.sigma,
-        normalization=settings.normalization,
+        options=settings.options,
     )
 
 
@@ -64,26 +75,30 @@ def mean_shape(shapes: Sequence[g.Points]) -> g.Points:
     return np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
 
-def spread(faces: Faces, frame: Frame) -> tuple[Tensor, Tensor]:
+def shape_and_spread(faces: TrainingSet, spec: InputSpec) -> tuple[Tensor, Tensor]:
     """The mean of the points and their standard deviation, (K, 2) in fractions of the input, as
     the first epoch shows them."""
-    shapes = []
-    for record, points, box in zip(faces.records, faces.points, faces.boxes, strict=True):
-        followed = transform.follow(points, sample.draw(record, 0), faces.swap)
-        shapes.append(g.to_unit(frame.matrix(box), followed, frame.size))
+    shapes = [target(face, sample(face, 0), spec) for face in faces.faces]
     mean = mean_shape(shapes)
     spread = np.sqrt(mean_shape([(shape - mean) ** 2 for shape in shapes]))
     spread = np.maximum(spread, MIN_SPREAD)
     return torch.from_numpy(mean).float(), torch.from_numpy(spread).float()
 
 
-def start_from(network: nn.Module, path: str, model: Model) -> list[dict[str, Any]]:
+def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, Any]]:
     """Take the weights of a checkpoint, which must be of the same kind; its history goes on."""
     start = checkpoint.load(path)
-    same = ("arch", "scheme", "count", "input", "grey", "margin", "width", "stride")
-    for name in (*same, "normalization"):
-        theirs, ours = getattr(start.model, name), getattr(model, name)
-        if theirs != ours:
-            raise KptoolsError(f"--init {path} has {name} {theirs}, this run {ours}; make them one")
+    theirs, ours = _kind(start.model), _kind(model)
+    for name in ours:
+        if theirs[name] != ours[name]:
+            raise KptoolsError(
+                f"--init {path} has {name} {theirs[name]}, this run {ours[name]}; make them one"
+            )
     load_weights(network, start.weights, model.arch)
     return list(start.history)
+
+
+def _kind(model: ModelSpec) -> dict[str, Any]:
+    """What two networks must share for the one to start from the other's weights."""
+    of_input = {f.name: getattr(model.input, f.name) for f in fields(model.input)}
+    return {"arch": model.arch, "scheme": model.scheme, "count": model.count} | of_input

@@ -11,14 +11,15 @@ from typing import Any
 
 import orjson
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kptools.errors import UsageError
+from kptools.models.network import Network
 from kptools.storage import files
 from kptools.storage.tensors import load_weights, read_tensors, write_tensors
-from kptools.training.average import Average
+from kptools.training.ema import EMA
 from kptools.training.settings import Settings
-from kptools.training.training_set import Faces
+from kptools.training.training_set import TrainingSet
 
 
 @dataclass
@@ -26,8 +27,8 @@ class State:
     """`run` is what tells this run from another; `history` has an entry an epoch."""
 
     run: str
-    network: nn.Module
-    average: Average
+    network: Network
+    ema: EMA
     optimizer: torch.optim.Optimizer
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -37,7 +38,7 @@ class State:
         is replaced. The checkpoint is smaller, and comes when one of them is gone."""
         weights = sum(t.nbytes for t in self.network.state_dict().values())
         trained = sum(p.nbytes for p in self.network.parameters())
-        copies = 1 + (self.average.network is not self.network) + (keep == "best")
+        copies = 1 + (self.ema.network is not self.network) + (keep == "best")
         size = copies * weights + 2 * trained  # and Adam's moments
         there = sum(p.stat().st_size for p in (path, files.part(path)) if p.exists())
         files.need_room(path.parent, 2 * size - there, "the run's state")
@@ -45,13 +46,13 @@ class State:
     def save(self, path: Path) -> None:
         """Raises KptoolsError where the disk says no."""
         tensors = {f"last/{name}": t for name, t in self.network.state_dict().items()}
-        if self.average.network is not self.network:
-            averaged = self.average.network.state_dict()
+        if self.ema.network is not self.network:
+            averaged = self.ema.network.state_dict()
             tensors |= {f"average/{name}": t for name, t in averaged.items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{index}/{name}": t for name, t in moments.items()}
-        meta = {"run": self.run, "history": self.history, "steps": self.average.steps}
+        meta = {"run": self.run, "history": self.history, "steps": self.ema.steps}
         write_tensors(path, tensors, meta)
 
     def load(self, path: Path) -> None:
@@ -68,9 +69,9 @@ class State:
             kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
         load_weights(self.network, parts["last"], "the network")
-        if self.average.network is not self.network:
-            load_weights(self.average.network, parts["average"], "the network")
-        self.average.steps = meta["steps"]
+        if self.ema.network is not self.network:
+            load_weights(self.ema.network, parts["average"], "the network")
+        self.ema.steps = meta["steps"]
         self.history, self.best = meta["history"], parts["best"]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["adam"].items():
@@ -82,13 +83,13 @@ class State:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def fingerprint(faces: Faces, val: Faces | None, settings: Settings) -> str:
+def fingerprint(faces: TrainingSet, val: TrainingSet | None, settings: Settings) -> str:
     """What tells one run from another: its settings, the weights it starts from, its records; not
     the pixels of their images, which must stay as they are."""
     digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
     for path in (settings.init, settings.weights):
         if path not in ("", "none", "default"):
             digest.update(blake2b(Path(path).read_bytes()).digest())
-    for record in [*faces.records, *(val.records if val else ())]:
-        digest.update(orjson.dumps(record) + b"\n")
+    for face in [*faces.faces, *(val.faces if val else ())]:
+        digest.update(orjson.dumps(face.record) + b"\n")
     return digest.hexdigest()

@@ -1,68 +1,85 @@
 """The faces of a run, and the batches that are made of them."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kptools import geometry as g
-from kptools import runtime
-from kptools.augment import sample, transform
-from kptools.pixels import batch
-from kptools.pixels.cache import Store
-from kptools.records import keys
-from kptools.records.keys import Record
-from kptools.units import Box
+from kptools.augment.sample import sample
+from kptools.augment.transform import Transform
+from kptools.pixels.batch import network_input
+from kptools.pixels.cache import CropCache
+from kptools.records.face import Face
+from kptools.runtime import send
+from kptools.specs import InputSpec
 
 
 @dataclass
-class Faces:
-    """The faces of a run: records, and what the loop needs of them. N faces, K points."""
+class Batch:
+    """Some faces of an epoch: their indices, the network's input (B, C, H, W) on its device, the
+    truth (B, K, 2) in fractions of it, NaN where not annotated, and what was sampled for each."""
 
-    records: list[Record]
-    points: g.Points  # (N, K, 2), file frame, NaN where not annotated
-    store: Store
-    swap: tuple[int, ...] | None
-    boxes: list[Box] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.boxes = [keys.box(record) for record in self.records]
+    indices: list[int]
+    input: Tensor
+    truth: g.Points
+    transforms: list[Transform]
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.indices)
+
+
+@dataclass
+class TrainingSet:
+    """N faces with K points each, and their crops. Each face has its points, (K, 2)."""
+
+    faces: Sequence[Face]
+    crops: CropCache
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def points(self) -> g.Points:
+        """(N, K, 2), file frame, NaN where not annotated."""
+        return np.stack([face.points for face in self.faces if face.points is not None])
 
     def steps(self, size: int) -> int:
         """How many batches there are at most."""
         return max(1, math.ceil((len(self) - 1) / size))
 
-    def batches(self, order: Iterable[int], size: int) -> Iterator[list[int]]:
-        """Those of these faces that have a crop, `size` at a time, as they are decoded. A single
-        one left over joins the last batch: batch normalisation needs two."""
+    def batches(
+        self, order: Iterable[int], size: int, epoch: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Those of these faces that have a crop, `size` at a time, as they are decoded, with what
+        their policies do in this epoch. A single one left over joins the last batch: batch
+        normalisation needs two."""
         ready: list[int] = []
         for index in order:
-            if self.store.wait_for(index):
+            if self.crops.wait_for(index):
                 ready.append(index)
                 if len(ready) == size + 2:
-                    yield ready[:size]
+                    yield self._batch(ready[:size], epoch, device)
                     del ready[:size]
         if ready:
-            yield ready
+            yield self._batch(ready, epoch, device)
 
-    def batch(
-        self, picked: list[int], epoch: int, device: torch.device
-    ) -> tuple[Tensor, g.Points, list[transform.Draw]]:
-        """The network's input (B, C, H, W), its truth (B, K, 2) in fractions of it, and what was
-        drawn for each face."""
-        layout, pixels = self.store.layout, self.store.pixels
-        boxes = [self.boxes[i] for i in picked]
-        draws = [sample.draw(self.records[i], epoch) for i in picked]
-        indices = runtime.send(torch.tensor(picked), pixels.device)
-        x = batch.network_input(runtime.send(pixels[indices], device), boxes, draws, layout)
-        truth = []
-        for i, box, drawn in zip(picked, boxes, draws, strict=True):
-            followed = transform.follow(self.points[i], drawn, self.swap)
-            truth.append(g.to_unit(layout.frame.matrix(box), followed, layout.frame.size))
-        return x, np.stack(truth), draws
+    def _batch(self, indices: list[int], epoch: int, device: torch.device) -> Batch:
+        faces = [self.faces[i] for i in indices]
+        transforms = [sample(face, epoch) for face in faces]
+        spec, pixels = self.crops.spec, self.crops.pixels
+        at = send(torch.tensor(indices), pixels.device)
+        boxes = [face.box for face in faces]
+        x = network_input(send(pixels[at], device), boxes, transforms, spec)
+        truth = [target(face, t, spec.input) for face, t in zip(faces, transforms, strict=True)]
+        return Batch(indices, x, np.stack(truth), transforms)
+
+
+def target(face: Face, transform: Transform, spec: InputSpec) -> g.Points:
+    """Where the face's points are in the input, (K, 2) in fractions of it, NaN: not annotated."""
+    assert face.points is not None
+    moved = transform.transform_points(face.points)
+    return g.to_unit(spec.matrix(face.box), moved, spec.size)

@@ -5,32 +5,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from kptools import geometry as g
 from kptools import runtime
 from kptools.errors import KptoolsError, RecordError
-from kptools.evaluation import score
-from kptools.evaluation.report import THRESHOLD
+from kptools.evaluation import THRESHOLD
+from kptools.evaluation.score import compare
 from kptools.evaluation.tally import Tally
-from kptools.inference import predictor
-from kptools.models.losses.bernoulli import bernoulli_loss
-from kptools.models.losses.points import point_loss
-from kptools.models.network import decode, forward
+from kptools.inference.predictor import prediction
+from kptools.models.network import Criterion, Network, forward
 from kptools.records import keys
-from kptools.specs import Model
+from kptools.records.keys import Record
+from kptools.specs import ModelSpec
 from kptools.training.settings import Settings
-from kptools.training.training_set import Faces
-
-AUXILIARY = 0.4  # weight of Inception-v3's auxiliary output
+from kptools.training.training_set import TrainingSet
 
 
 @torch.no_grad()
-def evaluate(
-    network: nn.Module,
-    val: Faces,
+def validate(
+    network: Network,
+    val: TrainingSet,
+    criterion: Criterion,
     settings: Settings,
-    model: Model,
     device: torch.device,
     epoch: int,
 ) -> dict[str, float | None]:
@@ -40,25 +35,22 @@ def evaluate(
     network.eval()
     total, done = 0.0, 0
     tally = Tally()
-    frame = val.store.layout.frame
-    for picked in val.batches(range(len(val)), settings.batch):
-        x, truth, _ = val.batch(picked, 0, device)
-        output = forward(network, x, settings.precision)
-        loss = float(output_loss(output, truth, settings, model))
+    for batch in val.batches(range(len(val)), settings.batch, 0, device):
+        faces = [val.faces[i] for i in batch.indices]
+        output = forward(network, batch.input, settings.precision)
+        loss = float(network.head.loss(output, batch.truth, criterion).mean)
         if not math.isfinite(loss):
-            names = ", ".join(keys.identity(val.records[i]) for i in picked)
+            names = ", ".join(face.name for face in faces)
             raise diverged(f"the validation loss became {loss}", epoch, settings, names)
-        total += loss * len(picked)
-        done += len(picked)
-        unit = decode(output, model).unit
-        for i, u in zip(picked, unit, strict=True):
-            known, box = val.points[i], val.boxes[i]
-            scheme = keys.known_scheme(val.records[i], len(known))
-            found = frame.to_file(u, box)
+        total += loss * len(batch)
+        done += len(batch)
+        for face, unit in zip(faces, network.head.decode(output).points, strict=True):
+            found = settings.input.to_file(unit, face.box)
             if not np.isfinite(found).all():
-                name = keys.identity(val.records[i])
-                raise diverged("a prediction is not finite", epoch, settings, name)
-            tally.add(score.compare(found, known, scheme=scheme, box=box, size=None))
+                raise diverged("a prediction is not finite", epoch, settings, face.name)
+            assert face.points is not None
+            scheme = keys.known_scheme(face.record, len(face.points))
+            tally.add(compare(found, face.points, scheme=scheme, box=face.box, size=None))
     if not done:
         return {}
     report = tally.report(THRESHOLD)
@@ -67,22 +59,23 @@ def evaluate(
 
 @torch.inference_mode()
 def predict(
-    network: nn.Module, val: Faces, settings: Settings, model: Model, device: torch.device
-) -> None:
-    """Add `pred`, `score` and `mean` to the records of `val` whose images can be read, in place.
-    KptoolsError where a prediction is not finite."""
+    network: Network, val: TrainingSet, settings: Settings, model: ModelSpec, device: torch.device
+) -> list[Record]:
+    """The predictions of the faces of `val`, in order: what `prediction` gives, or nothing where
+    the image cannot be read. KptoolsError where a prediction is not finite."""
     runtime.to_device(network, device).eval()
-    frame, mean = val.store.layout.frame, np.array(model.mean)
-    for picked in val.batches(range(len(val)), settings.batch):
-        x, _, draws = val.batch(picked, 0, device)
-        decoded = decode(forward(network, x, settings.precision), model)
-        for row, (i, drawn) in enumerate(zip(picked, draws, strict=True)):
-            found = None if decoded.scores is None else decoded.scores[row]
-            unit = decoded.unit[row]
+    mean = np.array(model.mean)
+    found: list[Record] = [{} for _ in range(len(val))]
+    for batch in val.batches(range(len(val)), settings.batch, 0, device):
+        decoded = network.head.decode(forward(network, batch.input, settings.precision))
+        for row, (i, transform) in enumerate(zip(batch.indices, batch.transforms, strict=True)):
+            scores = None if decoded.scores is None else decoded.scores[row]
+            face, points = val.faces[i], decoded.points[row]
             try:
-                predictor.finish(val.records[i], unit, found, drawn, frame=frame, mean=mean)
+                found[i] = prediction(face, points, scores, transform, model.input, mean)
             except RecordError as error:
-                raise KptoolsError(f"{keys.identity(val.records[i])}: {error}") from None
+                raise KptoolsError(f"{face.name}: {error}") from None
+    return found
 
 
 def rank(entry: dict[str, Any]) -> float:
@@ -93,22 +86,7 @@ def rank(entry: dict[str, Any]) -> float:
     return -float(entry["epoch"])
 
 
-def output_loss(
-    output: Tensor | tuple[Tensor, Tensor], truth: g.Points, settings: Settings, model: Model
-) -> Tensor:
-    """The loss of a network's output against points (B, K, 2) in fractions of its input,
-    reduced in fp32."""
-    if model.heatmap:
-        assert isinstance(output, Tensor)
-        on_map = g.unit_to_map(truth, model.map_size)
-        centres = runtime.send(torch.from_numpy(on_map), output.device, torch.float32)
-        return bernoulli_loss(output, centres, settings.sigma, settings.pos_weight)
-    outputs = output if isinstance(output, tuple) else (output,)
-    target = runtime.send(torch.from_numpy(truth), outputs[0].device, torch.float32)
-    each = [point_loss(points, target, settings.loss) for points in outputs]
-    return each[0] if len(each) == 1 else each[0] + AUXILIARY * each[1]
-
-
 def diverged(what: str, epoch: int, settings: Settings, names: str) -> KptoolsError:
+    """The error of a run that has no finite figures any more, at the faces of these names."""
     lower = settings.schedule[0][0] / 3
     return KptoolsError(f"{what} in epoch {epoch + 1}, at {names}; try --lr {lower:.1g}")

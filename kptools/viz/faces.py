@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image, ImageDraw
 
@@ -12,6 +12,7 @@ from kptools.errors import RecordError
 from kptools.evaluation import score
 from kptools.evaluation.score import Score
 from kptools.records import keys
+from kptools.records.face import Face
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.units import Size
@@ -19,11 +20,9 @@ from kptools.viz import colours, marks, sheet, views
 from kptools.viz.marks import Layer
 from kptools.viz.sheet import Cell, Sheet
 from kptools.viz.text import elide, font, text_width
-from kptools.viz.views import Seen, View
+from kptools.viz.views import Shown, View
 
 FEW = 5  # up to so many points, a line from the truth to the prediction shows the error
-
-
 Fail = Callable[[Item, RecordError], Item]
 
 
@@ -92,13 +91,13 @@ class Pick:
 
 def _kept(item: Item) -> Item:
     """The item without its line, which has been passed on."""
-    return Item(item.record, item.file, item.line, told=item.told)
+    return replace(item, raw=None)
 
 
 def check(record: Record, view: View, norm: str | None) -> Score | None:
     """Whether a face can be shown, as far as its record says; its score, None where it has no
     truth or no prediction. Raises RecordError."""
-    views.check(record, view)
+    views.parse(record, view)
     _points(record)
     if not annotated(record) or record.get("pred") is None:
         return None
@@ -125,32 +124,32 @@ def _points(record: Record) -> Points:
         predicted = g.from_list(keys.points(record, "pred"))
     if truth is not None and predicted is not None and len(truth) != len(predicted):
         raise RecordError(
-            "bad_points", f"{len(predicted)} pred, but {len(truth)} points; mend them"
+            "bad_points", f"{len(predicted)} pred, but {len(truth)} points; make them one"
         )
     known = truth if truth is not None else predicted
     scheme = None if known is None else keys.known_scheme(record, len(known))
     return Points(truth, visible, predicted, scheme.edges if scheme else ())
 
 
-def layers(record: Record, seen: Seen, lines: bool = True) -> list[Layer]:
+def layers(record: Record, shown: Shown, lines: bool = True) -> list[Layer]:
     """Truth, then prediction, where they lie in the picture."""
     p = _points(record)
     edges = p.edges if lines else ()
     found = []
     if p.truth is not None:
-        visible = seen.place_names(p.visible)
-        found.append(Layer(seen.place(p.truth), colours.TRUTH, visible, edges))
+        visible = None if p.visible is None else shown.transform.rename(p.visible)
+        found.append(Layer(shown.place(p.truth), colours.TRUTH, visible, edges))
     if p.predicted is not None:
-        found.append(Layer(seen.place(p.predicted), colours.PREDICTION, None, edges))
+        found.append(Layer(shown.place(p.predicted), colours.PREDICTION, None, edges))
     return found
 
 
-def face(record: Record, seen: Seen, view: View, points: bool = True) -> Image.Image:
+def marked(face: Face, shown: Shown, view: View, points: bool = True) -> Image.Image:
     """The picture of a face with its points, and its box where the whole image is shown."""
-    found = layers(record, seen) if points else []
-    box = seen.corners(keys.box(record)) if view.whole and record.get("box") else None
+    found = layers(face.record, shown) if points else []
+    box = shown.corners(face.box) if view.whole and face.record.get("box") else None
     few = bool(found) and len(found[0].points) <= FEW
-    return marks.mark(seen.picture, found, joined=few, box=box)
+    return marks.mark(shown.picture, found, joined=few, box=box)
 
 
 def name(record: Record) -> str:
@@ -195,22 +194,22 @@ def cells(
     points: bool = True,
     sources: Mapping[str, str] | None = None,
 ) -> list[Cell]:
-    """A cell for each item; `fail` is told of those that cannot be shown, which have a blank.
-    `sources` are names of the items' files, for the captions."""
+    """A cell for each item; those that cannot be shown are failures, and have a blank. `sources` are
+    names of the items' files, for the captions."""
     items = list(items)
-    layout = views.plan([item.record for item in items if not item.failed], view)
+    faces = [_parse(item, view, fail) for item in items]
+    spec = views.crops_of([face for face in faces if face is not None], view)
     pictures: list[Image.Image | None] = []
-    for item in items:
+    for item, face in zip(items, faces, strict=True):
         picture = None
-        if not item.failed:
+        if face is not None:
             try:
-                seen = views.see(item.record, view, layout)
-                picture = face(item.record, seen, view, points)
+                picture = marked(face, views.show(face, view, spec), view, points)
             except RecordError as error:
                 fail(item, error)
         pictures.append(picture)
-    shown = [picture.size for picture in pictures if picture is not None]
-    size = (max(w for w, _ in shown), max(h for _, h in shown)) if shown else view.cell
+    sizes = [picture.size for picture in pictures if picture is not None]
+    size = (max(w for w, _ in sizes), max(h for _, h in sizes)) if sizes else view.cell
     # where nothing was predicted, that need not stand below each face
     bare = all(item.record.get("pred") is None for item in items)
     return [
@@ -223,6 +222,17 @@ def cells(
         )
         for item, picture in zip(items, pictures, strict=True)
     ]
+
+
+def _parse(item: Item, view: View, fail: Fail) -> Face | None:
+    """The face of an item; None where it failed, here or before."""
+    if item.failed:
+        return None
+    try:
+        return views.parse(item.record, view)
+    except RecordError as error:
+        fail(item, error)
+        return None
 
 
 def legend(items: Iterable[Item], view: View, points: bool = True) -> list[tuple[str, colours.Rgb]]:

@@ -14,8 +14,6 @@ from kptools.viz import colours
 from kptools.viz.text import font, text_width, wrap
 
 TILE = 24  # pixels; no tile is smaller
-
-
 TEXT = 13
 
 

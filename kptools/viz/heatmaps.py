@@ -12,7 +12,7 @@ from kptools.records.keys import Record
 from kptools.units import Size
 from kptools.viz import colours, faces, marks, plots, sheet
 from kptools.viz.sheet import Cell, Sheet
-from kptools.viz.views import View, see
+from kptools.viz.views import View, parse, show
 
 COVER = 0.92  # how much of the face the peak hides
 
@@ -59,16 +59,16 @@ def overlay(
     colours run from 0 to the map's own peak. Raises RecordError."""
     probability, matrix = read(record, point)
     peak = float(probability.max())
-    seen = see(record, view)
-    heat = resample(probability, g.compose(seen.matrix, g.uncentred(matrix)), seen.picture.size)
-    layers = faces.layers(record, seen, lines=False) if points else []
+    shown = show(parse(record, view), view)
+    heat = resample(probability, g.compose(shown.matrix, g.uncentred(matrix)), shown.picture.size)
+    layers = faces.layers(record, shown, lines=False) if points else []
     if point is not None:
         layers = [
             marks.Layer(layer.points[point : point + 1], layer.colour)
             for layer in layers
             if point < len(layer.points)
         ]
-    picture = marks.mark(blend(seen.picture, heat / (peak or 1.0)), layers, sparse=True)
+    picture = marks.mark(blend(shown.picture, heat / (peak or 1.0)), layers, sparse=True)
     name, error = faces.caption(record, norm)
     if point is not None:
         error = _distance(record, point)

@@ -22,14 +22,8 @@ from kptools.viz.runs import Run
 
 # Okabe and Ito's, told apart by all eyes, and black first on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-
-
 PALE = "#8a8a8a"
-
-
 WIDE = 20.0  # from this ratio of largest to smallest on, the axis is logarithmic
-
-
 _STYLE = {
     "font.size": 10,
     "axes.edgecolor": "#555555",
@@ -46,8 +40,6 @@ _STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
-
-
 _DPI = 200
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kptools.training.log import _number
+from kptools.training.log import is_number
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Run:
         pairs = [
             (float(entry["epoch"]), float(entry[key]))
             for entry in self.epochs
-            if _number(entry.get(key))
+            if is_number(entry.get(key))
         ]
         return [x for x, _ in pairs], [y for _, y in pairs]
 

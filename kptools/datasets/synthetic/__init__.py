@@ -23,6 +23,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-
-
 Rng: TypeAlias = np.random.Generator

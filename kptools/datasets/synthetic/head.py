@@ -43,11 +43,7 @@ def _mean_face() -> Array:
 
 
 MEAN = _mean_face()
-
-
 _TIP = MEAN[30]  # of the nose
-
-
 _LOW_JAW = np.clip(MEAN[JAW, 1] / 1.56, 0, 1) ** 2  # (17,): 0 at the ears, 1 at the chin
 
 
@@ -153,27 +149,15 @@ def curve(points: Array, pieces: int = 5) -> Array:
 # The mesh is rings round the tip of the nose. Ring 10 is the rim: the jaw line and, over the
 # forehead, the hair line. Those beyond it go back over the skull and under the jaw.
 RIM = 10
-
-
 JAW_SPOKES = slice(0, 33, 2)  # those that end in the 17 jaw points
-
-
 _SPREAD = np.linspace(0, 1, RIM + 1)[:, None, None]  # from tip to rim
-
-
 _UV_BEYOND = np.array([1.1, 1.25, 1.45, 1.7])[:, None, None]  # in (u, v) they just go on
 
 
 # Size of the rim in x and y, and how far back it goes, for each ring beyond it
 _SKULL = [(1.07, 1.08, -0.22), (1.1, 1.14, -0.6), (1.0, 1.1, -1.1), (0.5, 0.6, -1.6)]
-
-
 _UNDER = [(0.975, 0.99, -0.12), (0.86, 0.95, -0.4), (0.7, 0.9, -0.7), (0.4, 0.8, -1.1)]
-
-
 _SKULL_CENTRE = (0, -0.2, -0.7)
-
-
 _FOREHEAD = np.linspace(0, np.pi, 25)[1:-1, None]
 
 

@@ -9,14 +9,8 @@ from PIL import Image, ImageDraw
 from kptools.datasets.synthetic import Array
 
 Place: TypeAlias = Callable[[Array], Array]  # (n, 2) of some frame to (n, 2) pixels of the file
-
-
 Colour: TypeAlias = tuple[int, int, int, int]  # red, green, blue, opacity; 0..255
-
-
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-
-
 CIRCLE = np.column_stack([np.cos(_TURN), np.sin(_TURN)])  # (32, 2), radius 1
 
 

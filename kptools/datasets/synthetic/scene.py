@@ -14,8 +14,6 @@ from kptools.datasets.synthetic.surface import SKINS, Hair, random_colour
 from kptools.units import Size
 
 _BICUBIC = Image.Resampling.BICUBIC
-
-
 _IN_FOCUS = ImageFilter.BoxBlur(0.25)
 
 

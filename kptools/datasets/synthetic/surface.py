@@ -16,8 +16,6 @@ _HAIR_COLOURS = np.array([(20, 16, 15), (45, 30, 22), (85, 55, 35), (140, 95, 55
 
 # Where hair lines stand: v at each of these u
 _KNOTS = np.array([-1.3, -1.0, -0.85, -0.5, 0, 0.5, 0.85, 1.0, 1.3])
-
-
 _LINES = {
     "bald": np.full(9, -9.0),
     "short": np.array([0.45, -0.05, -0.45, -0.8, -0.9, -0.8, -0.45, -0.05, 0.45]),
@@ -25,11 +23,7 @@ _LINES = {
     "parted": np.array([0.6, 0.1, -0.45, -0.85, -0.8, -0.55, -0.2, 0.2, 0.6]),
     "long": np.array([4.0, 1.4, 0.1, -0.6, -0.95, -0.6, 0.1, 1.4, 4.0]),
 }
-
-
 _U = np.linspace(-2, 2, 129)  # and of a line with its jags
-
-
 _PER_U = 32  # of them in a unit
 
 

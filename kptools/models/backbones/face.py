@@ -4,12 +4,15 @@ convolutions, and linear layers of 1000, 300 and 2K units."""
 import torch
 from torch import Tensor, nn
 
-from kptools.models.heads.points import Head
+from kptools.models.heads.points import PointsHead
+from kptools.models.network import Network
 from kptools.units import Size
 
 
-class Face(nn.Module):
+class Face(Network):
     """(B, 1, H, W) grey in -0.5..0.5 to (B, K, 2) in fractions of the input."""
+
+    head: PointsHead
 
     def __init__(self, count: int, size: Size) -> None:
         super().__init__()
@@ -30,8 +33,12 @@ class Face(nn.Module):
         )
         with torch.no_grad():
             flat = self.features(torch.zeros(1, 1, size[1], size[0])).shape[1]
-        self.head = Head(flat, (1000, 300), count, relu=True)
+        self.head = PointsHead(flat, (1000, 300), count, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
         points: Tensor = self.head(self.features(x)).unflatten(1, (-1, 2))
         return points
+
+
+def build(name: str, count: int, size: Size, weights: str = "none") -> Face:
+    return Face(count, size)

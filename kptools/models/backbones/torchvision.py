@@ -1,6 +1,5 @@
-"""Any classifier of torchvision as a network of points: its last linear layer gives way to a
-head of 200 units and 2K outputs (Inception-v3: one more layer, and the same for its auxiliary
-output). The ImageNet weights are torchvision's own, or a file's.
+"""Any classifier of torchvision as a network of points: its last linear layer gives way to a head
+of 200 units and 2K outputs. The ImageNet weights are torchvision's own, or a file's.
 
 A classifier averages its last features over the whole image, which is to forget where they were.
 Where that average feeds the last layer straight, it is taken over a grid of 4 x 4 cells instead:
@@ -19,18 +18,52 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
-from kptools.models.heads.points import Head
+from kptools.models.heads.auxiliary import AuxiliaryHead
+from kptools.models.heads.points import PointsHead
+from kptools.models.network import Head, Network
 from kptools.storage.files import require_regular
-from kptools.units import Normalization
+from kptools.units import Normalization, Size
 
 HIDDEN = 200
-
-
 GRID = 4
 
 
-# Families whose `avgpool` feeds the last linear layer
-_POOLED = ("resne", "wide_resnet", "regnet", "efficientnet", "inception", "googlenet")
+class Classifier(Network):
+    """A backbone whose last layer gives points: (B, 3, H, W) to (B, K, 2) in fractions of the
+    input; a pair of these in training where it has an auxiliary output.
+
+    `last` and `auxiliary` are the names of the layers in the backbone that are heads of points.
+    """
+
+    def __init__(self, backbone: nn.Module, last: str, auxiliary: str | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._last, self._auxiliary = last, auxiliary
+
+    @property
+    def head(self) -> Head:  # type: ignore[override]
+        main = self.backbone.get_submodule(self._last)
+        assert isinstance(main, PointsHead)
+        if self._auxiliary is None:
+            return main
+        auxiliary = self.backbone.get_submodule(self._auxiliary)
+        assert isinstance(auxiliary, PointsHead)
+        return AuxiliaryHead(main, auxiliary)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        out = self.backbone(x)
+        if isinstance(out, tuple):
+            return tuple(points.unflatten(1, (-1, 2)) for points in out)
+        points: Tensor = out.unflatten(1, (-1, 2))
+        return points
+
+
+def build(name: str, count: int, size: Size, weights: str = "none") -> Classifier:
+    """Raises UsageError where there is no such classifier, KptoolsError where the weights are not
+    available."""
+    check(name)
+    backbone = classifier(name, weights)
+    return Classifier(backbone, replace_last_linear(backbone, (HIDDEN,), count))
 
 
 @lru_cache(maxsize=1)
@@ -39,10 +72,19 @@ def names() -> frozenset[str]:
     return frozenset(torchvision.models.list_models(module=torchvision.models))
 
 
-def normalization(arch: str) -> Normalization:
+def check(name: str) -> None:
+    """Raises UsageError where torchvision has no such classifier."""
+    if name not in names():
+        raise UsageError(
+            f"--arch {name!r} is neither nose, face, unet nor a classifier of torchvision "
+            "(resnet50, convnext_tiny, mobilenet_v3_small, ...)"
+        )
+
+
+def normalization(name: str) -> Normalization:
     """The mean and the deviation of the pixels (white is 1) that torchvision's weights of a
     classifier expect: ImageNet's, but for efficientnet_v2_l."""
-    preset = torchvision.models.get_model_weights(arch).DEFAULT.transforms()
+    preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     return tuple(preset.mean), tuple(preset.std)
 
 
@@ -71,59 +113,55 @@ def pool_by_cells(x: Tensor) -> Tensor:
     return torch.stack(rows, dim=-2)
 
 
-class Points(nn.Module):
-    """A backbone whose last layer gives points: (B, 3, H, W) to (B, K, 2) in fractions of the
-    input; a pair of these where it trains with an auxiliary output."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        out = self.backbone(x)
-        if isinstance(out, tuple):  # Inception-v3 in training
-            return out[0].unflatten(1, (-1, 2)), out[1].unflatten(1, (-1, 2))
-        points: Tensor = out.unflatten(1, (-1, 2))
-        return points
-
-
-def build(arch: str, count: int, *, weights: str = "none") -> Points:
-    """Raises KptoolsError where the weights are not available."""
-    options: dict[str, Any] = {}
-    if arch in ("inception_v3", "googlenet") and weights != "default":
-        options = {"aux_logits": arch == "inception_v3", "init_weights": True}
-    backbone = _backbone(arch, weights, options)
-    hidden = (HIDDEN, HIDDEN) if arch == "inception_v3" else (HIDDEN,)
-    # torchvision's Inception and GoogLeNet convert ImageNet's normalisation to their own where they
-    # load weights; a network rebuilt from a checkpoint must do the same, whatever it started from
-    if hasattr(backbone, "transform_input"):
-        setattr(backbone, "transform_input", True)  # noqa: B010 (no attribute that types know)
+def replace_last_linear(backbone: nn.Module, hidden: tuple[int, ...], count: int) -> str:
+    """Put a head of points in the place of the last linear layer, and a grid of cells in that of a
+    global average which feeds it straight. The name of the layer."""
+    linears = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.Linear)]
+    if not linears:
+        raise UsageError("this classifier has no linear layer to replace; choose another --arch")
+    name: str = linears[-1][0]
+    last = linears[-1][1]
     cells = 1
-    if arch.startswith(_POOLED):
+    if _averages_into(backbone, last):
         backbone.avgpool = GridPool()
         cells = GRID * GRID
-    _replace_last_linear(backbone, hidden, count, cells)
-    if arch == "inception_v3":
-        _replace_last_linear(backbone.get_submodule("AuxLogits"), hidden, count, 1)
-    return Points(backbone)
+    head = PointsHead(cells * last.in_features, hidden, count, relu=False)
+    parent, _, child = name.rpartition(".")
+    setattr(backbone.get_submodule(parent), child, head)
+    return name
 
 
-def _backbone(arch: str, weights: str, options: dict[str, Any]) -> nn.Module:
+def _averages_into(backbone: nn.Module, last: nn.Linear) -> bool:
+    """Whether the backbone's `avgpool` is a global average, with nothing but dropout between it and
+    the last layer."""
+    pool = getattr(backbone, "avgpool", None)
+    if not isinstance(pool, nn.AdaptiveAvgPool2d) or pool.output_size not in (1, (1, 1)):
+        return False
+    layers = [m for m in backbone.modules() if not any(True for _ in m.children())]
+    after = layers[layers.index(pool) + 1 :]
+    return all(layer is last or isinstance(layer, nn.Dropout) for layer in after)
+
+
+def classifier(
+    name: str, weights: str, *, dropped: tuple[str, ...] = (), **options: Any
+) -> nn.Module:
+    """torchvision's classifier: with `weights` `default`, `none` or those of a file. `dropped`:
+    prefixes of what a file may hold beside them. Raises KptoolsError."""
     if weights == "default":
         try:
-            return torchvision.models.get_model(arch, weights="DEFAULT", **options)  # type: ignore[no-any-return]
+            return torchvision.models.get_model(name, weights="DEFAULT")  # type: ignore[no-any-return]
         except (OSError, RuntimeError) as error:
             raise KptoolsError(
-                f"torchvision's weights for {arch} are not available ({_reason(error)}); "
+                f"torchvision's weights for {name} are not available ({_reason(error)}); "
                 "give a file with --weights FILE, or start from nothing with --weights none"
             ) from None
-    backbone: nn.Module = torchvision.models.get_model(arch, weights=None, **options)
+    backbone: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     if weights != "none":
-        _load(backbone, Path(weights), arch)
+        _load(backbone, Path(weights), name, dropped)
     return backbone
 
 
-def _load(backbone: nn.Module, path: Path, arch: str) -> None:
+def _load(backbone: nn.Module, path: Path, name: str, dropped: tuple[str, ...]) -> None:
     """Take a classifier's weights from a file: safetensors, or torch.save's (never unpickled
     beyond tensors)."""
     try:
@@ -135,28 +173,14 @@ def _load(backbone: nn.Module, path: Path, arch: str) -> None:
         )
         if not isinstance(state, dict):
             raise TypeError("it holds no table of tensors")
-        if arch == "googlenet":  # torchvision drops these two heads, too, once it has loaded them
-            state = {k: v for k, v in state.items() if not k.startswith(("aux1.", "aux2."))}
-        backbone.load_state_dict(state)
+        backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith(dropped)})
     except FileNotFoundError:
         raise KptoolsError(f"--weights {path}: there is no such file") from None
     except Exception as error:
         raise KptoolsError(
-            f"--weights {path} does not hold torchvision's {arch} ({_reason(error)}); "
+            f"--weights {path} does not hold torchvision's {name} ({_reason(error)}); "
             "a state_dict of the whole classifier is needed"
         ) from None
-
-
-def _replace_last_linear(
-    network: nn.Module, hidden: tuple[int, ...], count: int, cells: int
-) -> None:
-    linears = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
-    if not linears:
-        raise UsageError("this classifier has no linear layer to replace; choose another --arch")
-    name, last = linears[-1]
-    head = Head(cells * last.in_features, hidden, count, relu=False)
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, head)
 
 
 def _reason(error: BaseException) -> str:

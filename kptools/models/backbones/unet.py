@@ -1,19 +1,14 @@
 """The U-Net (Ronneberger et al., 2015) with batch normalisation, for heatmaps."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kptools.errors import UsageError
+from kptools.models.heads.heatmap import HeatmapHead
+from kptools.models.network import Network
+from kptools.units import Pixels, Size
 
 DEPTH = 4  # times that the input is halved
-
-
-# The share of a map that a unit Gaussian fills, about: what the last bias starts from, so that
-# the first epochs are not spent on learning that most pixels are no keypoint.
-PRIOR = 1e-3
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -27,18 +22,30 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class UNet(nn.Module):
-    """(B, 3, H, W) to (B, K, H / stride, W / stride) logits.
+class UNet(Network):
+    """(B, 3, H, W) to (B, K, H / stride, W / stride) logits, rounded up.
 
     `width` is the number of channels of the first block; each of the 4 below has twice as many.
     With a `stride` of 2 or 4 the last steps up are left out. Inside, the input is padded at its
     right and bottom to a multiple of 16; the maps are cut back.
     """
 
-    def __init__(self, count: int, *, width: int = 64, stride: int = 1, channels: int = 3) -> None:
+    head: HeatmapHead
+
+    def __init__(
+        self,
+        count: int,
+        size: Size,
+        *,
+        width: int = 64,
+        stride: int = 1,
+        sigma: Pixels = 1.0,
+        pos_weight: float = 1.0,
+        channels: int = 3,
+    ) -> None:
         super().__init__()
         if stride not in (1, 2, 4, 8):
-            raise UsageError(f"--stride {stride}: 1, 2, 4 or 8")
+            raise ValueError(f"a stride of {stride} is not 1, 2, 4 or 8")
         self.stride = stride
         widths = [width << level for level in range(DEPTH + 1)]
         self.down = nn.ModuleList(
@@ -50,8 +57,9 @@ class UNet(nn.Module):
             nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2) for level in levels
         )
         self.join = nn.ModuleList(_block(2 * widths[level], widths[level]) for level in levels)
-        self.head = nn.Conv2d(widths[levels[-1]], count, 1)
-        nn.init.constant_(self.head.bias, math.log(PRIOR / (1 - PRIOR)))  # type: ignore[arg-type]
+        self.head = HeatmapHead(
+            widths[levels[-1]], count, size, stride=stride, sigma=sigma, pos_weight=pos_weight
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -66,3 +74,17 @@ class UNet(nn.Module):
             x = join(torch.cat([skips.pop(), up(x)], dim=1))
         maps: Tensor = self.head(x)
         return maps[..., : -(-height // self.stride), : -(-width // self.stride)]
+
+
+def build(
+    name: str,
+    count: int,
+    size: Size,
+    weights: str = "none",
+    *,
+    width: int,
+    stride: int,
+    sigma: Pixels,
+    pos_weight: float,
+) -> UNet:
+    return UNet(count, size, width=width, stride=stride, sigma=sigma, pos_weight=pos_weight)

@@ -1,4 +1,4 @@
-"""Heatmaps: encode, decode, and the Bernoulli loss that needs no labels.
+"""Heatmaps: from points to labels, and from maps to points.
 
 The label of a point is a Gaussian of peak 1 about it, not truncated: y = exp(-d^2 / 2 sigma^2),
 d and sigma in pixels of the map. Points are in the map frame (the centre of its top-left pixel is
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kptools.models.archs import DECODER, DECODERS
+from kptools.models.codecs import DECODER, DECODERS
 from kptools.units import Pixels, Size
 
 Maps: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits

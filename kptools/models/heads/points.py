@@ -1,20 +1,29 @@
-"""The linear layers that end a network of points."""
+"""A head that gives points: linear layers, trained on the coordinates themselves."""
 
+from typing import ClassVar
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kptools import geometry as g
+from kptools.models.network import Criterion, Decoded, Loss
+from kptools.runtime import send
 
-class Head(nn.Sequential):
-    """(B, inputs) features to (B, 2 * count): linear layers, with ReLU between them if `relu`.
+
+class PointsHead(nn.Sequential):
+    """(B, inputs) features to (B, 2 * count): linear layers, with ReLU between them if `relu`. The
+    network shapes them as points, (B, K, 2) in fractions of its input.
 
     They learn points as deviations from a mean shape, in units of their spread over the training
-    set: `start_at` sets both. Without it a network first has to learn where a face's points are at
+    set: `start` sets both. Without it a network first has to learn where a face's points are at
     all. Behind a deep backbone a ReLU here dies within an epoch at Adam's 1e-3 (its features share
     a sign), and the network gives the mean shape for ever after: leave it out there.
 
     It computes in float32 under autocast too: bf16 has 8 bits, a third of a pixel at 224.
     """
 
+    decoders: ClassVar[tuple[str, ...]] = ()
     mean: Tensor  # (2 * count,)
     spread: Tensor  # (2 * count,)
 
@@ -29,11 +38,6 @@ class Head(nn.Sequential):
         self.register_buffer("mean", torch.full((2 * count,), 0.5))
         self.register_buffer("spread", torch.ones(2 * count))
 
-    def start_at(self, mean: Tensor, spread: Tensor) -> None:
-        """Mean and standard deviation of the points, (K, 2) in fractions of the input."""
-        self.mean.copy_(mean.flatten())
-        self.spread.copy_(spread.flatten())
-
     def forward(self, x: Tensor) -> Tensor:
         device = "cpu" if x.is_meta else x.device.type  # shapes alone know no autocast
         with torch.autocast(device, enabled=False):
@@ -41,3 +45,18 @@ class Head(nn.Sequential):
             for layer in self:
                 x = layer(x)
             return torch.addcmul(self.mean, x, self.spread)
+
+    def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
+        """The mean over the coordinates of the annotated points."""
+        target = send(torch.from_numpy(truth), output.device, torch.float32)
+        known = target.isfinite()
+        losses = criterion(output.float(), torch.nan_to_num(target))  # (B, K, 2)
+        count = known.float().sum().clamp(min=1)
+        return Loss((losses * known).sum() / count, count)
+
+    def decode(self, output: Tensor, method: str | None = None) -> Decoded:
+        return Decoded(output.detach().float().cpu().numpy().astype(np.float64))
+
+    def start(self, mean: Tensor, spread: Tensor) -> None:
+        self.mean.copy_(mean.flatten())
+        self.spread.copy_(spread.flatten())

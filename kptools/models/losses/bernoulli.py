@@ -1,4 +1,8 @@
-"""The Bernoulli loss of heatmaps, without heatmaps."""
+"""The Bernoulli loss of heatmaps, without heatmaps.
+
+The label of a point is a Gaussian of peak 1 about it, not truncated: y = exp(-d^2 / 2 sigma^2).
+B: batch, K: points, H, W: height and width of the maps.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kptools.models.network import Loss
 from kptools.units import Pixels
 
 # How many numbers of the maps the loss treats at once: on a CPU they stay in the cache
 _CHUNK = {"cpu": 1 << 17}
-
-
 _CHUNK_ELSEWHERE = 1 << 24
 
 
@@ -28,11 +31,16 @@ class _BernoulliLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, points: Tensor, sigma: float, weight: float, keep: bool
+        ctx: Any,
+        z: Tensor,
+        points: Tensor,
+        known: Tensor,
+        share: Tensor,
+        sigma: float,
+        weight: float,
+        keep: bool,
     ) -> Tensor:
         height, width = z.shape[2:]
-        known = points.isfinite().all(dim=-1).float()  # (B, K)
-        share = 1.0 / (height * width * known.sum().clamp(min=1))
         x, y = torch.nan_to_num(points.float()).unbind(dim=-1)
         gx = _gaussian(x, width, sigma) * known.unsqueeze(-1)  # (B, K, W)
         gy = _gaussian(y, height, sigma)  # (B, K, H)
@@ -62,9 +70,9 @@ class _BernoulliLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(upstream), None, None, None, None
+        return gradient.mul_(upstream), *[None] * 6
 
 
 def _parts(z: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -83,11 +91,14 @@ def _gaussian(centres: Tensor, length: int, sigma: float) -> Tensor:
     return torch.exp(-0.5 * ((at - centres.unsqueeze(-1)) / sigma).square())
 
 
-def bernoulli_loss(z: Tensor, points: Tensor, sigma: Pixels = 1.0, weight: float = 1.0) -> Tensor:
-    """The per-pixel Bernoulli loss of logits `z` (B, K, H, W) against Gaussians about `points`
-    (B, K, 2; NaN: left out), without making the labels. `weight` multiplies the term of the
-    label. The mean over the pixels of the maps of annotated points, float32.
-    """
+def loss(z: Tensor, points: Tensor, sigma: Pixels = 1.0, pos_weight: float = 1.0) -> Loss:
+    """The per-pixel Bernoulli loss of logits `z` (B, K, H, W) against Gaussians of `sigma` about
+    `points` (B, K, 2), both in pixels of the map, NaN: left out. `pos_weight` multiplies the term
+    of the label. The mean, float32, over the pixels of the maps of annotated points."""
     keep = torch.is_grad_enabled() and z.requires_grad
-    loss: Tensor = _BernoulliLoss.apply(z, points, float(sigma), float(weight), keep)
-    return loss
+    known = points.isfinite().all(dim=-1).float()  # (B, K)
+    count = z.shape[2] * z.shape[3] * known.sum().clamp(min=1)
+    mean: Tensor = _BernoulliLoss.apply(
+        z, points, known, 1.0 / count, float(sigma), float(pos_weight), keep
+    )
+    return Loss(mean, count)

@@ -7,17 +7,18 @@ and Juditsky, 1992) does not, and is what a decayed rate would have come to.
 import copy
 
 import torch
-from torch import nn
+
+from kptools.models.network import Network
 
 
-class Average:
+class EMA:
     """A copy of a network whose weights and statistics follow it, each step by 1 - decay.
 
     At first the decay is lower, (1 + n) / (10 + n) after n steps, so that the start is forgotten.
     With a decay of 0 it is the network itself.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.steps = 0
         self.network = copy.deepcopy(network) if decay else network

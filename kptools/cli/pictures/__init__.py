@@ -1,0 +1,1 @@
+"""The commands of kp-viz, one a file."""

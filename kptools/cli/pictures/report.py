@@ -1,0 +1,63 @@
+"""kp-viz report: a page of figures and faces."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kptools.cli.edge import need_input
+from kptools.cli.options import Expect, Files, Norm
+from kptools.cli.pictures.common import (
+    Sources,
+    Threshold,
+    Title,
+    check_output,
+    check_scoring,
+    nothing_to_draw,
+    passing,
+)
+from kptools.evaluation import THRESHOLD
+from kptools.records.stream import Stream
+
+
+def report(
+    files: Files = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The page, .html.")
+    ] = Path("report.html"),
+    count: Annotated[
+        int, typer.Option(min=0, max=256, help="How many of the worst, and of the best, faces.")
+    ] = 8,
+    norm: Norm = None,
+    threshold: Threshold = THRESHOLD,
+    title: Title = "Facial keypoints",
+    expect: Expect = None,
+) -> int:
+    """One HTML page that holds all it shows: NME, MAE, AUC and failure rate beside those of the
+    mean shape, the cumulative errors, the regions, the worst and the best faces. A file each has
+    a row of its own.
+
+    \b
+    kp-predict model.safetensors < test.jsonl | kp-viz report -o report.html
+    kp-viz report resnet18.jsonl unet.jsonl --title "ResNet-18 and U-Net" -o compare.html
+    """
+    check_scoring(norm, threshold)
+    check_output(output, (".html", ".htm"))
+    stream = Stream(need_input(files), expect=expect)
+
+    from kptools.storage.files import write_output
+    from kptools.viz import report as pages
+    from kptools.viz.views import View
+
+    faces = pages.Extremes(View(), count, norm)
+    sources = Sources(stream, norm)
+    for item in passing(stream):
+        faces.add(item, sources.add(item))
+    stream.flush()
+    stream.check_expected()
+    if not sources.found:
+        return nothing_to_draw(stream, output, "no face with truth and prediction")
+    sheets = faces.sheets(stream.fail, sources.names if len(sources.names) > 1 else None)
+    page = pages.page(title, sources.found, threshold, sheets)
+    write_output(output, page)
+    return stream.close()

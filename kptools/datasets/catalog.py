@@ -1,0 +1,108 @@
+"""The datasets that kp-prep reads: what each is, and its options.
+
+One more is a file with a function `read`, and a line in `DATASETS`. Nothing here imports numpy or
+Pillow, so that `kp-prep --help` answers at once; the file of a dataset is imported when it is read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from kptools.options import Option
+
+# The options of kp-prep that a dataset has unless it says otherwise
+SHARED = ("split", "val_fraction", "points", "box", "limit", "seed")
+
+ROOT = Option("root", str, None, "The dataset's folder.", "ROOT", argument=True, is_path=True)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`module` has `read`, which takes `options` as keywords and yields an item a face, in the
+    order of the dataset's own files. `shared` are those options of kp-prep that the dataset has.
+    `has_boxes`: --box dataset makes sense. `notes`: what is reported at the end, by the key that
+    the records in question bear."""
+
+    module: str
+    help: str
+    options: tuple[Option, ...] = ()
+    shared: tuple[str, ...] = SHARED
+    has_boxes: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def load(self) -> ModuleType:
+        """The module that reads it."""
+        return import_module(self.module)
+
+
+DATASETS: Mapping[str, Dataset] = {
+    "ibug": Dataset(
+        "kptools.datasets.ibug",
+        """iBUG 300-W, 68 points: dlib's XML, a tree of .pts files, or the boxes of the one with the
+        points of the other (--annotations pts --xml FILE).""",
+        options=(
+            ROOT,
+            Option("xml", str, None, "dlib's XML [default: labels_ibug_300W_train.xml].", "FILE"),
+            Option(
+                "annotations",
+                str,
+                "xml",
+                "Where the points are; .pts are exact.",
+                "xml|pts",
+                choices=("xml", "pts"),
+            ),
+        ),
+        notes={
+            "orientation": "faces are on pictures with an EXIF orientation: their points and boxes "
+            "were turned to the picture as shown (marked `orientation`)"
+        },
+    ),
+    "imm": Dataset(
+        "kptools.datasets.imm",
+        """IMM face database, 58 points. Persons 1 to 32 are train, 33 to 40 val, as in the course.
+
+        It has no boxes: the box is the whole image, or with --box points that of the points.""",
+        options=(
+            ROOT,
+            Option("repair", bool, False, "Turn the eyes whose points run the wrong way round."),
+        ),
+        has_boxes=False,
+        notes={"repaired": "pictures had an eye turned (marked `repaired`)"},
+    ),
+    "synth": Dataset(
+        "kptools.datasets.synth",
+        "Draw faces with 68 known points: nothing to download, and the truth is exact.",
+        options=(
+            Option("count", int, 1000, "How many faces.", low=1, high=10_000_000),
+            Option("out", Path, Path("synth"), "For the pictures.", "DIR", is_path=True),
+            Option("seed", int, 0, "Of faces and --val-fraction.", low=0, high=2**31),
+        ),
+    ),
+    "photos": Dataset(
+        "kptools.datasets.photos",
+        """Your own photos, of split test. dlib's frontal detector finds the faces (pip install
+        dlib-bin); with --box image the box is the whole picture.""",
+        options=(
+            Option(
+                "paths",
+                list[str],
+                ...,
+                "Photos, or folders.",
+                "DIR|FILE",
+                argument=True,
+                is_path=True,
+            ),
+            Option(
+                "box",
+                str,
+                "detector",
+                "Find the faces, or take the image whole.",
+                "detector|image",
+                choices=("detector", "image"),
+            ),
+        ),
+        shared=("limit",),
+    ),
+}

@@ -1,0 +1,18 @@
+"""GoogLeNet (Szegedy et al., 2015), without second outputs, as torchvision's weights have it."""
+
+from kptools.models.backbones.torchvision import (
+    HIDDEN,
+    Classifier,
+    classifier,
+    replace_last_linear,
+)
+from kptools.units import Size
+
+
+def build(name: str, count: int, size: Size, weights: str = "none") -> Classifier:
+    """Raises KptoolsError where the weights are not available."""
+    # torchvision drops the two auxiliary heads, too, once it has loaded them
+    dropped = ("aux1.", "aux2.")
+    backbone = classifier(name, weights, dropped=dropped, aux_logits=False, init_weights=True)
+    setattr(backbone, "transform_input", True)  # noqa: B010 (as in inception.py)
+    return Classifier(backbone, replace_last_linear(backbone, (HIDDEN,), count))
