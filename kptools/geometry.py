@@ -166,7 +166,7 @@ def enlarged(box: Box, margin: Fraction) -> Box:
     return (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow)
 
 
-def beyond(points: Points, box: Box, margin: Fraction) -> NDArray[np.float64]:
+def distance_outside(points: Points, box: Box, margin: Fraction) -> NDArray[np.float64]:
     """How far (K,) the points lie outside the box and its margin, pixels along the axis where it is
     most; negative within, NaN where not known."""
     outside: NDArray[np.float64] = np.abs(points + 0.5 - centre(box)) - half_extent(box, margin)
@@ -174,7 +174,9 @@ def beyond(points: Points, box: Box, margin: Fraction) -> NDArray[np.float64]:
     return furthest
 
 
-def fit(centre: tuple[Pixels, Pixels], half: tuple[Pixels, Pixels], size: Size) -> Matrix:
+def rectangle_to_size(
+    centre: tuple[Pixels, Pixels], half: tuple[Pixels, Pixels], size: Size
+) -> Matrix:
     """The rectangle of that centre and half extent onto [0, W] x [0, H]; each axis stretched."""
     sx, sy = size[0] / (2 * half[0]), size[1] / (2 * half[1])
     return np.array(
@@ -184,18 +186,18 @@ def fit(centre: tuple[Pixels, Pixels], half: tuple[Pixels, Pixels], size: Size) 
 
 def box_to_input(box: Box, margin: Fraction, size: Size) -> Matrix:
     """File to network input: the box with its margin, stretched to the input."""
-    return fit(centre(box), half_extent(box, margin), size)
+    return rectangle_to_size(centre(box), half_extent(box, margin), size)
 
 
-def place(shape: Points, box: Box) -> Points:
+def denormalize(shape: Points, box: Box) -> Points:
     """A shape in fractions of a box, (0, 0) its top-left corner, placed in this box. (K, 2)."""
     x0, y0, x1, y1 = box
     placed: Points = shape * (x1 - x0, y1 - y0) + (x0, y0)
     return placed
 
 
-def in_box(points: Points, box: Box) -> Points:
-    """The inverse of `place`: points as fractions of the box. (K, 2)."""
+def normalize(points: Points, box: Box) -> Points:
+    """The inverse of `denormalize`: points as fractions of the box. (K, 2)."""
     x0, y0, x1, y1 = box
     shape: Points = (points - (x0, y0)) / (x1 - x0, y1 - y0)
     return shape

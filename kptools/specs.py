@@ -37,7 +37,7 @@ class InputSpec:
 
     def to_file(self, unit: g.Points, box: Box) -> g.Points:
         """Fractions of the input to pixels of the file. (K, 2) to (K, 2)."""
-        return g.place(unit, g.enlarged(box, self.margin))
+        return g.denormalize(unit, g.enlarged(box, self.margin))
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import typer
 from PIL import Image
 
 from kptools.cli.edge import _usage
-from kptools.console import tell
+from kptools.console import report
 from kptools.errors import KptoolsError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
 from kptools.schemes import catalog
-from kptools.specs import Model
+from kptools.specs import ModelSpec
 from kptools.storage import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -77,7 +77,7 @@ def _status(tool: typer.Typer, words: list[str]) -> int:
     try:
         return int(tool(words, standalone_mode=False) or 0)
     except KptoolsError as error:
-        tell(str(error))
+        report(str(error))
         return error.exit_status
     except Exception as error:
         return _usage(error)
@@ -90,7 +90,7 @@ def untrained(path: Path, scheme: str = "ibug68", size: tuple[int, int] = (16, 1
     count = catalog.get(scheme).count
     torch.manual_seed(0)
     network = build.build("nose", count, size)
-    model = Model(
+    model = ModelSpec(
         arch="nose",
         scheme=scheme,
         count=count,

@@ -9,7 +9,7 @@ from conftest import lines, parse, run
 from kptools import geometry as g
 from kptools import specs
 from kptools.augment import sample
-from kptools.pixels.layout import crop_spec
+from kptools.pixels.crop_spec import crop_spec
 
 BOX = [10.0, 20.0, 50.0, 80.0]
 
@@ -66,7 +66,7 @@ def test_draws_are_spread_as_promised():
 
 
 def test_stored_crops_hold_all_that_a_policy_can_bring_into_view():
-    frame = specs.Frame((64, 64), 0.2, False)
+    frame = specs.InputSpec((64, 64), 0.2, False)
     policy = {"rotate": 35, "scale": 0.3, "shift": 0.2, "flip": 0.5}
     corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     records = [record(str(i), **policy) for i in range(200)]

@@ -16,10 +16,10 @@ from kptools.models.backbones import torchvision
 from kptools.models.losses.bernoulli import bernoulli_loss
 from kptools.pixels import batch, warp, write
 from kptools.pixels.cache import decoding_threads
-from kptools.pixels.layout import crop_spec
+from kptools.pixels.crop_spec import crop_spec
 from kptools.records.stream import Stream
 from kptools.training import loop
-from kptools.training.average import Average
+from kptools.training.ema import EMA
 from kptools.training.gather import Intake
 from kptools.training.settings import Settings
 
@@ -66,7 +66,7 @@ POLICY |= {"brightness": 0.3, "gray": 0.3, "blur": 1.0, "noise": 0.1, "erase": 0
 def test_crops_are_warped_and_coloured_without_64_bits():
     records = [{"id": str(i), "box": [5.0, 5.0, 45.0, 40.0], "augment": [POLICY]} for i in range(6)]
     for grey in (False, True):
-        frame = specs.Frame((24, 20), 0.1, grey)
+        frame = specs.InputSpec((24, 20), 0.1, grey)
         layout = crop_spec(records, frame)
         shape = (6, layout.size[1], layout.size[0], frame.channels)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -85,10 +85,10 @@ def test_networks_learn_and_predict_without_64_bits(arch):
         *(arch, size, grey, 3, "bce" if arch == "unet" else "wing", ((1e-3, 1),), 0.1), width=4
     )
     network = build.build(arch, 5, size, width=4)
-    model = specs.Model(
+    model = specs.ModelSpec(
         *(arch, "points5", 5, size, grey, 0.1, arch == "unet", 4, 1, (), ((0.5, 0.5),) * 5)
     )
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     truth = np.random.default_rng(0).uniform(0.2, 0.8, (3, 5, 2))
     truth[0, 1] = np.nan
@@ -233,7 +233,7 @@ def test_the_loss_leaves_logits_in_the_layout_that_the_network_gives():
 
 def test_maps_stay_on_the_networks_device_until_they_are_saved():
     maps = torch.randn(2, 3, 16, 16)
-    model = specs.Model(
+    model = specs.ModelSpec(
         *("unet", "points3", 3, (16, 16), False, 0.1, True, 4, 1, (), ((0.5, 0.5),) * 3)
     )
     decoded = network.decode(maps, model)

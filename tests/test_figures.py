@@ -11,7 +11,7 @@ from conftest import lines, parse, run, untrained
 from PIL import Image
 
 from kptools import specs
-from kptools.datasets.synthetic.faces import draw
+from kptools.datasets.synthetic.faces import synthesize
 from kptools.inference.predictor import Predictor
 from kptools.models import build, checkpoint
 from kptools.models.backbones import torchvision
@@ -356,7 +356,7 @@ def test_the_log_has_kp_evals_figures_where_points_are_missing(few, tmp_path):
 def _stored(folder, orientation):
     """A drawn face whose file is stored turned, so that it is seen upright; annotated by dlib's
     XML and a .pts in the pixels as they are stored. Its points and box as shown."""
-    face = draw(3, 0)
+    face = synthesize(3, 0)
     # as files are turned to be seen, the other way round
     turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # of Image.Transpose
     stored = face.image.transpose(Image.Transpose(turn[orientation]))
@@ -554,7 +554,7 @@ def test_a_backbones_weights_state_their_own_normalisation(tmp_path):
     assert torchvision.normalization("efficientnet_v2_l") == half
     assert torchvision.normalization("resnet18") == specs.IMAGENET
     white = torch.full((1, 3, 2, 2), 255.0)
-    frame = specs.Frame((2, 2), 0.0, False, half)
+    frame = specs.InputSpec((2, 2), 0.0, False, half)
     assert torch.allclose(normalise(white, frame, 0, 255), torch.ones(1))
     # a checkpoint holds it, and one of 0.1 has ImageNet's
     path = untrained(tmp_path / "m.safetensors")
@@ -615,4 +615,4 @@ def test_a_checkpoint_has_the_bytes_that_safetensors_would_write(tmp_path):
     meta = json.dumps({"é": 'a "b"'}, separators=(",", ":"))
     expected = safetensors.torch.save(plain, {"kptools": meta})
     assert (tmp_path / "x.safetensors").read_bytes() == expected
-    assert not files.part(tmp_path / "x.safetensors").exists()
+    assert not files.part_of(tmp_path / "x.safetensors").exists()

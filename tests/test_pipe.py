@@ -32,7 +32,7 @@ from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
 from kptools.schemes import catalog
 from kptools.schemes.scheme import Scheme
-from kptools.specs import Model
+from kptools.specs import ModelSpec
 
 EXAMPLES = int(os.environ.get("KPTOOLS_EXAMPLES", "60"))
 DOCUMENTED = {0, 1, 2, 3, 4, 130, 141, 143}
@@ -609,7 +609,7 @@ class Place:
             torch.nn.init.zeros_(last.weight)
             torch.nn.init.zeros_(last.bias)
             build.start_at(network, torch.from_numpy(shape), torch.ones(count, 2))
-        model = Model(
+        model = ModelSpec(
             arch="nose",
             scheme=scheme or f"points{count}",
             count=count,

@@ -14,10 +14,10 @@ from PIL import Image
 from kptools import geometry as g
 from kptools import specs
 from kptools.augment import sample, transform
-from kptools.augment.transform import Draw
+from kptools.augment.transform import Transform
 from kptools.pixels import batch, warp, write
+from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
-from kptools.pixels.layout import crop_spec
 from kptools.records import policy
 
 SPOT = (70.0, 41.0)
@@ -78,7 +78,7 @@ def test_a_written_file_has_its_spot_where_its_point_is(tmp_path, policy, suffix
         assert found == pytest.approx(made["points"][0], abs=0.05)
 
 
-def looked_at(rec: dict, frame: specs.Frame, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def looked_at(rec: dict, frame: specs.InputSpec, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The crop that a network sees of a record, and where its point is in it."""
     layout = crop_spec([rec], frame)
     pixels = torch.from_numpy(decode_crop(rec, layout))[None]
@@ -96,7 +96,7 @@ def looked_at(rec: dict, frame: specs.Frame, epoch: int) -> tuple[np.ndarray, np
 def test_a_crop_of_training_has_its_spot_where_its_target_is(tmp_path, policy, suffix, size):
     path = picture(tmp_path / f"spot{suffix}")
     for grey in (False, True):
-        frame = specs.Frame(size, 0.2, grey)
+        frame = specs.InputSpec(size, 0.2, grey)
         for epoch in range(3):
             rec = record(path, [{"seed": 2} | POLICIES[policy]] if POLICIES[policy] else [])
             seen, target = looked_at(rec, frame, epoch)
@@ -109,7 +109,7 @@ def test_stages_compose_about_one_pivot(tmp_path):
     path = picture(tmp_path / "spot.png")
     stages = [{"seed": 3, "rotate": 30, "flip": 0.5}, {"seed": 3, "scale": 0.2, "shift": 0.1}]
     for epoch in range(4):
-        seen, target = looked_at(record(path, stages), specs.Frame((160, 140), 0.3, False), epoch)
+        seen, target = looked_at(record(path, stages), specs.InputSpec((160, 140), 0.3, False), epoch)
         assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
 
 
@@ -138,7 +138,7 @@ def test_a_shrunk_and_turned_jpeg_keeps_its_frame(tmp_path, orientation):
     rec = record(turned, [])
     rec |= {"box": [x - 330, y - 300, x + 270, y + 280], "points": [[x, y]]}
     for size in ((320, 300), (150, 140), (75, 72)):
-        seen, target = looked_at(rec, specs.Frame(size, 0.0, False), 0)
+        seen, target = looked_at(rec, specs.InputSpec(size, 0.0, False), 0)
         zoom = size[0] / 600
         assert centroid(seen) == pytest.approx(tuple(target), abs=max(0.05 * zoom, 0.03))
 
@@ -147,7 +147,7 @@ def test_a_box_that_leaves_the_image_is_filled_with_mid_grey(tmp_path):
     path = tmp_path / "white.png"
     Image.new("RGB", (40, 30), "white").save(path)
     rec = {"image": str(path), "id": "a", "box": [-20.5, -0.5, 19.5, 29.5], "points": [[5, 5]]}
-    seen, _ = looked_at(rec, specs.Frame((80, 60), 0.0, False), 0)
+    seen, _ = looked_at(rec, specs.InputSpec((80, 60), 0.0, False), 0)
     assert np.allclose(seen[:, :38], 128, atol=1)
     assert np.allclose(seen[2:-2, 42:], 255, atol=1)
 
@@ -199,7 +199,7 @@ def test_the_batched_path_is_the_single_one(tmp_path):
         path = tmp_path / f"{i}.png"
         Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120)).save(path)
         recs.append(record(path, [policy], str(i)) | {"box": [20.0, 10.0, 120.0 + i, 110.0]})
-    frame = specs.Frame((96, 80), 0.1, False)
+    frame = specs.InputSpec((96, 80), 0.1, False)
     layout = crop_spec(recs, frame)
     pixels = torch.stack([torch.from_numpy(decode_crop(r, layout)) for r in recs])
     boxes, draws = [tuple(r["box"]) for r in recs], [sample.draw(r, 0) for r in recs]
@@ -212,7 +212,7 @@ def test_the_batched_path_is_the_single_one(tmp_path):
 def test_what_is_not_drawn_leaves_the_pixels_as_they_are(tmp_path):
     rng = np.random.default_rng(1)
     image = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
-    assert np.array_equal(np.asarray(write.whole(image, Draw())), np.asarray(image))
+    assert np.array_equal(np.asarray(write.whole(image, Transform())), np.asarray(image))
 
 
 def test_noise_is_normal_and_the_same_in_any_batch():
@@ -247,10 +247,10 @@ def test_a_stored_crop_zoomed_out_keeps_its_spot_and_a_written_image_its_stripes
     path = picture(tmp_path / "spot.png")
     stages = [{"seed": 5, "scale": 2.0}]
     for name in "abcdefgh":
-        seen, target = looked_at(record(path, stages, name), specs.Frame((90, 80), 0.2, False), 0)
+        seen, target = looked_at(record(path, stages, name), specs.InputSpec((90, 80), 0.2, False), 0)
         assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
     stripes = (128 + 100 * np.sin(2 * np.pi * np.arange(200) / 2.6)).astype(np.uint8)
     image = Image.fromarray(np.repeat(stripes[None], 200, axis=0)).convert("RGB")
-    half = Draw(matrix=g.about(g.scaling(0.5, 0.5), 100, 100), idle=False)
+    half = Transform(matrix=g.about(g.scaling(0.5, 0.5), 100, 100), idle=False)
     made = np.asarray(write.whole(image, half), dtype=float)[60:140, 60:140]
     assert made.std() < 6

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kptools.datasets import synth
 from kptools.datasets.synthetic import raster
-from kptools.datasets.synthetic.faces import Face, draw
+from kptools.datasets.synthetic.faces import Face, synthesize
 from kptools.datasets.synthetic.head import MEAN, SCHEME
 from kptools.datasets.synthetic.paint import CIRCLE, Stroke, paint
 from kptools.errors import KptoolsError
@@ -21,7 +21,7 @@ from kptools.schemes import catalog
 
 @pytest.fixture(scope="module")
 def faces() -> list[Face]:
-    return [draw(3, index) for index in range(40)]
+    return [synthesize(3, index) for index in range(40)]
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_another_seed_gives_another_face() -> None:
-    assert not np.array_equal(draw(0, 0).points, draw(1, 0).points)
+    assert not np.array_equal(synthesize(0, 0).points, synthesize(1, 0).points)
 
 
 def test_a_face_does_not_depend_on_how_many_are_drawn(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
         monkeypatch.setattr(f"kptools.datasets.synthetic.{name}", function)
     errors = []
     for index in range(25):
-        face = draw(11, index)
+        face = synthesize(11, index)
         grey = np.asarray(face.image.convert("L"), dtype=float)
         for k in marked:
             x, y = np.rint(face.points[k]).astype(int)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import lines, parse, run, untrained
+from kptools.models.losses.points import point_loss, point_losses
 from safetensors import safe_open
 
 from kptools import runtime
@@ -21,15 +22,14 @@ from kptools.errors import KptoolsError
 from kptools.inference import predictor
 from kptools.models import build, checkpoint
 from kptools.models.losses import points
-from kptools.models.losses.points import point_loss, point_losses
 from kptools.pixels import cache
-from kptools.pixels.cache import Store, decoding_threads
+from kptools.pixels.cache import CropCache, decoding_threads
 from kptools.pixels.decode import decode_crop
 from kptools.records.item import Item
 from kptools.records.stream import Stream
 from kptools.storage import files
 from kptools.training import loop
-from kptools.training.average import Average
+from kptools.training.ema import EMA
 from kptools.training.gather import Intake
 from kptools.training.settings import Settings, set_length
 from kptools.training.state import State
@@ -154,14 +154,14 @@ def test_points_that_no_map_can_show_are_counted(drawn, tmp_path):
 
 def test_a_disk_too_small_for_the_run_is_told_before_it_starts(drawn, tmp_path, monkeypatch):
     network = torch.nn.Linear(1000, 1000)
-    state = State("run", network, Average(network, 0.9), torch.optim.Adam(network.parameters()), [])
-    state.need_room(tmp_path / "state", "best")
+    state = State("run", network, EMA(network, 0.9), torch.optim.Adam(network.parameters()), [])
+    state.require_space(tmp_path / "state", "best")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=30_000_000))
     with pytest.raises(KptoolsError, match=r"has 30 MB free, and .* takes 40 MB; make room"):
-        state.need_room(tmp_path / "state", "best")
+        state.require_space(tmp_path / "state", "best")
     with open(tmp_path / "cache", "wb") as file, pytest.raises(KptoolsError, match="make room"):
-        files.reserve(file, tmp_path, 40_000_000, "the cache of crops")
+        files.reserve_space(file, tmp_path, 40_000_000, "the cache of crops")
 
 
 def on_cpu(network, model, batch):
@@ -370,7 +370,7 @@ def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkey
 
     before = trained()
     told = sorted(capsys.readouterr().err.splitlines())
-    monkeypatch.setattr(Store, "finish", lambda store: None)
+    monkeypatch.setattr(CropCache, "finish", lambda store: None)
     beside = trained()
     assert before.history == beside.history
     assert all(torch.equal(before.weights[name], beside.weights[name]) for name in before.weights)

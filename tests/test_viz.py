@@ -23,7 +23,7 @@ from kptools.models.build import build
 from kptools.models.checkpoint import Checkpoint, save
 from kptools.records import policy
 from kptools.records.item import Item
-from kptools.specs import Frame, Model
+from kptools.specs import InputSpec, ModelSpec
 from kptools.storage.tensors import tensors_of
 from kptools.viz import colours, errors, faces, filters, heatmaps, marks, plots, runs, sheet, views
 from kptools.viz.text import elide, font, text_width
@@ -86,7 +86,7 @@ def drawn(record: dict[str, Any], view: View) -> Image.Image:
         (View((240, 160), whole=True), (4 * 20.75 - 0.5, 4 * 14.0 - 0.5)),
         # the box alone on 80x40, enlarged 2.5 times, each axis stretched
         (
-            View((200, 200), network=Frame((80, 40), 0.0, True)),
+            View((200, 200), network=InputSpec((80, 40), 0.0, True)),
             (2.5 * 80 / 24 * (20.75 - 10.5) - 0.5, 2.5 * 40 / 24 * (14.0 - 4.5) - 0.5),
         ),
     ],
@@ -340,7 +340,7 @@ def test_a_log_that_is_none_is_exit_3(tmp_path: Path) -> None:
 
 
 def test_failures_count_in_the_cumulative_errors(tmp_path: Path) -> None:
-    source = errors.Source("run")
+    source = sources.Source("run")
     for x in (20.25, 21.45):  # 0 and 5 % of the box
         source.add(face(tmp_path, pred=[[x, 13.5]], mean=[[22.0, 16.0]]))
     source.pred.fail()
@@ -375,7 +375,7 @@ def test_deep_layers_have_a_row_a_filter_up_to_a_bound() -> None:
 
 def test_filters_of_a_checkpoint(tmp_path: Path) -> None:
     network = build("nose", 1, (80, 60))
-    model = Model("nose", "nose1", 1, (80, 60), True, 0.0, False, 64, 1, ("image",), ((0.5, 0.5),))
+    model = ModelSpec("nose", "nose1", 1, (80, 60), True, 0.0, False, 64, 1, ("image",), ((0.5, 0.5),))
     save(tmp_path / "nose.safetensors", Checkpoint(model, tensors_of(network)))
     done = viz("filters", "nose.safetensors", "--list", cwd=tmp_path)
     names = [line.split("\t")[0] for line in done.stdout.decode().splitlines()]
@@ -471,7 +471,7 @@ def test_a_face_is_scored_as_kp_eval_scores_it(tmp_path: Path) -> None:
     pred = [[x + 1.0, y - 0.5] for x, y in points]
     records = [face(tmp_path, n, scheme="kaggle15", points=points, pred=pred) for n in "ab"]
     records[1]["points"] = [*points[:3], None, *points[4:]]  # an eye corner: no norm
-    source = errors.Source("run")
+    source = sources.Source("run")
     nmes = [source.add(record) for record in records]
     assert nmes[0] == pytest.approx(math.hypot(1, 0.5) / math.dist(points[5], points[3]))
     assert math.isnan(nmes[1])

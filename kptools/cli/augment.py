@@ -31,17 +31,17 @@ def augment(
     noise: Annotated[float, _share("Largest standard deviation, fraction of white.")] = 0.0,
     erase: Annotated[float, _share("Probability of a filled rectangle in the box.")] = 0.0,
     copies: Annotated[int, typer.Option(min=1, max=10_000, help="Records for each record.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the augmentation.")] = 0,
     write: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw now: write images there, with no policy left."),
+        typer.Option(metavar="DIR", help="Sample now: write images there, with no policy left."),
     ] = None,
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
     strict: Strict = False,
 ) -> int:
-    """Add to each record what may happen to its face; it is drawn afresh in each epoch of
+    """Add to each record what may happen to its face; it is sampled anew in each epoch of
     kp-train. No pixels are read, unless --write asks for images.
 
     \b
@@ -119,7 +119,7 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
 def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
     from kptools.pixels.write import write_image
     from kptools.records import keys, policy
-    from kptools.records.seen import FileNames
+    from kptools.records.ids import FileNames
 
     make_folder(folder)
     names = FileNames()

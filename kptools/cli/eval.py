@@ -73,12 +73,12 @@ def evaluate(
 
     from kptools.evaluation.gate import Gate
     from kptools.evaluation.merge import merge_copies
-    from kptools.schemes import choose
+    from kptools.schemes import selection
 
     gates = [Gate.parse(expression) for expression in fail_if or []]
     if points is not None:
         try:
-            choose.words(points)
+            selection.parse_selection(points)
         except ValueError as error:
             raise UsageError(f"--points {points}: {error}") from None
     if submission is not None:

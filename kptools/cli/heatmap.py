@@ -60,7 +60,7 @@ def encode(
     names = need_input(files)
 
     from kptools.inference import heatmap_files
-    from kptools.records.seen import FileNames
+    from kptools.records.ids import FileNames
 
     run: dict[str, Any] = {
         "tool": "kp-heatmap encode",

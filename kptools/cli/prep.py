@@ -72,7 +72,7 @@ SHARED: dict[str, Any] = {
         ),
     ],
     "limit": Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")],
-    "seed": Annotated[int, typer.Option(min=0, max=2**31, help="Of the draw of --val-fraction.")],
+    "seed": Annotated[int, typer.Option(min=0, max=2**31, help="Of --val-fraction.")],
 }
 OUTPUT = {"output": (Output, "-"), "resume": (Resume, False), "strict": (Strict, False)}
 
@@ -134,7 +134,7 @@ def _write(
     items: Iterable[Item], dataset: Dataset, preparation: "Preparation", stream: Stream
 ) -> int:
     for item in items:
-        done = stream.skips(item.record)
+        done = stream.skip_done(item.record)
         problem = None
         if item.failed:
             problem = RecordError(item.record["status"], item.record["error"])

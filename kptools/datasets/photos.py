@@ -30,7 +30,7 @@ DETECTOR = "detector:dlib-frontal"
 # The detector's smallest face is 80 pixels wide. A photo is searched at about this many pixels, in
 # which it sees faces down to a thirtieth of a large photo's width.
 SEARCH_PIXELS = 4_000_000
-OTHER_SUFFIXES = (".heic", ".heif", ".avif")  # photos all the same, and told as unreadable
+OTHER_SUFFIXES = (".heic", ".heif", ".avif")  # photos all the same, and reported as unreadable
 
 
 def read(paths: Sequence[str], box: str) -> Iterator[Item]:

@@ -7,9 +7,9 @@ from kptools import geometry as g
 from kptools.datasets.catalog import Dataset
 from kptools.errors import RecordError, UsageError
 from kptools.records import keys, splits
+from kptools.records.ids import SeenIds
 from kptools.records.item import Item
-from kptools.records.seen import Seen
-from kptools.schemes import choose
+from kptools.schemes import selection
 
 
 class Preparation:
@@ -29,7 +29,7 @@ class Preparation:
     ) -> None:
         self.split, self.val_fraction, self.seed = split, val_fraction, seed
         self.points, self.box = points, box
-        self._seen = Seen()
+        self._seen = SeenIds()
         self._marks: Counter[str] = Counter()  # how many records bear a key that a note is about
 
     def apply(self, item: Item, notes: Mapping[str, str]) -> None:
@@ -40,7 +40,7 @@ class Preparation:
         if self.val_fraction is not None and record.get("split") != "test":
             held_out = splits.held_out(splits.group(record), self.val_fraction, self.seed)
             record["split"] = "val" if held_out else "train"
-        if self._seen.before(keys.identity(record)):
+        if self._seen.was_seen(keys.identity(record)):
             raise RecordError(
                 "bad_record", f"id {record['id']!r} was there before; each face is listed once"
             )
@@ -65,7 +65,7 @@ class Preparation:
     def _select(self, item: Item) -> None:
         record = item.record
         try:
-            chosen, keep = choose.choose(keys.scheme(record), self.points or "")
+            chosen, keep = selection.select_points(keys.scheme(record), self.points or "")
         except ValueError as error:
             raise UsageError(f"--points {self.points}: {error}") from None
         if "points" in record:

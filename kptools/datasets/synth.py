@@ -9,7 +9,7 @@ the top-left pixel is (0, 0). Jaw points that a turned cheek hides slide to its 
 annotators of iBUG-300W place them. The box is what a detector would give: square, about brow to
 chin, a few percent off, and not made from the points.
 
-Face `index` of `seed` is the same whatever else is drawn.
+Face `index` of `seed` is the same whatever else is made.
 """
 
 import os
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kptools.datasets.synthetic.faces import Face, draw
+from kptools.datasets.synthetic.faces import Face, synthesize
 from kptools.datasets.synthetic.head import SCHEME
 from kptools.errors import KptoolsError
 from kptools.records.item import Item
@@ -30,7 +30,7 @@ def read(out: Path, count: int, seed: int) -> Iterator[Item]:
         out.mkdir(parents=True, exist_ok=True)
         files.claim_folder(out)
     for index in range(count):
-        face = draw(seed, index)
+        face = synthesize(seed, index)
         name = f"{index:06d}"
         path = out / f"{name}.jpg"
         with _writing(path):

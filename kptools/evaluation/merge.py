@@ -13,9 +13,9 @@ from kptools import geometry as g
 from kptools.errors import RecordError
 from kptools.geometry import Matrix, Points
 from kptools.records import keys
+from kptools.records.ids import SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Record
-from kptools.records.seen import Seen
 
 SAME_POINT = 0.01  # pixels: truths of two copies that lie nearer are the same point
 
@@ -60,7 +60,7 @@ def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
     the merged record is one of the picture that they were made from. Copies that failed have no
     say, unless all did: then the first failure stands for the face."""
     middle = np.mean if how == "mean" else np.median
-    seen = Seen()
+    seen = SeenIds()
     for name, run in groupby(items, key=_face):
         copies = list(run)
         good = [item for item in copies if not item.failed]
@@ -69,7 +69,7 @@ def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
             continue
         first = good[0]
         try:
-            if seen.before(name):
+            if seen.was_seen(name):
                 raise RecordError(
                     "bad_record",
                     f"id {name[:80]!r} was there before, but not next to this line; --merge takes "

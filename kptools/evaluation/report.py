@@ -11,7 +11,7 @@ from kptools.evaluation.score import OneNorm, Score, compare, truth_of
 from kptools.evaluation.tally import Tally
 from kptools.records import keys
 from kptools.records.keys import Record
-from kptools.schemes import catalog, choose
+from kptools.schemes import catalog, selection
 from kptools.schemes.scheme import Scheme
 
 
@@ -150,7 +150,7 @@ class Scorer:
             raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
         if scheme.name not in self._chosen:
             try:
-                chosen, keep = choose.choose(scheme, self.points or "")
+                chosen, keep = selection.select_points(scheme, self.points or "")
             except ValueError as error:
                 raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
             self._chosen[scheme.name] = chosen, list(keep)

@@ -19,8 +19,8 @@ from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
 from kptools.models.codecs import heatmap
 from kptools.records import keys
+from kptools.records.ids import FileNames
 from kptools.records.keys import Record
-from kptools.records.seen import FileNames
 from kptools.storage import files
 from kptools.units import Fraction, Pixels, Size
 
@@ -99,7 +99,7 @@ def encode(
     with np.errstate(divide="ignore"):
         logits = np.log(labels) - np.log1p(-labels)
     matrix = g.centred(g.invert(to_map))
-    stem = folder / names.take(record)
+    stem = folder / names.unique_name(record)
     saved = save(stem, logits.clip(-_MAX_LOGIT * 4, _MAX_LOGIT), matrix, sigma)
     if picture:
         data = io.BytesIO()

@@ -29,9 +29,9 @@ from kptools.pixels.crop_spec import CropSpec, crop_spec
 from kptools.pixels.decode import Pixels8, decode_crop
 from kptools.records import keys
 from kptools.records.face import Face
+from kptools.records.ids import FileNames
 from kptools.records.item import Item
 from kptools.records.keys import PREDICTION, Record
-from kptools.records.seen import FileNames
 from kptools.runtime import send
 from kptools.specs import InputSpec, ModelSpec
 
@@ -57,7 +57,7 @@ def prediction(
     found: Record = {"pred": transform.invert_points(seen).tolist()}
     if scores is not None:
         found["score"] = transform.rename(scores.tolist())
-    found["mean"] = g.place(mean, face.box).tolist()
+    found["mean"] = g.denormalize(mean, face.box).tolist()
     return found
 
 
@@ -136,7 +136,7 @@ class Predictor:
         try:
             face = Face.parse(item.record)
             transform = sample(face, 0)
-            stem = None if self.maps is None else self.maps / self.names.take(item.record)
+            stem = None if self.maps is None else self.maps / self.names.unique_name(item.record)
         except RecordError as error:
             fail(item, error)
             return None
@@ -192,7 +192,7 @@ class Predictor:
         mean`)."""
         values: Record = {}
         with suppress(RecordError):
-            values["mean"] = g.place(self.mean, keys.box(item.record)).tolist()
+            values["mean"] = g.denormalize(self.mean, keys.box(item.record)).tolist()
         item.update(values, without=PREDICTION)
 
     def _save_maps(self, one: _Decoding, maps: Maps, row: int, stem: Path) -> Record:

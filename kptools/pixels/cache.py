@@ -54,7 +54,7 @@ class CropCache:
         if self.mapped:
             room, what = Path(tempfile.gettempdir()), "the cache of crops"
             with tempfile.TemporaryFile() as file:
-                files.reserve(file, room, math.prod(shape), what)
+                files.reserve_space(file, room, math.prod(shape), what)
                 self._rows: Pixels8 = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
         else:
             self._rows = np.empty(shape, dtype=np.uint8)

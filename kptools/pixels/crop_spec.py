@@ -31,7 +31,7 @@ class CropSpec:
 
     def matrix(self, box: Box) -> g.Matrix:
         """File to stored crop, continuous."""
-        return g.fit(*self.rectangle(box), self.size)
+        return g.rectangle_to_size(*self.rectangle(box), self.size)
 
     @property
     def is_input(self) -> bool:

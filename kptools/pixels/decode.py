@@ -35,7 +35,7 @@ def _decode(path: str, box: Box, spec: CropSpec) -> Pixels8:
     right, bottom = m[:, :2] @ (x + half_x, y + half_y) + m[:, 2]
     if right <= 0 or bottom <= 0 or left >= picture.width or top >= picture.height:
         raise RecordError(
-            "bad_box", f"the box lies outside {path} ({picture.width}x{picture.height}); mend it"
+            "bad_box", f"the box lies outside {path} ({picture.width}x{picture.height}); fix it"
         )
     picture, dx, dy = _canvas(picture, (left, top, right, bottom), spec.size)
     region = (left - dx, top - dy, right - dx, bottom - dy)
@@ -57,7 +57,7 @@ def _canvas(
     x0, y0 = math.floor(left) - pad_x, math.floor(top) - pad_y
     x1, y1 = math.ceil(right) + pad_x, math.ceil(bottom) + pad_y
     if (x1 - x0) * (y1 - y0) > MAX_IMAGE_PIXELS:
-        raise RecordError("bad_box", f"the box spans {x1 - x0}x{y1 - y0} pixels; mend it")
+        raise RecordError("bad_box", f"the box spans {x1 - x0}x{y1 - y0} pixels; fix it")
     canvas = Image.new(picture.mode, (x1 - x0, y1 - y0), (FILL,) * len(picture.getbands()))
     inside = (max(x0, 0), max(y0, 0), min(x1, picture.width), min(y1, picture.height))
     canvas.paste(picture.crop(inside), (inside[0] - x0, inside[1] - y0))

@@ -1,4 +1,4 @@
-"""`kp-augment --write`: a record's policy drawn into an image file of its own."""
+"""`kp-augment --write`: a record's policy sampled and applied, in an image file of its own."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,8 @@ from kptools.errors import KptoolsError
 from kptools.pixels.warp import recolour, warp
 from kptools.records import keys
 from kptools.records.face import Face
+from kptools.records.ids import FileNames
 from kptools.records.keys import Record
-from kptools.records.seen import FileNames
 from kptools.specs import FILL
 from kptools.storage import images
 
@@ -31,7 +31,7 @@ def write_image(record: Record, folder: Path, names: FileNames | None = None) ->
     face = Face.parse(record)
     transform = sample(face, 0)
     picture, _ = images.read(face.image)
-    path = folder / f"{(names or FileNames()).take(record)}{suffix(face.image)}"
+    path = folder / f"{(names or FileNames()).unique_name(record)}{suffix(face.image)}"
     if path.exists() and path.samefile(face.image):
         raise KptoolsError(f"{path} is the image itself; --write needs a folder of its own")
     made = {key: value for key, value in record.items() if key not in _OF_THE_OLD_PICTURE}

@@ -59,7 +59,7 @@ def image(record: Record) -> str:
 
 
 def identity(record: Record) -> str:
-    """The record's `id`, or its image where it has none: what its draws are keyed by."""
+    """The record's `id`, or its image where it has none: what its samples are keyed by."""
     name = record.get("id", record.get("image"))
     if not isinstance(name, str):
         raise RecordError("bad_record", "`id` is not a string; kp-prep gives each face its id")
@@ -112,7 +112,7 @@ def box(record: Record) -> Box:
         raise RecordError(
             "bad_box",
             f"box {_short(value)} is not four numbers [x0, y0, x1, y1] within "
-            f"{MAX_COORDINATE:g}; mend it or leave the record out",
+            f"{MAX_COORDINATE:g}; fix it or leave the record out",
         )
     x0, y0, x1, y1 = value
     if not (x1 - x0 > 1e-3 and y1 - y0 > 1e-3):
@@ -155,7 +155,7 @@ def points(record: Record, key: str = "points") -> list[Point]:
         expected = catalog.count(name)
         if expected is not None and expected != len(value):
             raise RecordError(
-                "bad_points", f"{len(value)} {key}, but {name} has {expected}; mend the one or both"
+                "bad_points", f"{len(value)} {key}, but {name} has {expected}; fix one of them"
             )
     return value
 
@@ -178,7 +178,7 @@ def scale(record: Record) -> float | None:
     if value is None:
         return None
     if not _number(value) or not value > 0:
-        raise RecordError("bad_record", f"scale {_short(value)} is not a positive number; mend it")
+        raise RecordError("bad_record", f"scale {_short(value)} is not a positive number; fix it")
     return float(value)
 
 

@@ -37,7 +37,7 @@ class Lines:
             yield self._lines.popleft()
 
     def ready(self) -> bool:
-        """Whether a line can be had without a wait. Where the system cannot tell: no."""
+        """Whether a line is there without a wait. Where the system cannot tell: no."""
         while not self._lines and not self._ended:
             try:
                 if not select.select([self._handle], [], [], 0)[0]:

@@ -42,7 +42,7 @@ class Reader:
             yield from self._read(name)
 
     def ready(self) -> bool:
-        """Whether the next record of this file can be had without a wait."""
+        """Whether the next record of this file is there without a wait."""
         return self._lines is not None and self._lines.ready()
 
     def _read(self, name: str) -> Iterator[Item]:

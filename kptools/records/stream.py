@@ -62,7 +62,7 @@ class Stream:
             self.count += 1
             yield item
 
-    def skips(self, record: Record) -> bool:
+    def skip_done(self, record: Record) -> bool:
         """Count a record that comes from elsewhere than files; whether it was done before."""
         return self._was_done_before(repr(record).encode(errors="surrogatepass"))
 

@@ -48,7 +48,7 @@ class Writer:
         self.output = output
         self.done = 0  # records that an earlier run wrote
         self._failures = failures
-        self._final = files.target(output) if output != "-" else None
+        self._final = files.resolve_output(output) if output != "-" else None
         arguments = dict(run or {})
         self._run = run_file.RunFile(str(arguments.pop("tool", program())), arguments)
         self._saved = 0  # how many hashes of records the run's file holds
@@ -98,7 +98,7 @@ class Writer:
                 f"--resume: {self.output} holds {self.done} records, but {count} came in; "
                 "give the same input, or choose another -o"
             )
-        if self._final is None or files.special(self._final):
+        if self._final is None or files.is_special(self._final):
             return
         try:
             # the run's file first: until FILE has its name, --resume goes on with FILE.part
@@ -120,7 +120,7 @@ class Writer:
         try:
             if self._final is None:
                 return open(1, "wb", closefd=False)
-            if files.special(self._final):
+            if files.is_special(self._final):
                 if self._final.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "it is a folder")
                 return open(self._final, "wb")
@@ -131,7 +131,7 @@ class Writer:
                 self._run = run_file.resumed(self._final, self._run, begun=begun)
                 self._run.size = None
                 if not begun:  # a finished run: what is left to do follows
-                    shutil.copyfile(self._final, files.part(self._final))
+                    shutil.copyfile(self._final, files.part_of(self._final))
                 self._keep_whole_records(out, lines_per_record)
                 if self.done:
                     report(f"{program()}: {self.output}: {self.done} records were there")
@@ -162,7 +162,7 @@ class Writer:
         part.truncate()
 
     def _save_run(self) -> None:
-        if self._final is not None and not files.special(self._final):
+        if self._final is not None and not files.is_special(self._final):
             self._run.save(self._final)
         self._saved = len(self._run.records)
 

@@ -26,19 +26,19 @@ _claimed: dict[Path, BufferedRandom] = {}  # FILE: its FILE.part, open and locke
 _folders: dict[Path, int] = {}  # folder: a locked descriptor of it
 
 
-def target(path: str | os.PathLike[str]) -> Path:
+def resolve_output(path: str | os.PathLike[str]) -> Path:
     """Where an output really goes: through a link to what it names, so that the link stays; but
     /dev/stdout, and what else is no regular file, as it is."""
     given = Path(path)
-    return given if special(given) else Path(os.path.realpath(path))
+    return given if is_special(given) else Path(os.path.realpath(path))
 
 
-def special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
     """Whether this is there and is no regular file (a pipe, a device): it is written as it is."""
     return path.exists() and not stat.S_ISREG(path.stat().st_mode)
 
 
-def part(path: Path) -> Path:
+def part_of(path: Path) -> Path:
     """What a file is called until all of it is there."""
     return path.with_name(path.name + ".part")
 
@@ -61,7 +61,7 @@ def open_locked(name: Path, path: Path) -> BufferedRandom:
         handle = open(name, "ab+")  # noqa: SIM115 (it lives as long as the lock)
         try:
             _lock(handle.fileno(), path)
-            if is_still(handle, name):
+            if is_same_file(handle, name):
                 return handle
         except BaseException:
             handle.close()
@@ -71,15 +71,15 @@ def open_locked(name: Path, path: Path) -> BufferedRandom:
 
 def claim(path: Path) -> BufferedRandom | None:
     """Make this process the writer of a file until it gives it its name (`finish`) or ends. Returns
-    FILE.part, for appending, or None where the file is `special`. Raises OSError, and KptoolsError
+    FILE.part, for appending, or None where the file is special. Raises OSError, and KptoolsError
     where another process is writing it."""
-    path = target(path)
-    if special(path):
+    path = resolve_output(path)
+    if is_special(path):
         return None
     if path.name.endswith(".part"):
         raise KptoolsError(f"{path}: names in .part are of unfinished files; choose another one")
     if path not in _claimed:
-        _claimed[path] = open_locked(part(path), path)
+        _claimed[path] = open_locked(part_of(path), path)
     return _claimed[path]
 
 
@@ -89,16 +89,18 @@ def finish(path: Path) -> None:
     handle = _claimed[path]
     handle.flush()
     os.fsync(handle.fileno())
-    if not is_still(handle, part(path)):
-        raise KptoolsError(f"{part(path)} was removed or replaced while it was written; run again")
-    os.replace(part(path), path)
+    if not is_same_file(handle, part_of(path)):
+        raise KptoolsError(
+            f"{part_of(path)} was removed or replaced while it was written; run again"
+        )
+    os.replace(part_of(path), path)
     _claimed.pop(path).close()
 
 
 def claim_folder(path: Path) -> None:
     """Make this process, until it ends, the only one that writes into a folder. Raises
     KptoolsError where another process does, OSError."""
-    path = target(path)
+    path = resolve_output(path)
     if path in _folders:
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -116,14 +118,14 @@ def release() -> None:
         path, handle = _claimed.popitem()
         if handle.closed:
             continue
-        if os.fstat(handle.fileno()).st_size == 0 and is_still(handle, part(path)):
-            part(path).unlink()
+        if os.fstat(handle.fileno()).st_size == 0 and is_same_file(handle, part_of(path)):
+            part_of(path).unlink()
         handle.close()
     while _folders:
         os.close(_folders.popitem()[1])
 
 
-def is_still(handle: IO[bytes], name: Path) -> bool:
+def is_same_file(handle: IO[bytes], name: Path) -> bool:
     """Whether the open file is the one under this name."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), name.stat())
@@ -144,7 +146,7 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Who has this file locked: its process and command line, as far as the system tells."""
+    """Who has this file locked: its process and command line, as far as the system knows."""
     inode = str(os.fstat(descriptor).st_ino)
     try:
         rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
@@ -163,9 +165,9 @@ def _holder(descriptor: int) -> str:
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """FILE.part, empty, to write to; it takes its name at the end of the block, and is removed
-    where the block fails. `path` is not `special`. Raises OSError, and KptoolsError where another
+    where the block fails. `path` is no special file. Raises OSError, and KptoolsError where another
     process is writing it."""
-    path = target(path)
+    path = resolve_output(path)
     handle = claim(path)
     assert handle is not None
     try:
@@ -174,8 +176,8 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         finish(path)
     except BaseException:
         _claimed.pop(path, None)
-        if is_still(handle, part(path)):
-            part(path).unlink()
+        if is_same_file(handle, part_of(path)):
+            part_of(path).unlink()
         handle.close()
         raise
 
@@ -183,15 +185,15 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that appears under its name only when all of it is on disk. Raises OSError, and
     KptoolsError where another process is writing it."""
-    path = target(path)
-    if special(path):
+    path = resolve_output(path)
+    if is_special(path):
         path.write_bytes(data)
         return
     with writing(path) as handle:
         handle.write(data)
 
 
-def need_room(folder: Path, needed: int, what: str) -> None:
+def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise KptoolsError where the disk of `folder` has fewer bytes free than `what` will take."""
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -201,10 +203,10 @@ def need_room(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def reserve(file: IO[bytes], folder: Path, size: int, what: str) -> None:
+def reserve_space(file: IO[bytes], folder: Path, size: int, what: str) -> None:
     """Take the disk that a file of `size` bytes needs: to map a file that the disk then cannot
     hold would kill the process. Raises KptoolsError where there is not enough."""
-    need_room(folder, size, what)
+    require_space(folder, size, what)
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file.fileno(), 0, size)

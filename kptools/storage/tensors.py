@@ -46,9 +46,9 @@ def is_finite(tensor: Tensor) -> bool:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and metadata whole or not at all. KptoolsError where the disk says no."""
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    path = files.target(path)
+    path = files.resolve_output(path)
     try:
-        if files.special(path):
+        if files.is_special(path):
             with open(path, "wb") as handle:
                 _write(handle, tensors, text)
         else:

@@ -228,7 +228,7 @@ def _report_outside(found: Gathered, spec: InputSpec, report: Report) -> None:
     needed = 0.0
     for _, face in (*found.train, *found.val):
         assert face.points is not None
-        beyond = g.beyond(face.points, face.box, spec.margin)
+        beyond = g.distance_outside(face.points, face.box, spec.margin)
         count = int((beyond > 0).sum())
         known += int(np.isfinite(beyond).sum())
         outside += count

@@ -42,7 +42,7 @@ class TrainingLog:
     ) -> None:
         if self._handle is not None:
             empty = os.fstat(self._handle.fileno()).st_size == 0
-            if self._new and empty and files.is_still(self._handle, self.path):
+            if self._new and empty and files.is_same_file(self._handle, self.path):
                 self.path.unlink()
             self._handle.close()
 

@@ -86,7 +86,7 @@ def train(
         history=history,
     )
     first = len(history)  # epochs of the run that --init goes on from
-    state.need_room(state_path, settings.keep)
+    state.require_space(state_path, settings.keep)
     if resume and state_path.exists():
         state.load(state_path)
 

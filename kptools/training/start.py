@@ -53,7 +53,7 @@ def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
     """The network of a run. Its mean shape is that of all faces, whether or not their images can
     be read, which is not known yet."""
     points = faces.points
-    shapes = [g.in_box(p, face.box) for p, face in zip(points, faces.faces, strict=True)]
+    shapes = [g.normalize(p, face.box) for p, face in zip(points, faces.faces, strict=True)]
     sources = {str(face.record.get("box_source") or "unknown") for face in faces.faces}
     return ModelSpec(
         arch=settings.arch,

@@ -33,15 +33,15 @@ class State:
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def need_room(self, path: Path, keep: str) -> None:
+    def require_space(self, path: Path, keep: str) -> None:
         """Raise KptoolsError where the disk cannot hold this file, which is there twice while it
         is replaced. The checkpoint is smaller, and comes when one of them is gone."""
         weights = sum(t.nbytes for t in self.network.state_dict().values())
         trained = sum(p.nbytes for p in self.network.parameters())
         copies = 1 + (self.ema.network is not self.network) + (keep == "best")
         size = copies * weights + 2 * trained  # and Adam's moments
-        there = sum(p.stat().st_size for p in (path, files.part(path)) if p.exists())
-        files.need_room(path.parent, 2 * size - there, "the run's state")
+        there = sum(p.stat().st_size for p in (path, files.part_of(path)) if p.exists())
+        files.require_space(path.parent, 2 * size - there, "the run's state")
 
     def save(self, path: Path) -> None:
         """Raises KptoolsError where the disk says no."""

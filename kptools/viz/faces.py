@@ -45,7 +45,7 @@ class Pick:
         self._held: list[_Ranked] = []
 
     @property
-    def looks(self) -> bool:
+    def wants_more(self) -> bool:
         """Whether the next record is looked at: by its error, or because there is room."""
         return self.sort != "none" or len(self._held) < self.count
 
@@ -194,8 +194,8 @@ def cells(
     points: bool = True,
     sources: Mapping[str, str] | None = None,
 ) -> list[Cell]:
-    """A cell for each item; those that cannot be shown are failures, and have a blank. `sources` are
-    names of the items' files, for the captions."""
+    """A cell for each item; those that cannot be shown are failures, and have a blank. `sources`
+    are names of the items' files, for the captions."""
     items = list(items)
     faces = [_parse(item, view, fail) for item in items]
     spec = views.crops_of([face for face in faces if face is not None], view)

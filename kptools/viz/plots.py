@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from kptools.evaluation import metrics
 from kptools.evaluation.metrics import Errors
-from kptools.viz.errors import Source
 from kptools.viz.runs import Run
+from kptools.viz.sources import Source
 
 # Okabe and Ito's, told apart by all eyes, and black first on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")

@@ -11,8 +11,8 @@ from PIL import Image
 from kptools.records.item import Item
 from kptools.storage import images
 from kptools.viz import faces, plots
-from kptools.viz.errors import Source
 from kptools.viz.faces import Fail, Pick
+from kptools.viz.sources import Source
 from kptools.viz.views import View
 
 _STYLE = """

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kptools import geometry as g
 from kptools import runtime
 from kptools.training import loop
-from kptools.training.average import Average
+from kptools.training.ema import EMA
 from kptools.training.state import State
 
 # arch, input, faces (quick, full)
@@ -81,7 +81,7 @@ def _asleep(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple[
     runtime.set_threads(1, run.device)  # as where the network has a device of its own
     network = nn.Linear(1, 1)
     optimizer = torch.optim.Adam(network.parameters())
-    state = State("", network, Average(network, 0.0), optimizer, [])
+    state = State("", network, EMA(network, 0.0), optimizer, [])
     step = _Asleep(network, run.settings, run.model)
     step.seconds = decoding * run.settings.batch / len(run.faces)
     run.faces.store.begin(loop._order(len(run.faces), run.settings.seed, 0))

@@ -16,9 +16,9 @@ from torch import nn
 from kptools import runtime
 from kptools.cli.options import cores
 from kptools.models import archs
+from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
-from kptools.pixels.layout import crop_spec
-from kptools.specs import Frame
+from kptools.specs import InputSpec
 
 # arch, input, faces (quick, full)
 CASES = [("resnet18", (224, 224), (320, 640)), ("mobilenet_v3_small", (128, 128), (1600, 1600))]
@@ -82,7 +82,7 @@ def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) 
 def _decode(path: str, arch: str, size: tuple[int, int]) -> float:
     records = common.read(path)
     defaults = archs.arch(arch)
-    layout = crop_spec(records[:1], Frame(size, defaults.margin, defaults.grey))
+    layout = crop_spec(records[:1], InputSpec(size, defaults.margin, defaults.grey))
     began = time.perf_counter()
     with ThreadPoolExecutor(cores(0)) as pool:
         done = sum(1 for _ in pool.map(lambda record: decode_crop(record, layout), records))

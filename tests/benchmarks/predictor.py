@@ -8,7 +8,7 @@ from kptools.cli.options import cores
 from kptools.inference.predictor import Predictor
 from kptools.models import archs, build
 from kptools.records.stream import Stream
-from kptools.specs import Model
+from kptools.specs import ModelSpec
 
 
 def network(arch: str, size: tuple[int, int]) -> nn.Module:
@@ -16,9 +16,9 @@ def network(arch: str, size: tuple[int, int]) -> nn.Module:
     return build.build(arch, 68, size, weights="none", width=64, stride=1).eval()
 
 
-def model(arch: str, size: tuple[int, int]) -> Model:
+def model(arch: str, size: tuple[int, int]) -> ModelSpec:
     defaults = archs.arch(arch)
-    return Model(
+    return ModelSpec(
         arch=arch,
         scheme="ibug68",
         count=68,

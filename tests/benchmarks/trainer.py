@@ -13,7 +13,7 @@ from kptools import runtime
 from kptools.cli.options import cores
 from kptools.models import archs, build, network
 from kptools.records.stream import Stream
-from kptools.specs import Model
+from kptools.specs import ModelSpec
 from kptools.training import loop, start
 from kptools.training.gather import Intake
 from kptools.training.settings import Settings
@@ -77,7 +77,7 @@ class Run:
 class RawStep:
     """Steps of a network of the same kind on random tensors that lie in memory."""
 
-    def __init__(self, settings: Settings, model: Model, device: torch.device) -> None:
+    def __init__(self, settings: Settings, model: ModelSpec, device: torch.device) -> None:
         self.settings, self.model, self.device = settings, model, device
         network = build.build(
             settings.arch,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kptools.models import build
 from kptools.pixels import write
-from kptools.training.average import Average
+from kptools.training.ema import EMA
 from kptools.training.state import State
 
 WIDE, HIGH = 6000, 4000
@@ -47,7 +47,7 @@ def _state() -> float:
     for values in network.parameters():
         values.grad = torch.zeros_like(values)
     optimizer.step()
-    state = State("run", network, Average(network, 0.9), optimizer, [])
+    state = State("run", network, EMA(network, 0.9), optimizer, [])
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "state.safetensors"
         before = _peak()

@@ -27,10 +27,10 @@ from kptools.datasets import ibug, imm
 from kptools.errors import KptoolsError, RecordError
 from kptools.inference import heatmap_files
 from kptools.models import checkpoint
+from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
-from kptools.pixels.layout import crop_spec
 from kptools.records import keys
-from kptools.specs import Frame
+from kptools.specs import InputSpec
 from kptools.storage import images
 
 LONGEST = 5.0  # seconds that an input may take
@@ -189,7 +189,7 @@ def _images() -> list[bytes]:
 def _read_image(path: Path) -> None:
     size = images.shown_size(str(path))
     record = {"image": str(path), "box": [-0.5, -0.5, size[0] - 0.5, size[1] - 0.5]}
-    crop = decode_crop(record, crop_spec([record], Frame((16, 16), 0.1, grey=False)))
+    crop = decode_crop(record, crop_spec([record], InputSpec((16, 16), 0.1, grey=False)))
     assert crop.shape == (16, 16, 3)
 
 

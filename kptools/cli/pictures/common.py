@@ -16,7 +16,7 @@ from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
 if TYPE_CHECKING:
-    from kptools.viz.errors import Source
+    from kptools.viz.sources import Source
 
 Title = Annotated[str, typer.Option(help="Above the picture.")]
 Threshold = Annotated[float, typer.Option(help="Of AUC and failure rate, as a fraction.")]
@@ -57,13 +57,13 @@ class Sources:
 
     def __init__(self, stream: Stream, norm: str | None) -> None:
         from kptools.evaluation.score import OneNorm
-        from kptools.viz import errors, runs
+        from kptools.viz import runs, sources
 
         self._stream, one_norm = stream, OneNorm()
         self.mixed: MixedNorms | None = None
         shown = ["stdin" if name == "-" else name for name in stream.reader.names]
         self._sources: dict[str, Source] = {
-            name: errors.Source(short, norm, one_norm)
+            name: sources.Source(short, norm, one_norm)
             for name, short in zip(shown, runs.names(shown), strict=True)
         }
 

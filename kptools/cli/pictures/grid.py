@@ -55,7 +55,7 @@ def grid(
     whole: Annotated[
         bool, typer.Option("--whole", help="Show the whole image, and the box in it.")
     ] = False,
-    epoch: Annotated[int, typer.Option(min=0, help="Epoch whose draws are shown.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Which epoch's augmentation is shown.")] = 0,
     points: Annotated[bool, typer.Option("--points/--no-points", help="Draw the points.")] = True,
     norm: Annotated[
         str | None,
@@ -111,7 +111,7 @@ def grid(
     view = View(cell, margin, frame, whole, epoch)
     for item in chain(first, items):
         error = float("nan")
-        if not item.failed and pick.looks:
+        if not item.failed and pick.wants_more:
             try:
                 found = sheets.check(item.record, view, norm)
                 if found is not None and sort != "none":

@@ -1,6 +1,6 @@
 """Drawn faces with known points: a coarse 3-D head, rasterised with numpy, painted with Pillow.
 
-    faces       Face, and draw(seed, index), which tells the whole story
+    faces       Face, and synthesize(seed, index), the whole story
     head        shape: the mean face, identity and expression, the surface, its mesh
     surface     skin, hair and beard: colours without light
     raster      camera, mesh to pixels, light

@@ -22,7 +22,7 @@ class Face:
     quality: int  # of the JPEG file
 
 
-def draw(seed: int, index: int) -> Face:
+def synthesize(seed: int, index: int) -> Face:
     """Face `index` of `seed`, both 0 to 2**64 - 1; no other face has a say in it."""
     rng = np.random.Generator(np.random.Philox(key=[seed, index]))
     size = (int(rng.integers(160, 225)), int(rng.integers(160, 225)))

@@ -8,13 +8,13 @@ from kptools.records import keys
 from kptools.records.keys import Record
 
 
-class Seen:
+class SeenIds:
     """A table of 64-bit hashes, 16 to 24 bytes an id."""
 
     def __init__(self) -> None:
         self._table, self._count = array("Q", bytes(8 * 1024)), 0
 
-    def before(self, name: str) -> bool:
+    def was_seen(self, name: str) -> bool:
         """Whether this id was there before; from now on it was."""
         digest = blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
         if self._count * 3 > len(self._table) * 2:
@@ -44,12 +44,12 @@ class FileNames:
     """A name for what is made of each record: no two records of a run share one."""
 
     def __init__(self) -> None:
-        self._seen = Seen()
+        self._seen = SeenIds()
 
-    def take(self, record: Record) -> str:
+    def unique_name(self, record: Record) -> str:
         """The record's name, without suffix. RecordError where another record had it before."""
         name = keys.file_stem(record)
-        if self._seen.before(name):
+        if self._seen.was_seen(name):
             raise RecordError(
                 "bad_record",
                 f"its file {name} is that of a record before it; give each face an id of its own",

@@ -7,7 +7,7 @@ from kptools.schemes.nose1 import SCHEME
 from kptools.schemes.scheme import Scheme
 
 
-def words(wanted: str) -> list[tuple[str, str]]:
+def parse_selection(wanted: str) -> list[tuple[str, str]]:
     """What `--points` names, word by word: (`nose`, ""), (`region`, NAME), or (`range`, `36-47`).
     ValueError where a word means nothing in any scheme."""
     found = []
@@ -29,14 +29,14 @@ def words(wanted: str) -> list[tuple[str, str]]:
     return found
 
 
-def choose(full: Scheme, wanted: str) -> tuple[Scheme, tuple[int, ...]]:
+def select_points(full: Scheme, wanted: str) -> tuple[Scheme, tuple[int, ...]]:
     """The subset that `--points` names: its scheme, and its indices in `full`.
 
     `wanted` is a comma-separated list of `nose` (the tip), `region:NAME`, indices and ranges
     such as `36-47`. The tip alone has a scheme of its own, `nose1`, which every scheme shares.
     """
     keep: list[int] = []
-    named = words(wanted)
+    named = parse_selection(wanted)
     for kind, name in named:
         if kind == "nose":
             if full.nose is None:
