@@ -7,7 +7,7 @@ from kptools.units import Pixels
 
 
 def extent(stages: list[Stage], half: tuple[Pixels, Pixels], side: Pixels) -> tuple[Pixels, Pixels]:
-    """Half the extent (x, y) of what the policy may bring into a rectangle of the half extent `half`
+    """Half the extent (x, y) of what the policy may bring into a rectangle of half extent `half`
     about the box's centre; `side` is sqrt(box area)."""
     width, height = half
     for stage in reversed(stages):

@@ -46,6 +46,11 @@ class Checkpoint:
         network.eval()
         return network
 
+    def save(self, path: str | Path) -> None:
+        """Write it whole or not at all. KptoolsError where its weights are not finite, or the disk
+        is full."""
+        save(Path(path), self)
+
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint whole or not at all. KptoolsError where its weights are not finite, or the

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kptools import geometry as g
 from kptools.errors import RecordError
 from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.pixels.crop_spec import CropSpec
@@ -27,15 +28,30 @@ def decode_crop(path: str, box: Box, spec: CropSpec) -> Pixels8:
 
 
 def _decode(path: str, box: Box, spec: CropSpec) -> Pixels8:
+    shrink = next(s for s in (8, 4, 2, 1) if s <= max(_reduction(box, spec), 1.0))
+    picture, to_picture = images.read(path, grey=spec.input.grey, shrink=shrink)
+    return crop_picture(picture, to_picture, box, spec, path)
+
+
+def _reduction(box: Box, spec: CropSpec) -> float:
+    """How many of the file's pixels there are for one of the crop, along the finer axis."""
+    _, (half_x, half_y) = spec.rectangle(box)
+    return min(2 * half_x / spec.size[0], 2 * half_y / spec.size[1])
+
+
+def crop_picture(
+    picture: Image.Image, to_picture: g.Matrix, box: Box, spec: CropSpec, name: str
+) -> Pixels8:
+    """The stored crop (H, W, C) uint8 of a picture, in mode L for a grey input, else RGB.
+    `to_picture` maps the file of `name`, which the box refers to, to the picture, continuous.
+    RecordError where the box lies outside."""
     (x, y), (half_x, half_y) = spec.rectangle(box)
-    wanted = min(2 * half_x / spec.size[0], 2 * half_y / spec.size[1])
-    shrink = next(s for s in (8, 4, 2, 1) if s <= max(wanted, 1.0))
-    picture, m = images.read(path, grey=spec.input.grey, shrink=shrink)
-    left, top = m[:, :2] @ (x - half_x, y - half_y) + m[:, 2]
-    right, bottom = m[:, :2] @ (x + half_x, y + half_y) + m[:, 2]
+    linear, offset = to_picture[:, :2], to_picture[:, 2]
+    left, top = linear @ (x - half_x, y - half_y) + offset
+    right, bottom = linear @ (x + half_x, y + half_y) + offset
     if right <= 0 or bottom <= 0 or left >= picture.width or top >= picture.height:
         raise RecordError(
-            "bad_box", f"the box lies outside {path} ({picture.width}x{picture.height}); fix it"
+            "bad_box", f"the box lies outside {name} ({picture.width}x{picture.height}); fix it"
         )
     picture, dx, dy = _canvas(picture, (left, top, right, bottom), spec.size)
     region = (left - dx, top - dy, right - dx, bottom - dy)

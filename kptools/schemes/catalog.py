@@ -1,13 +1,21 @@
-"""The schemes that are known, by name."""
+"""The schemes, by name. One more is a file with a `SCHEME`, and a line in `NAMES`."""
 
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import import_module
 
-from kptools.schemes import cofw29, ibug68, imm58, kaggle15, nose1, wflw98
 from kptools.schemes.scheme import Scheme
 
+NAMES = (
+    "ibug68",
+    "imm58",
+    "wflw98",
+    "cofw29",
+    "kaggle15",
+    "nose1",
+)
 FULL: Mapping[str, Scheme] = {
-    module.SCHEME.name: module.SCHEME for module in (ibug68, imm58, wflw98, cofw29, kaggle15, nose1)
+    name: import_module(f"kptools.schemes.{name}").SCHEME for name in NAMES
 }
 
 

@@ -97,6 +97,16 @@ def finish(path: Path) -> None:
     _claimed.pop(path).close()
 
 
+def abandon(path: Path) -> None:
+    """Remove FILE.part of a file that this process has claimed and will not finish."""
+    handle = _claimed.pop(resolve_output(path), None)
+    if handle is None:
+        return
+    if is_same_file(handle, part_of(resolve_output(path))):
+        part_of(resolve_output(path)).unlink()
+    handle.close()
+
+
 def claim_folder(path: Path) -> None:
     """Make this process, until it ends, the only one that writes into a folder. Raises
     KptoolsError where another process does, OSError."""
@@ -175,10 +185,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         yield handle
         finish(path)
     except BaseException:
-        _claimed.pop(path, None)
-        if is_same_file(handle, part_of(path)):
-            part_of(path).unlink()
-        handle.close()
+        abandon(path)
         raise
 
 

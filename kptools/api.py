@@ -1,0 +1,290 @@
+"""The tools as functions, for a notebook: the same numbers as the commands.
+
+A record is a dict (docs/record.md); a face that fails is a record with a `status`, and is reported
+on stderr. Errors are `kptools.errors.KptoolsError`. The examples of these functions run as tests.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import cpu_count
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kptools import geometry as g
+from kptools import runtime
+from kptools.errors import RecordError, UsageError
+from kptools.evaluation import THRESHOLD
+from kptools.evaluation.merge import merge_copies
+from kptools.evaluation.report import Scorer
+from kptools.inference.pictures import predict_picture
+from kptools.inference.predictor import Predictor, of_scheme
+from kptools.models import archs
+from kptools.models import checkpoint as checkpoints
+from kptools.models.checkpoint import Checkpoint
+from kptools.records.failures import Failures
+from kptools.records.item import Item
+from kptools.records.keys import Record
+from kptools.records.reader import Reader
+from kptools.records.writer import Writer
+from kptools.storage import files
+from kptools.training.run import Observer, prepare, train_records
+from kptools.training.settings import resolve
+from kptools.units import Box, Size
+from kptools.viz.faces import Pick, make
+from kptools.viz.views import View
+
+
+def read_records(path: str | Path) -> Iterator[Record]:
+    """The records of a JSON Lines file, one a face; `-` is stdin. They are read as they are asked
+    for. KptoolsError where there is no such file, or it holds something else.
+
+    >>> import kptools as kp
+    >>> record = next(kp.read_records("faces.jsonl"))
+    >>> record["scheme"], len(record["points"])
+    ('ibug68', 68)
+    """
+    return (item.record for item in Reader([str(path)], Failures()))
+
+
+def write_records(records: Iterable[Record], path: str | Path) -> None:
+    """Write records as JSON Lines, to a file that appears whole or not at all; `-` is stdout.
+
+    >>> import kptools as kp
+    >>> kp.write_records(kp.read_records("faces.jsonl"), "copy.jsonl")
+    >>> list(kp.read_records("copy.jsonl")) == list(kp.read_records("faces.jsonl"))
+    True
+    """
+    writer = Writer(str(path), Failures(), run={"tool": "kptools.write_records"})
+    count = 0
+    try:
+        for item in _items(records):
+            writer.write(item)
+            count += 1
+        writer.flush()
+        writer.close(count)
+    except BaseException:
+        files.abandon(Path(path))
+        raise
+
+
+def train(
+    records: Iterable[Record],
+    arch: str = "resnet18",
+    *,
+    val: Iterable[Record] | None = None,
+    val_fraction: float | None = None,
+    output: str | Path | None = None,
+    input_size: Size | None = None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    workers: int = 0,
+    cache_memory: float = 8.0,
+    resume: bool = False,
+    progress: Callable[[dict[str, Any]], None] = lambda epoch: None,
+    **settings: Any,
+) -> Checkpoint:
+    """Train a network, as `kp-train` does: on the records of split train, validated on those of
+    split val, or on a tenth of the groups where there are none.
+
+    With `output` the checkpoint is written there, the log beside it, and `resume` goes on where a
+    run was cut off. `settings` are the other options of kp-train, under their names (`margin`,
+    `loss`, `lr`, `schedule`, `weights`, `init`, `keep`, `seed`, `average`) and those of the
+    architecture (`width`, ...). `input_size` is (width, height). `progress` is called after each
+    epoch with what the log has of it.
+
+    >>> import kptools as kp
+    >>> checkpoint = kp.train(
+    ...     kp.read_records("faces.jsonl"), arch="nose", epochs=2, threads=1, input_size=(32, 32)
+    ... )
+    >>> checkpoint.model.arch, checkpoint.model.count, len(checkpoint.history)
+    ('nose', 68, 2)
+    >>> checkpoint.save("nose.safetensors")
+    """
+    names = archs.get(arch).option_names
+    options = {name: settings.pop(name) for name in names if name in settings}
+    wanted = resolve(
+        arch, input_size=input_size, batch=batch_size, epochs=epochs, options=options, **settings
+    )
+    where = runtime.device(device)
+    runtime.set_threads(threads, where)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "network.safetensors" if output is None else Path(output)
+        result, _ = train_records(
+            _items(records),
+            Failures(),
+            prepare(wanted, where, precision),
+            out,
+            device=where,
+            workers=workers or cpu_count() or 1,
+            cache_memory=int(cache_memory * 2**30),
+            val_items=None if val is None else _items(val),
+            val_name="val",
+            val_fraction=val_fraction,
+            resume=resume,
+            observer=Observer(epoch=lambda entry, done: progress(entry)),
+        )
+    return result
+
+
+@overload
+def predict(
+    checkpoint: Checkpoint | str | Path,
+    faces: Iterable[Record],
+    *,
+    batch_size: int = 32,
+    decode: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 0,
+) -> list[Record]: ...
+
+
+@overload
+def predict(
+    checkpoint: Checkpoint | str | Path,
+    faces: NDArray[np.uint8],
+    boxes: Sequence[Box],
+    *,
+    batch_size: int = 32,
+    decode: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 0,
+) -> g.Points: ...
+
+
+def predict(
+    checkpoint: Checkpoint | str | Path,
+    faces: Iterable[Record] | NDArray[np.uint8],
+    boxes: Sequence[Box] | None = None,
+    *,
+    batch_size: int = 32,
+    decode: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 0,
+) -> list[Record] | g.Points:
+    """The keypoints of faces, as `kp-predict` finds them: records with `pred`, `mean` and, from
+    heatmaps, `score`; a face that fails has a `status`.
+
+    Or of a picture: an RGB array (H, W, 3) uint8, with the boxes [x0, y0, x1, y1] of its N faces.
+    Then the points are an array (N, K, 2). Both are pixels of the picture, and the centre of its
+    top-left pixel is (0, 0).
+
+    >>> import kptools as kp
+    >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
+    >>> len(predicted[0]["pred"])
+    68
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> picture = np.asarray(Image.open(predicted[0]["image"]))
+    >>> points = kp.predict("nose.safetensors", picture, boxes=[predicted[0]["box"]])
+    >>> points.shape
+    (1, 68, 2)
+    """
+    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    where = runtime.device(device)
+    mode = runtime.precision_for(where, precision)
+    if isinstance(faces, np.ndarray):
+        if boxes is None:
+            raise UsageError("a picture needs the boxes of its faces")
+        return predict_picture(
+            loaded.network(),
+            loaded.model,
+            faces,
+            boxes,
+            device=where,
+            precision=mode,
+            batch=batch_size,
+            decoder=decode,
+        )
+    failures = Failures()
+    predictor = Predictor(
+        loaded.network(),
+        loaded.model,
+        device=where,
+        precision=mode,
+        batch=batch_size,
+        workers=workers or cpu_count() or 1,
+        decoder=decode,
+    )
+    items = of_scheme(_items(faces), loaded.model.scheme, failures.add)
+    return [item.record for item in predictor.run(items, failures.add, lambda: True)]
+
+
+def evaluate(
+    records: Iterable[Record],
+    *,
+    norm: str | None = None,
+    threshold: float = THRESHOLD,
+    points: str | None = None,
+    merge: Literal["mean", "median"] | None = None,
+) -> dict[str, Any]:
+    """The report that `kp-eval` makes of predictions: NME, AUC and the other metrics
+    (docs/metrics.md). `norm` is interocular, interpupil, box or diagonal; `points` names those
+    that are scored, as `region:mouth`; `merge` takes consecutive records of one id as one.
+
+    >>> import kptools as kp
+    >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
+    >>> report = kp.evaluate(predicted)
+    >>> report["faces"], report["norm"], report["nme"] > 0
+    (12, 'interocular', True)
+    """
+    failures, scorer = Failures(), Scorer(norm, points)
+    items: Iterable[Item] = _items(records)
+    for item in items if merge is None else merge_copies(items, merge, failures.add):
+        if not item.failed:
+            try:
+                scorer.add(item.record)
+            except RecordError as error:
+                failures.add(item, error)
+        if item.failed:
+            scorer.fail(item.record)
+    return scorer.report(threshold)
+
+
+def draw(
+    records: Iterable[Record],
+    *,
+    count: int = 16,
+    columns: int | None = None,
+    size: Size = (224, 224),
+    title: str = "",
+) -> Image.Image:
+    """A contact sheet of the first faces, as `kp-viz grid` draws it: truth red, prediction blue,
+    the error below each. `size` is the largest of a face (width, height).
+
+    >>> import kptools as kp
+    >>> sheet = kp.draw(kp.read_records("faces.jsonl"), count=4, size=(96, 96))
+    >>> sheet.save("sheet.png")
+    """
+    pick, failures = Pick(count), Failures()
+    for item in _items(records):
+        pick.add(item)
+    if not pick.items:
+        raise UsageError("there is no record to draw")
+    return make(pick, View(size), failures.add, columns=columns, title=title)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """A checkpoint of `kp-train`. Its `model` says what the network is and what it expects,
+    `network()` builds it, `history` has the epochs of its training.
+
+    >>> import kptools as kp
+    >>> kp.load_checkpoint("nose.safetensors").model.input.size
+    (32, 32)
+    """
+    return checkpoints.load(str(path))
+
+
+def _items(records: Iterable[Record]) -> Iterator[Item]:
+    """Records as items; the caller's own dicts stay as they are."""
+    for number, record in enumerate(records, start=1):
+        yield Item(dict(record), "records", number)

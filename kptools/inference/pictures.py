@@ -1,0 +1,60 @@
+"""From a picture in memory, and boxes, to points: for who has no files."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from kptools import geometry as g
+from kptools import runtime
+from kptools.augment.transform import Transform
+from kptools.errors import UsageError
+from kptools.models.network import Network, forward
+from kptools.pixels.batch import network_input
+from kptools.pixels.crop_spec import crop_spec
+from kptools.pixels.decode import crop_picture
+from kptools.runtime import send
+from kptools.specs import ModelSpec
+from kptools.units import Box
+
+
+@torch.inference_mode()
+def predict_picture(
+    network: Network,
+    model: ModelSpec,
+    picture: NDArray[np.uint8],
+    boxes: Sequence[Box],
+    *,
+    device: torch.device,
+    precision: str,
+    batch: int = 32,
+    decoder: str | None = None,
+) -> g.Points:
+    """The points (N, K, 2) of the faces in N boxes of an RGB picture (H, W, 3) or a grey one
+    (H, W), uint8. Points and boxes are in pixels of the picture: the centre of its top-left pixel
+    is (0, 0). The numbers are those of the same pixels in a PNG file. UsageError where the picture
+    is none, RecordError where a box lies outside it."""
+    if (
+        picture.dtype != np.uint8
+        or picture.ndim not in (2, 3)
+        or picture.shape[2:] not in ((), (3,))
+    ):
+        raise UsageError(
+            f"a picture is uint8 of shape (H, W, 3), RGB, or (H, W), grey; this is {picture.dtype} "
+            f"of {picture.shape}"
+        )
+    runtime.to_device(network, device).eval()
+    image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
+    spec = crop_spec([], model.input)
+    found: list[g.Points] = []
+    for first in range(0, len(boxes), batch):
+        some = list(boxes[first : first + batch])
+        crops = [crop_picture(image, g.IDENTITY, box, spec, "the picture") for box in some]
+        pixels = send(torch.from_numpy(np.stack(crops)), device)
+        x = network_input(pixels, some, [Transform()] * len(some), spec)
+        decoded = network.head.decode(forward(network, x, precision), decoder)
+        pairs = zip(decoded.points, some, strict=True)
+        found += [model.input.to_file(points, box) for points, box in pairs]
+    return np.stack(found) if found else np.zeros((0, model.count, 2))
