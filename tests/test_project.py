@@ -14,7 +14,7 @@ from kptools.schemes import catalog
 PACKAGE = Path(__file__).resolve().parents[1] / "kptools"
 # A file imports from its own folder, and from those of the lines below
 LAYERS = """
-    cli
+    cli api __main__
     viz
     training
     inference
@@ -23,7 +23,7 @@ LAYERS = """
     records
     storage
     specs runtime
-    geometry
+    geometry options
     schemes console errors limits units
 """
 

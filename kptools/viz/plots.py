@@ -64,7 +64,7 @@ def colour_map(name: str = "viridis") -> NDArray[np.uint8]:
     return result
 
 
-def _axes(width: float = 7.2, height: float = 4.0) -> tuple[Figure, Axes]:
+def new_axes(width: float = 7.2, height: float = 4.0) -> tuple[Figure, Axes]:
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -110,7 +110,7 @@ def curves(
     """Each run in its colour: train dashed, val solid, a ring at the best epoch of val; a hairline
     where a learning rate changes. `log` None: logarithmic where the range is wide."""
     measure = _MEASURES[metric]
-    figure, axes = _axes()
+    figure, axes = new_axes()
     handles, values = [], []
     for index, run in enumerate(runs):
         handle, drawn = _run(axes, run, measure, colour(index))
@@ -208,7 +208,7 @@ def plain(text: str) -> str:
 def ced(sources: Sequence[Source], threshold: float, title: str = "") -> Figure:
     """Cumulative errors, a curve a source, each with at least one face; a failure is an infinite
     error. The share of faces up to each error, as the step function that it is."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     handles = []
     for index, source in enumerate(sources):
         shade = colour(index)

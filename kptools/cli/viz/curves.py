@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kptools.cli.options import choice
-from kptools.cli.pictures.common import PLOTS, PlotFile, Title, check_output
+from kptools.cli.viz.common import PLOTS, PlotFile, Title, check_output
 from kptools.errors import KptoolsError
 
 

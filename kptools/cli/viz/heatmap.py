@@ -7,7 +7,7 @@ import typer
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, Norm
-from kptools.cli.pictures.common import (
+from kptools.cli.viz.common import (
     PICTURES,
     CellSize,
     Columns,

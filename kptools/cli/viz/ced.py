@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, Norm
-from kptools.cli.pictures.common import (
+from kptools.cli.viz.common import (
     PLOTS,
     PlotFile,
     Sources,

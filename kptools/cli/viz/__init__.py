@@ -1,5 +1,5 @@
-"""kp-viz: pictures of records, of training and of what was learned. One more is a file in
-`kptools.cli.pictures` with a command of its name, and a line in `PICTURES`."""
+"""kp-viz: pictures of records, of training and of what was learned. One more is a file here, with a
+command of its name, and a line in `PICTURES`."""
 
 from importlib import import_module
 
@@ -33,12 +33,9 @@ def _kp_viz() -> None:
 
 
 for _name in PICTURES:
-    tool.command(_name)(getattr(import_module(f"kptools.cli.pictures.{_name}"), _name))
+    tool.command(_name)(getattr(import_module(f"kptools.cli.viz.{_name}"), _name))
 
 
 def main() -> None:
     run(tool)
 
-
-if __name__ == "__main__":
-    main()

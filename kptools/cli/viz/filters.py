@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kptools.cli.pictures.common import PICTURES, PngFile, Title, check_output
+from kptools.cli.viz.common import PICTURES, PngFile, Title, check_output
 
 
 def filters(

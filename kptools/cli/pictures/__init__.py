@@ -1,1 +1,0 @@
-"""The commands of kp-viz, one a file."""

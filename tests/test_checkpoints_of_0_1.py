@@ -1,0 +1,146 @@
+"""Checkpoints that kptools 0.1 wrote (version 1) load, and predict the same."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import parse, run
+
+from kptools.errors import KptoolsError
+from kptools.models import build, checkpoint
+from kptools.storage.tensors import write_tensors
+
+# as 0.1 wrote them, but for the mean shape, of which one point of 68 is here
+UNET = {
+    "history": [{"epoch": 1, "lr": 0.001, "train_loss": 0.25, "val_loss": 0.25, "val_nme": 1.2}],
+    "model": {
+        "arch": "unet",
+        "box_sources": ["detector:synth"],
+        "count": 68,
+        "grey": False,
+        "heatmap": True,
+        "input": [72, 64],
+        "margin": 0.25,
+        "mean": [[-0.011, 0.251]],
+        "normalization": None,
+        "scheme": "ibug68",
+        "sigma": 1.5,
+        "stride": 2,
+        "width": 4,
+    },
+    "run": {
+        "fingerprint": "e620e96b930bb6b2235a90684923185e",
+        "settings": {
+            "arch": "unet",
+            "average": 0.98,
+            "batch": 4,
+            "grey": False,
+            "init": "",
+            "input": [72, 64],
+            "keep": "best",
+            "loss": "bce",
+            "margin": 0.25,
+            "normalization": None,
+            "pos_weight": 3.0,
+            "precision": "bf16",
+            "schedule": [[0.001, 2]],
+            "seed": 0,
+            "sigma": 1.5,
+            "stride": 2,
+            "threads": 1,
+            "weights": "none",
+            "width": 4,
+        },
+    },
+    "version": 1,
+}
+NOSE = {
+    "history": [],
+    "model": {
+        "arch": "nose",
+        "box_sources": ["detector:synth"],
+        "count": 68,
+        "grey": True,
+        "heatmap": False,
+        "input": [80, 60],
+        "margin": 0.0,
+        "mean": [[-0.011, 0.251]],
+        "normalization": None,
+        "scheme": "ibug68",
+        "sigma": 1.0,
+        "stride": 1,
+        "width": 64,
+    },
+    "run": {"fingerprint": "94a314161c06bad1692abe02b80d0fbb", "settings": {"sigma": 1.0}},
+    "version": 1,
+}
+
+
+def written(path, meta):
+    """A checkpoint of 0.1, and the network in it."""
+    meta = copy.deepcopy(meta)
+    meta["model"]["mean"] *= 68
+    m = meta["model"]
+    torch.manual_seed(0)
+    options = {"width": m["width"], "stride": m["stride"]} if m["heatmap"] else {}
+    network = build.build(m["arch"], 68, tuple(m["input"]), options)
+    write_tensors(path, network.state_dict(), meta)
+    return network
+
+
+@pytest.mark.parametrize("meta", [UNET, NOSE], ids=["unet", "nose"])
+def test_a_checkpoint_of_version_1_says_what_it_said(tmp_path, meta):
+    written(tmp_path / "old.safetensors", meta)
+    model = checkpoint.load_model(str(tmp_path / "old.safetensors"))
+    old = meta["model"]
+    assert (model.arch, model.scheme, model.count) == (old["arch"], "ibug68", 68)
+    assert model.input.size == tuple(old["input"])
+    assert (model.input.margin, model.input.grey) == (old["margin"], old["grey"])
+    wanted = {"width": 4, "stride": 2, "sigma": 1.5, "pos_weight": 3.0} if old["heatmap"] else {}
+    assert model.options == wanted
+
+
+def test_what_the_first_checkpoints_of_0_1_left_out_is_as_it_was(tmp_path):
+    meta = copy.deepcopy(UNET)
+    del meta["model"]["sigma"], meta["model"]["normalization"]
+    written(tmp_path / "old.safetensors", meta)
+    model = checkpoint.load_model(str(tmp_path / "old.safetensors"))
+    assert model.options["sigma"] == 1.5  # of the settings of its run
+    assert model.input.normalization is None
+
+
+@pytest.mark.parametrize("meta", [UNET, NOSE], ids=["unet", "nose"])
+def test_a_checkpoint_of_version_1_predicts_as_one_of_version_2(tmp_path, meta):
+    written(tmp_path / "old.safetensors", meta)
+    loaded = checkpoint.load(str(tmp_path / "old.safetensors"))
+    loaded.save(tmp_path / "new.safetensors")
+    assert checkpoint.load(str(tmp_path / "new.safetensors")).model == loaded.model
+    faces = run("prep", "synth", "--count", 3, "--out", tmp_path / "f").stdout
+    old, new = (
+        parse(run("predict", tmp_path / f"{name}.safetensors", "--threads", 1, stdin=faces).stdout)
+        for name in ("old", "new")
+    )
+    assert old == new
+    assert np.isfinite([record["pred"] for record in old]).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("width", 0), ("stride", 3), ("sigma", -1.0), ("input", [2, 2]), ("mean", []), ("arch", 7)],
+)
+def test_a_description_out_of_bounds_is_refused(tmp_path, key, value):
+    meta = copy.deepcopy(UNET)
+    written(tmp_path / "old.safetensors", meta)
+    network = build.build("unet", 68, (72, 64), {"width": 4, "stride": 2})
+    meta["model"]["mean"] *= 68
+    meta["model"][key] = value
+    write_tensors(tmp_path / "bad.safetensors", network.state_dict(), meta)
+    with pytest.raises(KptoolsError, match="its metadata is not kp-train's"):
+        checkpoint.load_model(str(tmp_path / "bad.safetensors"))
+
+
+def test_another_version_is_refused(tmp_path):
+    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 3})
+    with pytest.raises(KptoolsError, match="of version 3; this kptools reads versions 1 to 2"):
+        checkpoint.load_model(str(tmp_path / "m.safetensors"))
