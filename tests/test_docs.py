@@ -1,0 +1,78 @@
+"""The pages say what the program has: names, statuses, options, links."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kptools.datasets.catalog import DATASETS
+from kptools.evaluation import NORMS
+from kptools.evaluation.metrics import METRICS
+from kptools.models.archs import ARCHS
+from kptools.models.codecs import DECODERS
+from kptools.models.losses import HEATMAP_LOSSES, POINT_LOSSES
+from kptools.records.keys import PREDICTION
+from kptools.records.policy import OPERATIONS
+from kptools.schemes.catalog import FULL
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def words(page):
+    """What stands in backquotes on a page, word by word."""
+    text = re.sub(r"```.*?```", "", (ROOT / "docs" / page).read_text(), flags=re.S)
+    return {word for code in re.findall(r"`([^`]+)`", text) for word in re.split(r"[^\w]+", code)}
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("metrics.md", [metric.name for metric in METRICS]),
+        ("metrics.md", NORMS),
+        ("metrics.md", [region for scheme in FULL.values() for region in scheme.regions]),
+        ("metrics.md", FULL),
+        ("networks.md", ARCHS),
+        (
+            "networks.md",
+            [option.name.split("_")[0] for a in ARCHS.values() for option in a.options],
+        ),
+        ("networks.md", [*POINT_LOSSES, *HEATMAP_LOSSES]),
+        ("networks.md", DECODERS),
+        ("data.md", DATASETS),
+        ("data.md", OPERATIONS),
+        ("record.md", [key for key in PREDICTION if key != "pred_visible"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_page_names_each(page, names):
+    assert set(names) <= words(page), set(names) - words(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = page.parent / path if path else page
+        assert found.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", found.read_text(), flags=re.M)
+            anchors = {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert anchor in anchors, target
+
+
+def test_the_map_of_the_house_has_forty_lines_and_every_folder():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    house = text.partition("## The house")[2].partition("\n## ")[0]
+    assert len(house.strip().splitlines()) <= 40
+    for path in (ROOT / "kptools").iterdir():
+        if path.is_dir() and not path.name.startswith("__"):
+            assert f"`{path.name}/`" in house, path.name
+
+
+def test_the_readme_is_read_in_five_minutes():
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.S)
+    assert len(text.split()) < 5 * 250
