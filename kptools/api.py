@@ -192,6 +192,7 @@ def predict(
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
     where = runtime.device(device)
     mode = runtime.precision_for(where, precision)
+    runtime.set_float32(mode)
     if isinstance(faces, np.ndarray):
         if boxes is None:
             raise UsageError("a picture needs the boxes of its faces")

@@ -1,6 +1,6 @@
 """What can go wrong, and the exit status of each.
 
-The library raises; `kptools.cli.common` turns an error into one line on stderr and its status.
+The library raises; `kptools.cli.edge` turns an error into one line on stderr and its status.
 """
 
 

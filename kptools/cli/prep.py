@@ -15,12 +15,12 @@ from kptools.datasets.catalog import DATASETS, Dataset
 from kptools.errors import RecordError, UsageError
 from kptools.options import Option
 from kptools.records.item import Item
+from kptools.records.keys import SPLITS
 from kptools.records.stream import Stream
 
 if TYPE_CHECKING:
     from kptools.datasets.prepare import Preparation
 
-SPLITS = ("train", "val", "test")
 BOXES = ("dataset", "points", "image")
 
 tool = new_app()

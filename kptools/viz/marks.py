@@ -1,4 +1,4 @@
-"""Drawing: text, marks on a picture, and sheets of captioned pictures.
+"""Marks on a picture: points, lines and boxes.
 
 Everything is drawn larger than it is shown and then averaged down, so that discs and lines are
 smooth and lie where they belong to an eighth of a pixel. Equal input gives equal bytes.

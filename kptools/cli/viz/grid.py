@@ -107,8 +107,8 @@ def grid(
     mixed: MixedNorms | None = None
     items = passing(stream)
     first = list(islice(items, 1))  # a kp-train before us in the pipe has then written CKPT
-    frame = input_of(arch, ckpt, margin) if first and (arch or ckpt) else None
-    view = View(cell, margin, frame, whole, epoch)
+    network = input_of(arch, ckpt, margin) if first and (arch or ckpt) else None
+    view = View(cell, margin, network, whole, epoch)
     for item in chain(first, items):
         error = float("nan")
         if not item.failed and pick.wants_more:
