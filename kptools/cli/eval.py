@@ -9,13 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Expect, Files, Norm, Strict, choice
+from kptools.cli.options import Expect, Files, Norm, Strict, choice, names_points, one_of
 from kptools.console import report
 from kptools.errors import RecordError, UsageError
 from kptools.evaluation import NORMS, THRESHOLD
 from kptools.records.item import Item
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
+
+MERGES = ("mean", "median")
+FORMATS = ("auto", "table", "json")
+FILLS = ("none", "mean")
 
 
 def evaluate(
@@ -24,25 +28,21 @@ def evaluate(
     threshold: Annotated[float, typer.Option(help="Of AUC and failure rate.")] = THRESHOLD,
     points: Annotated[
         str | None,
-        typer.Option(metavar="nose|region:NAME|3,7-9", help="Score these points alone."),
+        names_points("Score these points alone.", "nose|region:NAME|3,7-9"),
     ] = None,
-    merge: Annotated[
-        str | None, typer.Option(metavar="mean|median", help="Consecutive lines of one id as one.")
-    ] = None,
+    merge: Annotated[str | None, one_of(MERGES, help="Consecutive lines of one id as one.")] = None,
     with_records: Annotated[
         bool, typer.Option("--records", help="Write the records with their `nme`, not the report.")
     ] = False,
     output_format: Annotated[
         str,
-        typer.Option("--format", metavar="auto|table|json", help="auto: a table at a terminal."),
+        one_of(FORMATS, "--format", help="auto: a table at a terminal."),
     ] = "auto",
     submission: Annotated[
         Path | None,
         typer.Option(metavar="CSV", help="Write Kaggle's Id,Predicted; no truth needed."),
     ] = None,
-    fill: Annotated[
-        str, typer.Option(metavar="none|mean", help="Submission: for faces without prediction.")
-    ] = "none",
+    fill: Annotated[str, one_of(FILLS, help="Submission: for faces without prediction.")] = "none",
     fail_if: Annotated[
         list[str] | None,
         typer.Option(metavar="EXPR", help='Exit 4 if so: "nme>0.05", "faces<1".'),
@@ -63,9 +63,9 @@ def evaluate(
     if norm is not None:
         choice("--norm", norm, NORMS)
     if merge is not None:
-        choice("--merge", merge, ("mean", "median"))
-    choice("--format", output_format, ("auto", "table", "json"))
-    choice("--fill", fill, ("none", "mean"))
+        choice("--merge", merge, MERGES)
+    choice("--format", output_format, FORMATS)
+    choice("--fill", fill, FILLS)
     if not 0 < threshold < 1e6:
         raise UsageError("--threshold: more than 0")
     if submission is not None and points is not None:

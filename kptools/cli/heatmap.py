@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kptools.cli.edge import need_input, new_app, run, with_version
-from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, parse_size
+from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, one_of, parse_size
 from kptools.errors import RecordError, UsageError
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.stream import Stream
@@ -87,7 +87,7 @@ def encode(
 @tool.command()
 def decode(
     files: Files = None,
-    method: Annotated[str, typer.Option("--decode", metavar="|".join(DECODERS))] = DECODER,
+    method: Annotated[str, one_of(DECODERS, "--decode")] = DECODER,
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,

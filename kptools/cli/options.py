@@ -8,11 +8,42 @@ from typing import Annotated, Any
 import typer
 
 from kptools.errors import UsageError
+from kptools.evaluation import NORMS
 from kptools.options import Option
 from kptools.units import Size
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+
+def starting(words: Iterable[str], incomplete: str) -> list[str]:
+    """Those of the words that begin so: for a shell that completes."""
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def one_of(words: Iterable[str], *flags: str, help: str = "", metavar: str | None = None) -> Any:
+    """An option whose value is one of these words, which the shell completes; `metavar` where it is
+    no plain list of them."""
+    known = tuple(words)
+    return typer.Option(
+        *flags,
+        metavar=metavar or "|".join(known),
+        help=help,
+        autocompletion=lambda incomplete: starting(known, incomplete),
+    )
+
+
+def names_points(help: str, metavar: str) -> Any:
+    """An option that names points of a scheme; the shell completes regions."""
+
+    def complete(incomplete: str) -> list[str]:
+        from kptools.schemes.catalog import FULL
+
+        regions = dict.fromkeys(name for scheme in FULL.values() for name in scheme.regions)
+        return starting(("nose", *(f"region:{name}" for name in regions)), incomplete)
+
+    return typer.Option(metavar=metavar, help=help, autocompletion=complete)
+
 
 Files = Annotated[
     list[str] | None, typer.Argument(metavar="FILE", help="Records; - or none: stdin.")
@@ -34,35 +65,18 @@ Workers = Annotated[
 Threads = Annotated[
     int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
 ]
-Device = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(DEVICES),
-        help="Where the network runs.",
-        autocompletion=lambda incomplete: starting(DEVICES, incomplete),
-    ),
-]
+Device = Annotated[str, one_of(DEVICES, help="Where the network runs.")]
 Precision = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(PRECISIONS),
-        help="auto: bf16 where that is faster, else fp32; tf32 is CUDA's.",
-        autocompletion=lambda incomplete: starting(PRECISIONS, incomplete),
-    ),
+    str, one_of(PRECISIONS, help="auto: bf16 where that is faster, else fp32; tf32 is CUDA's.")
 ]
 Norm = Annotated[
     str | None,
-    typer.Option(
-        metavar="interocular|interpupil|box|diagonal",
+    one_of(
+        NORMS,
         help="Of the NME, one for all faces [default: interocular; box where a scheme has no "
         "eyes].",
     ),
 ]
-
-
-def starting(words: Iterable[str], incomplete: str) -> list[str]:
-    """Those of the words that begin so: for a shell that completes."""
-    return [word for word in words if word.startswith(incomplete)]
 
 
 def parse_size(text: str) -> Size:
@@ -107,13 +121,12 @@ def parameter(option: Option, *, default: Any = ..., help: str | None = None) ->
         info = typer.Option(option.flag, help=text)
     else:
         bounded = option.type in (int, float) and not option.exclusive
+        choices = tuple(map(str, option.choices))
         info = typer.Option(
             option.flag,
-            metavar=option.metavar or "|".join(map(str, option.choices)) or None,
+            metavar=option.metavar or "|".join(choices) or None,
             help=text,
-            autocompletion=(lambda incomplete: starting(map(str, option.choices), incomplete))
-            if option.choices
-            else None,
+            autocompletion=(lambda incomplete: starting(choices, incomplete)) if choices else None,
             min=option.low if bounded else None,
             max=option.high if bounded else None,
         )

@@ -20,6 +20,7 @@ from kptools.cli.options import (
     Workers,
     choice,
     cores,
+    one_of,
 )
 from kptools.console import report
 from kptools.errors import UsageError
@@ -34,10 +35,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Faces at a time.")] = 32,
     decode: Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join(DECODERS),
-            help=f"From heatmaps to points [default: {DECODER}].",
-        ),
+        one_of(DECODERS, help=f"From heatmaps to points [default: {DECODER}]."),
     ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kptools.cli.edge import new_app, run, with_version
-from kptools.cli.options import Output, Resume, Strict, choice, parameter, starting
+from kptools.cli.options import Output, Resume, Strict, choice, names_points, one_of, parameter
 from kptools.console import program, report
 from kptools.datasets.catalog import DATASETS, Dataset
 from kptools.errors import RecordError, UsageError
@@ -46,11 +46,7 @@ def _kp_prep() -> None:
 SHARED: dict[str, Any] = {
     "split": Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join(SPLITS),
-            help="The split of every record.",
-            autocompletion=lambda incomplete: starting(SPLITS, incomplete),
-        ),
+        one_of(SPLITS, help="The split of every record."),
     ],
     "val_fraction": Annotated[
         float | None,
@@ -58,17 +54,14 @@ SHARED: dict[str, Any] = {
     ],
     "points": Annotated[
         str | None,
-        typer.Option(
-            metavar="NAMES", help="Keep these: nose, region:mouth, 30, 36-47, with commas."
-        ),
+        names_points("Keep these: nose, region:mouth, 30, 36-47, with commas.", "NAMES"),
     ],
     "box": Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join(BOXES),
+        one_of(
+            BOXES,
             help="From where [default: dataset, or image where it has none]; points: to train "
             "with.",
-            autocompletion=lambda incomplete: starting(BOXES, incomplete),
         ),
     ],
     "limit": Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")],

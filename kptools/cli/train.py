@@ -19,9 +19,9 @@ from kptools.cli.options import (
     choice,
     cores,
     examples,
+    one_of,
     parameter,
     parse_size,
-    starting,
 )
 from kptools.console import report
 from kptools.errors import UsageError
@@ -30,6 +30,7 @@ from kptools.models.losses import HEATMAP_LOSSES, POINT_LOSSES
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
+KEEP = ("best", "last")
 HELP = f"""Train on the records of split train, validate on those of split val.
 
 Without val records a tenth of the groups is held out. The rate rises in the first epoch; what is
@@ -57,11 +58,7 @@ def train(
     inputs: Files = None,
     arch: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="The network; see the table.",
-            autocompletion=lambda incomplete: starting(archs.ARCHS, incomplete),
-        ),
+        one_of(archs.ARCHS, metavar="NAME", help="The network; see the table."),
     ] = "",
     output: Annotated[
         str | None,
@@ -86,14 +83,9 @@ def train(
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join((*POINT_LOSSES, *HEATMAP_LOSSES)),
-            help="Of points; of heatmaps (unet): bce.",
-        ),
+        one_of((*POINT_LOSSES, *HEATMAP_LOSSES), help="Of points; of heatmaps (unet): bce."),
     ] = None,
-    keep: Annotated[
-        str, typer.Option(metavar="best|last", help="Which epoch (best: least NME on val).")
-    ] = "best",
+    keep: Annotated[str, one_of(KEEP, help="Which epoch (best: least NME on val).")] = "best",
     weights: Annotated[
         str | None,
         typer.Option(
@@ -131,7 +123,7 @@ def train(
     names = need_input(inputs)
     if not arch:
         raise UsageError("--arch NAME is needed; kp-train --help has the table")
-    choice("--keep", keep, ("best", "last"))
+    choice("--keep", keep, KEEP)
     choice("--device", device, DEVICES)
     choice("--precision", precision, PRECISIONS)
 

@@ -98,8 +98,8 @@ class Scorer:
         return scored[0] if len(scored) == 1 else None
 
     def report(self, threshold: float) -> dict[str, Any]:
-        """The report: keys fixed, as docs/metrics.md lists them. Where the faces have several norms, what
-        is over a norm stands under `norms`, for each of them apart, and is None elsewhere."""
+        """The report; docs/metrics.md lists its keys. Where the faces have several norms, what is
+        over a norm stands under `norms`, for each of them apart, and is None elsewhere."""
         scored = [name for name, tally in self.norms.items() if tally.coordinates]
         if len(scored) > 1:
             return self._mixed(threshold, scored)

@@ -38,4 +38,3 @@ for _name in PICTURES:
 
 def main() -> None:
     run(tool)
-

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kptools.cli.options import choice
+from kptools.cli.options import choice, one_of
 from kptools.cli.viz.common import PLOTS, PlotFile, Title, check_output
 from kptools.errors import KptoolsError
 
@@ -16,7 +16,7 @@ def curves(
     ],
     output: PlotFile = Path("curves.png"),
     metric: Annotated[
-        str, typer.Option(metavar="loss|nme|mae", help="Loss of train and val; the others of val.")
+        str, one_of(("loss", "nme", "mae"), help="Loss of train and val; the others of val.")
     ] = "loss",
     log: Annotated[
         bool | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kptools.cli.edge import need_input
-from kptools.cli.options import Expect, Files, choice, starting
+from kptools.cli.options import Expect, Files, choice, one_of
 from kptools.cli.viz.common import (
     PICTURES,
     CellSize,
@@ -36,18 +36,14 @@ def grid(
     count: Count = 16,
     sort: Annotated[
         str,
-        typer.Option(metavar="none|worst|best", help="By error; `error` is another name of worst."),
+        one_of(("none", "worst", "best"), help="By error; `error` is another name of worst."),
     ] = "none",
     columns: Columns = None,
     size: CellSize = "224x224",
     margin: Margin = None,
     arch: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Show what this network would see.",
-            autocompletion=lambda incomplete: starting(archs.ARCHS, incomplete),
-        ),
+        one_of(archs.ARCHS, metavar="NAME", help="Show what this network would see."),
     ] = None,
     ckpt: Annotated[
         str | None, typer.Option(metavar="CKPT", help="Show what this checkpoint's network sees.")
@@ -59,8 +55,8 @@ def grid(
     points: Annotated[bool, typer.Option("--points/--no-points", help="Draw the points.")] = True,
     norm: Annotated[
         str | None,
-        typer.Option(
-            metavar="interocular|interpupil|box|diagonal|pixels",
+        one_of(
+            (*NORMS, "pixels"),
             help="Of the error [default: interocular; box where a scheme has no eyes].",
         ),
     ] = None,
