@@ -247,7 +247,7 @@ class _Parser:
         if not (width > 0 and height > 0):
             raise RecordError("bad_box", f"a box of {width:g}x{height:g}; it has no area")
         found: Record = {
-            "box": [left - 0.5, top - 0.5, left + width - 0.5, top + height - 0.5],
+            "box": list(g.from_edges(left, top, left + width, top + height)),
             "box_source": "dataset",
         }
         if self.exact:

@@ -19,7 +19,7 @@ import torch
 from kptools import runtime
 from kptools.models import build
 from kptools.models.checkpoint import Checkpoint
-from kptools.models.network import Criterion, Network, forward
+from kptools.models.network import forward
 from kptools.pixels.cache import decode_all
 from kptools.storage.tensors import tensors_of
 from kptools.training.ema import EMA
@@ -49,14 +49,6 @@ class Epoch:
         }
 
 
-@dataclass
-class Progress:
-    """Whom the loop calls: after each batch (done, of at most, loss) and after each epoch."""
-
-    batch: Callable[[int, int, float], None] = lambda done, total, loss: None
-    epoch: Callable[[Epoch], None] = lambda epoch: None
-
-
 def train(
     faces: TrainingSet,
     val: TrainingSet | None,
@@ -67,25 +59,22 @@ def train(
     state_path: Path,
     resume: bool = False,
     compile_network: bool = False,
-    progress: Progress | None = None,
+    on_batch: Callable[[int, int, float], None] = lambda done, total, loss: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Checkpoint:
     """Train a network; raises KptoolsError where a loss or a validation figure is not finite, the
-    disk is full, or the weights to start from do not fit."""
-    progress = progress or Progress()
+    disk is full, or the weights to start from do not fit. `on_batch` is given how many faces of the
+    epoch are done, of at most how many, and their mean loss."""
 
     # set-up: the network, where it starts from, and how far an earlier run came
     torch.manual_seed(settings.seed)
     model, network, history = start(faces, scheme, settings)
+    first = len(history)  # epochs of the run that --init goes on from
     runtime.to_device(network, device)
     criterion = build.criterion(settings.arch, settings.loss)
-    state = State(
-        run=fingerprint(faces, val, settings),
-        network=network,
-        ema=EMA(network, settings.average),
-        optimizer=torch.optim.Adam(network.parameters(), fused=True),
-        history=history,
-    )
-    first = len(history)  # epochs of the run that --init goes on from
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    ema = EMA(network, settings.average)
+    state = State(fingerprint(faces, val, settings), network, ema, optimizer, history)
     state.require_space(state_path, settings.keep)
     if resume and state_path.exists():
         state.load(state_path)
@@ -93,7 +82,8 @@ def train(
     # data: decoded in the order of the first epoch that is to come
     caches = [some.crops for some in (faces, val) if some is not None]
     decode_all(caches, _order(len(faces), settings.seed, len(state.history)), device)
-    stepped: Any = torch.compile(network) if compile_network else network
+    steps = faces.steps(settings.batch)
+    compiled: Any = torch.compile(network) if compile_network else network
 
     # the loop
     for epoch, rate in enumerate(rates(settings.schedule), start=first):
@@ -102,56 +92,38 @@ def train(
         for cache in caches:
             cache.to_device(device)
         began = time.perf_counter()
-        meter = LossMeter(faces, epoch, settings, progress.batch)
-        _run_epoch(state, stepped, faces, criterion, meter, rate, epoch == first, device)
+        meter = LossMeter(faces, epoch, settings, on_batch)
+        torch.manual_seed(_seed(settings.seed, epoch, "dropout"))
+        order = _order(len(faces), settings.seed, epoch)
+        network.train()
+        for step, batch in enumerate(faces.batches(order, settings.batch, epoch, device), start=1):
+            if len(batch) == 1 < settings.batch:  # no other face has a crop
+                build.check_batch(settings.arch, settings.input, 1, settings.options)
+            for group in optimizer.param_groups:  # in the first epoch the rate rises
+                group["lr"] = rate * step / steps if epoch == first else rate
+            output = forward(compiled, batch.input, settings.precision)
+            loss = network.head.loss(output, batch.truth, criterion)
+            loss.mean.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update()
+            meter.add(loss, batch)
+        meter.close()
         in_steps = time.perf_counter() - began
 
         entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": meter.mean}
         if val is not None:
-            entry |= validate(state.ema.network, val, criterion, settings, device, epoch)
+            entry |= validate(ema.network, val, criterion, settings, device, epoch)
         state.history.append(entry)
         if settings.keep == "best" and min(state.history[first:], key=rank) is entry:
-            state.best = tensors_of(state.ema.network)
+            state.best = tensors_of(ema.network)
         # the log first: an epoch that only the log has is done again, and logged again
-        progress.epoch(Epoch(entry, time.perf_counter() - began, meter.done / in_steps))
+        on_epoch(Epoch(entry, time.perf_counter() - began, meter.done / in_steps))
         state.save(state_path)
 
-    weights = state.best or tensors_of(state.ema.network)
+    weights = state.best or tensors_of(ema.network)
     run = {"settings": asdict(settings), "fingerprint": state.run}
     return Checkpoint(model, weights, state.history, run)
-
-
-def _run_epoch(
-    state: State,
-    network: Network,
-    faces: TrainingSet,
-    criterion: Criterion,
-    meter: LossMeter,
-    rate: float,
-    warm_up: bool,
-    device: torch.device,
-) -> None:
-    """One pass over the faces, in an order of this epoch's own. With `warm_up` the rate rises to
-    `rate` in equal steps, as many as there are where every face has a crop. `network` is the
-    state's, or what torch.compile made of it."""
-    settings, epoch = meter.settings, meter.epoch
-    torch.manual_seed(_seed(settings.seed, epoch, "dropout"))
-    order = _order(len(faces), settings.seed, epoch)
-    steps = faces.steps(settings.batch)
-    state.network.train()
-    for step, batch in enumerate(faces.batches(order, settings.batch, epoch, device), start=1):
-        if len(batch) == 1 < settings.batch:  # the only face of the run
-            build.check_batch(settings.arch, settings.input, 1, settings.options)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * step / steps if warm_up else rate
-        output = forward(network, batch.input, settings.precision)
-        loss = state.network.head.loss(output, batch.truth, criterion)
-        loss.mean.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.ema.update()
-        meter.add(loss, batch)
-    meter.close()
 
 
 def _order(count: int, seed: int, epoch: int) -> list[int]:

@@ -17,7 +17,7 @@ from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.training.gather import Report, gather, training_sets
 from kptools.training.log import TrainingLog
-from kptools.training.loop import Epoch, Progress, train
+from kptools.training.loop import Epoch, train
 from kptools.training.settings import Settings
 from kptools.training.start import normalization
 from kptools.training.state import fingerprint
@@ -140,7 +140,8 @@ def run(
             state_path=state_path,
             resume=resume,
             compile_network=compile_network,
-            progress=Progress(observer.batch, on_epoch),
+            on_batch=observer.batch,
+            on_epoch=on_epoch,
         )
     checkpoint.save(out, result)
     state_path.unlink(missing_ok=True)
