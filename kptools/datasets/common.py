@@ -18,8 +18,8 @@ def find_root(given: str | None, folder: str, source: str) -> str:
         if not os.path.isdir(given):
             raise UsageError(f"{given} is not a folder; {source}")
         return given
-    places = [os.path.join(os.environ[v], folder) for v in ("KPTOOLS_DATA",) if os.environ.get(v)]
-    places.append(os.path.join("data", folder))
+    roots = [root for root in (os.environ.get("KPTOOLS_DATA"), "data") if root]
+    places = [os.path.join(root, folder) for root in roots]
     for place in places:
         if os.path.isdir(place):
             return place

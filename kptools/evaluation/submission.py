@@ -10,7 +10,7 @@ from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import keys
 from kptools.records.item import Item
-from kptools.storage import files
+from kptools.storage.files import write_output
 
 
 class Submission:
@@ -50,7 +50,4 @@ class Submission:
             raise KptoolsError(
                 f"no record came, so {self.path} is not written; kp-predict makes them"
             )
-        try:
-            files.write_whole(self.path, ("\n".join(self.rows) + "\n").encode())
-        except OSError as error:
-            raise KptoolsError(f"cannot write {self.path}: {error.strerror}") from None
+        write_output(self.path, ("\n".join(self.rows) + "\n").encode())

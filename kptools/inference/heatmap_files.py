@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kptools import geometry as g
-from kptools.errors import KptoolsError, RecordError
+from kptools.errors import RecordError
 from kptools.models.codecs import heatmap
 from kptools.records import keys
 from kptools.records.ids import FileNames
 from kptools.records.keys import Record
 from kptools.storage import files
+from kptools.storage.files import write_output
 from kptools.units import Fraction, Pixels, Size
 
 MAX_MAP_VALUES = 1 << 28  # of one face
@@ -34,7 +35,7 @@ def save(stem: Path, z: heatmap.Maps, matrix: g.Matrix, sigma: Pixels) -> Record
     path = stem.with_name(stem.name + ".npy")
     data = io.BytesIO()
     np.save(data, z.clip(-60000, 60000).astype(np.float16)[None])
-    _write(path, data.getbuffer())
+    write_output(path, data.getbuffer())
     return {"file": os.fspath(path), "index": 0, "matrix": matrix.tolist(), "sigma": sigma}
 
 
@@ -104,7 +105,7 @@ def encode(
     if picture:
         data = io.BytesIO()
         Image.fromarray((labels.max(axis=0) * 255).round().astype(np.uint8)).save(data, "PNG")
-        _write(stem.with_name(stem.name + ".png"), data.getbuffer())
+        write_output(stem.with_name(stem.name + ".png"), data.getbuffer())
     return saved
 
 
@@ -116,10 +117,3 @@ def decode(record: Record, method: str) -> Record:
         raise RecordError("bad_points", "a map has no finite peak; predict again")
     pred = g.transform(g.uncentred(matrix), points[0]).tolist()
     return {"pred": pred, "score": scores[0].tolist()}
-
-
-def _write(path: Path, data: memoryview) -> None:
-    try:
-        files.write_whole(path, data)
-    except OSError as error:
-        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None

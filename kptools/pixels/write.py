@@ -18,6 +18,7 @@ from kptools.records.ids import FileNames
 from kptools.records.keys import Record
 from kptools.specs import FILL
 from kptools.storage import images
+from kptools.storage.files import write_output
 
 _OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
 
@@ -49,10 +50,8 @@ def write_image(record: Record, folder: Path, names: FileNames | None = None) ->
     scale = keys.scale(record)
     if scale is not None:  # a face shown larger has more pixels than the original's
         made["scale"] = scale / g.zoom(transform.matrix)
-    try:
-        images.save(transform_picture(picture, transform), path)
-    except OSError as error:
-        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
+    changed = transform_picture(picture, transform)
+    write_output(path, images.encode(changed, path.suffix, level=3))
     return made
 
 

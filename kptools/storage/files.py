@@ -243,7 +243,7 @@ def claim_output(path: Path) -> None:
         raise KptoolsError(f"cannot write {path}: {error.strerror}") from None
 
 
-def write_output(path: Path, data: bytes) -> None:
+def write_output(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all. KptoolsError where the disk says no."""
     try:
         write_whole(path, data)

@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 from PIL import (
@@ -29,7 +28,7 @@ from kptools.errors import RecordError
 from kptools.geometry import IDENTITY, Matrix, compose, scaling, translation
 from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.specs import FILL
-from kptools.storage.files import require_regular, write_whole
+from kptools.storage.files import require_regular
 from kptools.units import Size
 
 # Importing a plugin is what makes Pillow know its format; JPEG's opens MPO as well
@@ -207,21 +206,12 @@ def _eight_bit(stored: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8))
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write the picture whole or not at all: JPEG (quality 95, full colour) or PNG, by suffix."""
-    data = io.BytesIO()
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        picture.save(data, "JPEG", quality=95, subsampling=0)
-    else:
-        picture.save(data, "PNG", compress_level=3)
-    write_whole(path, data.getbuffer())
-
-
-def encode(picture: Image.Image, suffix: str = ".png") -> bytes:
-    """The picture as PNG, or as JPEG where the suffix says so."""
+def encode(picture: Image.Image, suffix: str = ".png", *, level: int = 6) -> bytes:
+    """The picture as PNG of this compression, or as JPEG (quality 95, full colour) where the suffix
+    says so."""
     data = io.BytesIO()
     if suffix.lower() in (".jpg", ".jpeg"):
         picture.save(data, "JPEG", quality=95, subsampling=0)
     else:
-        picture.save(data, "PNG", compress_level=6)
+        picture.save(data, "PNG", compress_level=level)
     return data.getvalue()
