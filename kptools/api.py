@@ -4,6 +4,7 @@ A record is a dict (docs/record.md); a face that fails is a record with a `statu
 on stderr. Errors are `kptools.errors.KptoolsError`. The examples of these functions run as tests.
 """
 
+import inspect
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import cpu_count
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
+from kptools import console, runtime
 from kptools import geometry as g
-from kptools import runtime
-from kptools.errors import RecordError, UsageError
-from kptools.evaluation import THRESHOLD
+from kptools.errors import KptoolsError, UsageError
+from kptools.evaluation import MERGES, THRESHOLD
 from kptools.evaluation.merge import merge_copies
 from kptools.evaluation.report import Scorer
 from kptools.inference.pictures import predict_picture
@@ -29,9 +31,8 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.records.reader import Reader
-from kptools.records.writer import Writer
 from kptools.storage import files
-from kptools.training.run import Observer, prepare, train_records
+from kptools.training.run import Observer, RunOptions, prepare, train_records
 from kptools.training.settings import resolve
 from kptools.units import Box, Size
 from kptools.viz.faces import Pick, make
@@ -51,24 +52,23 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def write_records(records: Iterable[Record], path: str | Path) -> None:
-    """Write records as JSON Lines, to a file that appears whole or not at all; `-` is stdout.
+    """Write records as JSON Lines, to a file that appears whole or not at all. KptoolsError where
+    one cannot be written as JSON, or the disk is full.
 
     >>> import kptools as kp
     >>> kp.write_records(kp.read_records("faces.jsonl"), "copy.jsonl")
     >>> list(kp.read_records("copy.jsonl")) == list(kp.read_records("faces.jsonl"))
     True
     """
-    writer = Writer(str(path), Failures(), run={"tool": "kptools.write_records"})
-    count = 0
     try:
-        for item in _items(records):
-            writer.write(item)
-            count += 1
-        writer.flush()
-        writer.close(count)
-    except BaseException:
-        files.abandon(Path(path))
-        raise
+        with files.writing(Path(path)) as handle:
+            for number, record in enumerate(records, start=1):
+                try:
+                    handle.write(orjson.dumps(record) + b"\n")
+                except TypeError as error:
+                    raise KptoolsError(f"record {number} is not JSON: {error}") from None
+    except OSError as error:
+        raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
 
 
 def train(
@@ -94,10 +94,11 @@ def train(
     split val, or on a tenth of the groups where there are none.
 
     With `output` the checkpoint is written there, the log beside it, and `resume` goes on where a
-    run was cut off. `settings` are the other options of kp-train, under their names (`margin`,
-    `loss`, `lr`, `schedule`, `weights`, `init`, `keep`, `seed`, `average`) and those of the
-    architecture (`width`, ...). `input_size` is (width, height). `progress` is called after each
-    epoch with what the log has of it.
+    run was cut off. What it finds about the records is reported on stderr. It sets torch's threads,
+    random seed and float32 precision, as the command does. `settings` are the other options of
+    kp-train, under their names (`margin`, `loss`, `lr`, `schedule`, `weights`, `init`, `keep`,
+    `seed`, `average`) and those of the architecture (`width`, ...). `input_size` is (width,
+    height). `progress` is called after each epoch with what the log has of it.
 
     >>> import kptools as kp
     >>> checkpoint = kp.train(
@@ -107,28 +108,37 @@ def train(
     ('nose', 68, 2)
     >>> checkpoint.save("nose.safetensors")
     """
-    names = archs.get(arch).option_names
-    options = {name: settings.pop(name) for name in names if name in settings}
+    if resume and output is None:
+        raise UsageError("resume goes on with a file; name it with output")
+    known = archs.all_options()
+    options = {name: settings.pop(name) for name in list(settings) if name in known}
+    unknown = settings.keys() - inspect.signature(resolve).parameters.keys()
+    if unknown:
+        raise UsageError(f"train has no argument {', '.join(sorted(unknown))}")
     wanted = resolve(
         arch, input_size=input_size, batch=batch_size, epochs=epochs, options=options, **settings
     )
     where = runtime.device(device)
     runtime.set_threads(threads, where)
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "network.safetensors" if output is None else Path(output)
         result, _ = train_records(
             _items(records),
             Failures(),
             prepare(wanted, where, precision),
-            out,
-            device=where,
-            workers=workers or cpu_count() or 1,
-            cache_memory=int(cache_memory * 2**30),
+            RunOptions(
+                out=Path(output or f"{folder}/network.safetensors"),
+                device=where,
+                workers=workers or cpu_count() or 1,
+                cache_memory=int(cache_memory * 2**30),
+                resume=resume,
+            ),
+            Observer(
+                epoch=lambda entry, done: progress(entry),
+                report=lambda line: console.report(f"kptools: {line}"),
+            ),
             val_items=None if val is None else _items(val),
             val_name="val",
             val_fraction=val_fraction,
-            resume=resume,
-            observer=Observer(epoch=lambda entry, done: progress(entry)),
         )
     return result
 
@@ -190,6 +200,7 @@ def predict(
     (1, 68, 2)
     """
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    network = loaded.network(share=True)
     where = runtime.device(device)
     mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)
@@ -197,7 +208,7 @@ def predict(
         if boxes is None:
             raise UsageError("a picture needs the boxes of its faces")
         return predict_picture(
-            loaded.network(),
+            network,
             loaded.model,
             faces,
             boxes,
@@ -208,7 +219,7 @@ def predict(
         )
     failures = Failures()
     predictor = Predictor(
-        loaded.network(),
+        network,
         loaded.model,
         device=where,
         precision=mode,
@@ -238,16 +249,14 @@ def evaluate(
     >>> report["faces"], report["norm"], report["nme"] > 0
     (12, 'interocular', True)
     """
+    if merge is not None and merge not in MERGES:
+        raise UsageError(f"merge {merge!r}: one of {', '.join(MERGES)}")
     failures, scorer = Failures(), Scorer(norm, points)
-    items: Iterable[Item] = _items(records)
-    for item in items if merge is None else merge_copies(items, merge, failures.add):
-        if not item.failed:
-            try:
-                scorer.add(item.record)
-            except RecordError as error:
-                failures.add(item, error)
-        if item.failed:
-            scorer.fail(item.record)
+    items = _items(records)
+    if merge is not None:
+        items = merge_copies(items, merge, failures.add)
+    for _ in scorer.score(items, failures.add):
+        pass  # the figures alone are wanted
     return scorer.report(threshold)
 
 

@@ -33,8 +33,8 @@ class ReaderGone(Exception):
 class RecordError(Exception):
     """One record cannot be used. It becomes a failure record, and the job goes on.
 
-    `status` is one of `records.STATUSES`; the message says what is wrong, then what to do,
-    joined by "; ".
+    `status` is one of `kptools.records.keys.STATUSES`; the message says what is wrong, then what
+    to do, joined by "; ".
     """
 
     def __init__(self, status: str, message: str) -> None:

@@ -2,8 +2,8 @@
 
 Records hold pixels whose centres are whole numbers (file frame). Every matrix here acts in
 continuous coordinates, whose origin is the outer corner of the top-left pixel, so that scaling,
-mirroring and resampling are plain arithmetic. `transform` and `centred` add the half pixel and
-take it off again; nothing else in the project does.
+mirroring and resampling are plain arithmetic. This module adds the half pixel and takes it off
+again; nothing else in the project does.
 
 A matrix is a float64 array of shape (2, 3), [[a, b, tx], [c, d, ty]], applied to columns (x, y, 1).
 """

@@ -1,6 +1,7 @@
 """An option of a command, described where it belongs: beside the architecture or the dataset that
 has it. `kptools.cli` makes options of the command line of them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +31,12 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
     def check(self, value: Any) -> Any:
-        """The value. UsageError where it is none that the option takes."""
+        """The value, a whole float as an int where an int is wanted. UsageError where it is none
+        that the option takes."""
         if value is None:
             return value
+        if self.type in (int, float):
+            value = self._number(value)
         if self.choices and value not in self.choices:
             raise UsageError(f"{self.flag} {value!r}: one of {', '.join(map(str, self.choices))}")
         if self.low is not None and not (value > self.low if self.exclusive else value >= self.low):
@@ -41,3 +45,11 @@ class Option:
         if self.high is not None and not value <= self.high:
             raise UsageError(f"{self.flag} {value:g}: at most {self.high:g}")
         return value
+
+    def _number(self, value: Any) -> int | float:
+        sound = isinstance(value, int | float) and not isinstance(value, bool)
+        if not sound or not math.isfinite(value) or (self.type is int and value != int(value)):
+            what = "a whole number" if self.type is int else "a number"
+            raise UsageError(f"{self.flag} {value!r}: {what} is needed")
+        number: int | float = self.type(value)
+        return number

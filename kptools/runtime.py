@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
+from kptools.units import DEVICES, PRECISIONS
 
 
 def precision_for(device: torch.device, wanted: str, *, bf16: bool = True) -> str:
@@ -14,6 +15,8 @@ def precision_for(device: torch.device, wanted: str, *, bf16: bool = True) -> st
     device. `bf16`: whether it is the faster for this work on a CPU that computes in it. It is
     for all networks, but in training not for those of depthwise convolutions
     (tests/benchmarks/precision.py). UsageError for tf32 elsewhere than on CUDA."""
+    if wanted not in PRECISIONS:
+        raise UsageError(f"--precision {wanted!r}: one of {', '.join(PRECISIONS)}")
     if wanted == "tf32" and device.type != "cuda":
         raise UsageError(f"--precision tf32: CUDA has it, {device.type} has not; use fp32")
     if wanted != "auto":
@@ -93,6 +96,8 @@ def report_out_of_memory(batch: int) -> Iterator[None]:
 
 def device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `mps`; KptoolsError where the machine has none such."""
+    if name not in DEVICES:
+        raise UsageError(f"--device {name!r}: one of {', '.join(DEVICES)}")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"

@@ -20,3 +20,6 @@ Box: TypeAlias = tuple[float, float, float, float]  # x0, y0, x1, y1; file frame
 Size: TypeAlias = tuple[int, int]  # width, height
 Normalization: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]  # mean, deviation; white: 1
 Schedule: TypeAlias = tuple[tuple[float, int], ...]  # (learning rate, epochs), in order
+
+DEVICES = ("auto", "cpu", "cuda", "mps")  # where a network runs
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")  # of its arithmetic

@@ -24,8 +24,6 @@ from kptools.records.policy import Stage
 from kptools.units import Box
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-
-
 # RGB to YIQ: hue turns the plane of I and Q
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 

@@ -17,7 +17,11 @@ class TrainingBar:
         self._task: Any = None
 
     def __enter__(self) -> "TrainingBar":
-        if sys.stderr is not None and sys.stderr.isatty():
+        return self
+
+    def _start(self) -> None:
+        """Show the bar, at a terminal: once there is something to show."""
+        if self._bar is None and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -31,7 +35,6 @@ class TrainingBar:
             )
             self._task = self._bar.add_task("epoch 1", total=self.epochs, loss="")
             self._bar.start()
-        return self
 
     def __exit__(
         self,
@@ -44,6 +47,7 @@ class TrainingBar:
 
     def batch(self, done: int, total: int, loss: float) -> None:
         """After a batch: how many faces of the epoch are done, of at most how many."""
+        self._start()
         if self._bar is not None:
             completed = self.done + done / total
             self._bar.update(self._task, completed=completed, loss=f"loss {loss:.5f}")

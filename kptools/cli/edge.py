@@ -9,13 +9,14 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import signature
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from kptools import __version__
+from kptools.cli.options import keyword, set_parameters
 from kptools.console import program, report
 from kptools.errors import KptoolsError, ReaderGone, UsageError
 from kptools.records.writer import flush_outputs
@@ -51,11 +52,13 @@ def with_version(function: Callable[..., Any]) -> Callable[..., Any]:
     option = typer.Option(
         "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
     )
-    shown = Parameter(
-        "version", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    set_parameters(
+        command,
+        [
+            *signature(function).parameters.values(),
+            keyword("version", Annotated[bool, option], False),
+        ],
     )
-    own = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in signature(function).parameters.values()]
-    setattr(command, "__signature__", Signature([*own, shown]))  # noqa: B010
     return command
 
 
@@ -77,7 +80,7 @@ def run(tool: typer.Typer) -> NoReturn:
         report(f"{program()}: {error}")
         status = error.exit_status
     except SystemExit as error:  # typer's own, where it has installed the shell's completion
-        status = error.code if isinstance(error.code, int) else 0
+        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 3
     except KeyboardInterrupt:
         status = 130
     except Terminated:
@@ -127,6 +130,8 @@ def _usage(error: Exception) -> int:
 
 def _flush_stdout() -> None:
     """What typer printed (help), and what a command printed."""
+    if sys.stdout is None:  # it is closed
+        return
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,6 +1,5 @@
 """kp-eval: the score of predictions."""
 
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,12 @@ import typer
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import Expect, Files, Norm, Strict, choice, names_points, one_of
 from kptools.console import report
-from kptools.errors import RecordError, UsageError
-from kptools.evaluation import NORMS, THRESHOLD
+from kptools.errors import UsageError
+from kptools.evaluation import MERGES, NORMS, THRESHOLD
 from kptools.records.item import Item
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
-MERGES = ("mean", "median")
 FORMATS = ("auto", "table", "json")
 FILLS = ("none", "mean")
 
@@ -73,6 +71,7 @@ def evaluate(
 
     from kptools.evaluation.gate import Gate
     from kptools.evaluation.merge import merge_copies
+    from kptools.evaluation.report import Scorer
     from kptools.schemes import selection
 
     gates = [Gate.parse(expression) for expression in fail_if or []]
@@ -87,7 +86,11 @@ def evaluate(
     items = merge_copies(stream, merge, stream.fail) if merge else iter(stream)
     if submission is not None:
         return _write_submission(items, stream, submission, fill)
-    found = _score(items, stream, norm, points, threshold, with_records)
+    scorer = Scorer(norm, points)
+    for item in scorer.score(items, stream.fail):
+        if with_records:
+            stream.write(item)
+    found = scorer.report(threshold)
     if not with_records:
         table = output_format == "table" or (output_format == "auto" and sys.stdout.isatty())
         stream.flush()
@@ -101,33 +104,6 @@ def evaluate(
     for gate in gates:
         gate.check(found)
     return status
-
-
-def _score(
-    items: Iterator[Item],
-    stream: Stream,
-    norm: str | None,
-    points: str | None,
-    threshold: float,
-    with_records: bool,
-) -> dict[str, Any]:
-    """The report of the items; each is written, with its `nme`, where records are asked for."""
-    from kptools.evaluation.report import Scorer
-
-    scorer = Scorer(norm, points)
-    for item in items:
-        if not item.failed:
-            try:
-                nme = scorer.add(item.record).error
-                item.update({"nme": None if math.isnan(nme) else nme})
-            except RecordError as error:
-                item.update({}, without=("nme",))  # of another prediction
-                stream.fail(item, error)
-        if item.failed:
-            scorer.fail(item.record)
-        if with_records:
-            stream.write(item)
-    return scorer.report(threshold)
 
 
 def _write_submission(items: Iterator[Item], stream: Stream, path: Path, fill: str) -> int:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from inspect import Parameter, signature
+from inspect import Parameter, Signature
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +10,7 @@ import typer
 from kptools.errors import UsageError
 from kptools.evaluation import NORMS
 from kptools.options import Option
-from kptools.units import Size
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+from kptools.units import DEVICES, PRECISIONS, Size
 
 
 def starting(words: Iterable[str], incomplete: str) -> list[str]:
@@ -132,21 +129,19 @@ def parameter(option: Option, *, default: Any = ..., help: str | None = None) ->
         )
     kind: Any = option.type | None if value is None else option.type
     annotation: Any = Annotated[kind, info]
-    return Parameter(
-        option.name,
-        Parameter.KEYWORD_ONLY,
-        default=Parameter.empty if value is ... else value,
-        annotation=annotation,
-    )
+    return keyword(option.name, annotation, Parameter.empty if value is ... else value)
 
 
-def add_parameters(function: Callable[..., Any], parameters: Iterable[Parameter]) -> None:
-    """Give a command that takes **keywords these parameters, in their place."""
-    own = signature(function).parameters.values()
-    before = [p for p in own if p.kind is not Parameter.VAR_KEYWORD]
-    keyword_only = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in before]
-    setattr(  # noqa: B010 (no attribute that types know)
-        function,
-        "__signature__",
-        signature(function).replace(parameters=[*keyword_only, *parameters]),
-    )
+def keyword(name: str, annotation: Any, default: Any) -> Parameter:
+    """A parameter that is given by its name."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def set_parameters(function: Callable[..., Any], parameters: Iterable[Parameter]) -> None:
+    """Let typer see these parameters in place of the function's own **keywords."""
+    shown = [
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in parameters
+        if parameter.kind is not Parameter.VAR_KEYWORD
+    ]
+    setattr(function, "__signature__", Signature(shown))  # noqa: B010 (no attribute that types know)

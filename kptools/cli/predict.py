@@ -7,8 +7,6 @@ import typer
 
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
-    DEVICES,
-    PRECISIONS,
     Device,
     Expect,
     Files,
@@ -59,8 +57,6 @@ def predict(
     """
     if decode is not None:
         choice("--decode", decode, DECODERS)
-    choice("--device", device, DEVICES)
-    choice("--precision", precision, PRECISIONS)
     if checkpoint.endswith((".jsonl", ".json")):
         raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
     names = need_input(files)
@@ -75,7 +71,7 @@ def predict(
     runtime.set_threads(threads, where)
     runtime.tune_process()
     loaded = load(checkpoint)
-    model, network = loaded.model, loaded.network()
+    model, network = loaded.model, loaded.network(share=True)
     if not network.head.decoders and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
     mode = runtime.precision_for(where, precision)

@@ -1,7 +1,6 @@
 """kp-prep: a dataset, in its own files, to records."""
 
 from collections.abc import Callable, Iterable
-from inspect import Parameter, Signature
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kptools.cli.edge import new_app, run, with_version
-from kptools.cli.options import Output, Resume, Strict, choice, names_points, one_of, parameter
+from kptools.cli.options import (
+    Output,
+    Resume,
+    Strict,
+    choice,
+    keyword,
+    names_points,
+    one_of,
+    parameter,
+    set_parameters,
+)
 from kptools.console import program, report
 from kptools.datasets.catalog import DATASETS, Dataset
 from kptools.errors import RecordError, UsageError
@@ -43,29 +52,38 @@ def _kp_prep() -> None:
     """
 
 
-SHARED: dict[str, Any] = {
-    "split": Annotated[
-        str | None,
-        one_of(SPLITS, help="The split of every record."),
-    ],
-    "val_fraction": Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of groups (persons, photos) to hold out as val."),
-    ],
-    "points": Annotated[
-        str | None,
-        names_points("Keep these: nose, region:mouth, 30, 36-47, with commas.", "NAMES"),
-    ],
-    "box": Annotated[
-        str | None,
-        one_of(
-            BOXES,
-            help="From where [default: dataset, or image where it has none]; points: to train "
-            "with.",
-        ),
-    ],
-    "limit": Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")],
-    "seed": Annotated[int, typer.Option(min=0, max=2**31, help="Of --val-fraction.")],
+# The options that datasets share: what each is, and its default
+SHARED: dict[str, tuple[Any, Any]] = {
+    "split": (Annotated[str | None, one_of(SPLITS, help="The split of every record.")], None),
+    "val_fraction": (
+        Annotated[
+            float | None,
+            typer.Option(
+                min=0, max=1, help="Share of groups (persons, photos) to hold out as val."
+            ),
+        ],
+        None,
+    ),
+    "points": (
+        Annotated[
+            str | None,
+            names_points("Keep these: nose, region:mouth, 30, 36-47, with commas.", "NAMES"),
+        ],
+        None,
+    ),
+    "box": (
+        Annotated[
+            str | None,
+            one_of(
+                BOXES,
+                help="From where [default: dataset, or image where it has none]; points: to train "
+                "with.",
+            ),
+        ],
+        None,
+    ),
+    "limit": (Annotated[int | None, typer.Option(min=0, help="Stop after so many faces.")], None),
+    "seed": (Annotated[int, typer.Option(min=0, max=2**31, help="Of --val-fraction.")], 0),
 }
 OUTPUT = {"output": (Output, "-"), "resume": (Resume, False), "strict": (Strict, False)}
 
@@ -88,15 +106,11 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
         return status
 
     parameters = [parameter(option) for option in dataset.options]
-    parameters += [_keyword(key, SHARED[key], 0 if key == "seed" else None) for key in shared]
-    parameters += [_keyword(key, kind, default) for key, (kind, default) in OUTPUT.items()]
-    setattr(command, "__signature__", Signature(parameters))  # noqa: B010 (unknown to types)
+    parameters += [keyword(key, *SHARED[key]) for key in shared]
+    parameters += [keyword(key, *kind) for key, kind in OUTPUT.items()]
+    set_parameters(command, parameters)
     command.__doc__ = dataset.help
     return command
-
-
-def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _preparation(name: str, dataset: Dataset, given: dict[str, Any]) -> "Preparation":

@@ -1,5 +1,6 @@
 """kp-train: train a network on records; its validation records come out with predictions."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -7,21 +8,18 @@ import typer
 
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
-    DEVICES,
-    PRECISIONS,
     Device,
     Files,
     Precision,
     Strict,
     Threads,
     Workers,
-    add_parameters,
-    choice,
     cores,
     examples,
     one_of,
     parameter,
     parse_size,
+    set_parameters,
 )
 from kptools.console import report
 from kptools.errors import UsageError
@@ -123,9 +121,6 @@ def train(
     names = need_input(inputs)
     if not arch:
         raise UsageError("--arch NAME is needed; kp-train --help has the table")
-    choice("--keep", keep, KEEP)
-    choice("--device", device, DEVICES)
-    choice("--precision", precision, PRECISIONS)
 
     from kptools.training.settings import resolve
 
@@ -150,7 +145,7 @@ def train(
 
     from kptools import runtime
     from kptools.cli.bars import TrainingBar
-    from kptools.training.run import Observer, prepare, train_records
+    from kptools.training.run import Observer, RunOptions, prepare, train_records
     from kptools.training.settings import rates
 
     where = runtime.device(device)
@@ -163,17 +158,18 @@ def train(
             stream,
             stream.failures,
             settings,
-            out,
-            device=where,
-            workers=cores(workers),
-            cache_memory=int(cache_memory * 2**30),
+            RunOptions(
+                out=out,
+                device=where,
+                workers=cores(workers),
+                cache_memory=int(cache_memory * 2**30),
+                resume=resume,
+                compile_network=compile_network,
+            ),
+            Observer(bar.batch, bar.epoch, lambda line: report(f"kp-train: {line}")),
             val_items=None if val is None else stream.more([val]),
             val_name=val or "",
             val_fraction=val_fraction,
-            resume=resume,
-            compile_network=compile_network,
-            observer=Observer(bar.batch, bar.epoch),
-            report=lambda line: report(f"kp-train: {line}"),
         )
     for item in validated:
         stream.write(item)
@@ -181,13 +177,11 @@ def train(
 
 
 train.__doc__ = HELP
-add_parameters(
-    train,
-    (
-        parameter(option, default=None, help=f"{', '.join(of)}: {option.help} [{option.default}].")
-        for option, of in archs.all_options().values()
-    ),
-)
+_of_architectures = [
+    parameter(option, default=None, help=f"{', '.join(of)}: {option.help} [{option.default}].")
+    for option, of in archs.all_options().values()
+]
+set_parameters(train, [*signature(train).parameters.values(), *_of_architectures])
 
 main = app(train)
 

@@ -25,8 +25,6 @@ from kptools.storage import images
 from kptools.units import Box
 
 DETECTOR = "detector:dlib-frontal"
-
-
 # The detector's smallest face is 80 pixels wide. A photo is searched at about this many pixels, in
 # which it sees faces down to a thirtieth of a large photo's width.
 SEARCH_PIXELS = 4_000_000

@@ -1,10 +1,10 @@
 """Copies of one face, merged into one."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,14 @@ from kptools import geometry as g
 from kptools.errors import RecordError
 from kptools.geometry import Matrix, Points
 from kptools.records import keys
+from kptools.records.failures import Fail
 from kptools.records.ids import SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Record
 
 SAME_POINT = 0.01  # pixels: truths of two copies that lie nearer are the same point
 
-Fail: TypeAlias = Callable[[Item, RecordError], Item]
+MIDDLES = {"mean": np.mean, "median": np.median}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
     theirs. Copies that `kp-augment --write` made are mapped back by their `source` first, so that
     the merged record is one of the picture that they were made from. Copies that failed have no
     say, unless all did: then the first failure stands for the face."""
-    middle = np.mean if how == "mean" else np.median
+    middle = MIDDLES[how]
     seen = SeenIds()
     for name, run in groupby(items, key=_face):
         copies = list(run)

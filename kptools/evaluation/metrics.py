@@ -9,11 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kptools.evaluation.score import Score
-
-Errors = NDArray[np.float64]  # (N,)
+from kptools.evaluation.score import Errors, Score
 
 
 @dataclass(frozen=True)

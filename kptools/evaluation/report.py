@@ -1,15 +1,19 @@
-"""The error of a face, and the figures of many: the one scorer of kp-train, kp-eval and kp-viz."""
+"""The figures of many faces: what kp-eval reports, and what kp-viz shows of it."""
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from kptools import geometry as g
-from kptools.errors import RecordError
+from kptools.errors import RecordError, UsageError
 from kptools.evaluation.metrics import OVER_NORM
-from kptools.evaluation.norms import norm_for
+from kptools.evaluation.norms import check_norm, norm_for
 from kptools.evaluation.score import OneNorm, Score, compare, truth_of
 from kptools.evaluation.tally import Tally
 from kptools.records import keys
+from kptools.records.failures import Fail
+from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.schemes import catalog, selection
 from kptools.schemes.scheme import Scheme
@@ -25,6 +29,7 @@ class Scorer:
     def __init__(
         self, norm: str | None = None, points: str | None = None, one_norm: OneNorm | None = None
     ) -> None:
+        check_norm(norm)
         self.wanted = norm
         self.points = points
         self.one_norm = one_norm
@@ -80,6 +85,21 @@ class Scorer:
             table[key] = table.get(key, 0) + 1
         return found
 
+    def score(self, items: Iterable[Item], fail: Fail) -> Iterator[Item]:
+        """Each item again, scored: with its `nme`, None where its norm is not known. One that
+        cannot be scored is a failure."""
+        for item in items:
+            if not item.failed:
+                try:
+                    error = self.add(item.record).error
+                    item.update({"nme": None if math.isnan(error) else error})
+                except RecordError as problem:
+                    item.update({}, without=("nme",))  # of another prediction
+                    fail(item, problem)
+            if item.failed:
+                self.fail(item.record)
+            yield item
+
     @property
     def scheme(self) -> Scheme | None:
         """The scheme that all faces share, where it is known."""
@@ -99,7 +119,10 @@ class Scorer:
 
     def report(self, threshold: float) -> dict[str, Any]:
         """The report; docs/metrics.md lists its keys. Where the faces have several norms, what is
-        over a norm stands under `norms`, for each of them apart, and is None elsewhere."""
+        over a norm stands under `norms`, for each of them apart, and is None elsewhere. UsageError
+        for a threshold that is none."""
+        if not 0 < threshold < 1e6:
+            raise UsageError(f"--threshold {threshold}: more than 0")
         scored = [name for name, tally in self.norms.items() if tally.coordinates]
         if len(scored) > 1:
             return self._mixed(threshold, scored)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kptools import geometry as g
 from kptools.errors import MixedNorms, RecordError
-from kptools.evaluation.norms import norm_for, norm_length
+from kptools.evaluation.norms import LENGTHS, Annotated, norm_for
 from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.schemes.scheme import Scheme
@@ -90,7 +90,7 @@ def compare(
     if not np.isfinite(predicted).all():
         raise RecordError("bad_points", "a predicted point is null or not finite; predict again")
     name = "pixels" if norm == "pixels" else norm_for(scheme, norm)
-    length = 1.0 if name == "pixels" else norm_length(name, truth, scheme, box, size)
+    length = 1.0 if name == "pixels" else LENGTHS[name](Annotated(truth, scheme, box, size))
     return Score(predicted - truth, length if length > 0 else math.nan, name, size, scale)
 
 

@@ -29,7 +29,7 @@ MAX_MAP_VALUES = 1 << 28  # of one face
 _MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
 
 
-def save(stem: Path, z: heatmap.Maps, matrix: g.Matrix, sigma: Pixels) -> Record:
+def save(stem: Path, z: heatmap.Logits, matrix: g.Matrix, sigma: Pixels) -> Record:
     """Write logits (K, H, W) to STEM.npy; the `heatmap` that a record says of them. Raises
     KptoolsError."""
     path = stem.with_name(stem.name + ".npy")

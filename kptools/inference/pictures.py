@@ -10,11 +10,13 @@ from PIL import Image
 from kptools import geometry as g
 from kptools import runtime
 from kptools.augment.transform import Transform
-from kptools.errors import UsageError
+from kptools.errors import RecordError, UsageError
+from kptools.inference.predictor import check_decoding
 from kptools.models.network import Network, forward
 from kptools.pixels.batch import network_input
 from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import crop_picture
+from kptools.records import keys
 from kptools.runtime import send
 from kptools.specs import ModelSpec
 from kptools.units import Box
@@ -35,7 +37,7 @@ def predict_picture(
     """The points (N, K, 2) of the faces in N boxes of an RGB picture (H, W, 3) or a grey one
     (H, W), uint8. Points and boxes are in pixels of the picture: the centre of its top-left pixel
     is (0, 0). The numbers are those of the same pixels in a PNG file. UsageError where the picture
-    is none, RecordError where a box lies outside it."""
+    is none, or where a box has no area or lies outside it."""
     if (
         picture.dtype != np.uint8
         or picture.ndim not in (2, 3)
@@ -45,13 +47,19 @@ def predict_picture(
             f"a picture is uint8 of shape (H, W, 3), RGB, or (H, W), grey; this is {picture.dtype} "
             f"of {picture.shape}"
         )
+    check_decoding(network, batch, decoder)
     runtime.to_device(network, device).eval()
     image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
     spec = crop_spec([], model.input)
     found: list[g.Points] = []
     for first in range(0, len(boxes), batch):
-        some = list(boxes[first : first + batch])
-        crops = [crop_picture(image, g.IDENTITY, box, spec, "the picture") for box in some]
+        some, crops = [], []
+        for number, box in enumerate(boxes[first : first + batch], start=first):
+            try:
+                some.append(keys.box({"box": np.asarray(box, dtype=float).tolist()}))
+                crops.append(crop_picture(image, g.IDENTITY, some[-1], spec, "the picture"))
+            except (RecordError, ValueError, TypeError) as error:
+                raise UsageError(f"boxes[{number}]: {error}") from None
         pixels = send(torch.from_numpy(np.stack(crops)), device)
         x = network_input(pixels, some, [Transform()] * len(some), spec)
         decoded = network.head.decode(forward(network, x, precision), decoder)

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from kptools import geometry as g
 from kptools import runtime
 from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
-from kptools.errors import RecordError
+from kptools.errors import RecordError, UsageError
 from kptools.inference import heatmap_files
 from kptools.models.network import Decoded, Maps, Network, forward
 from kptools.pixels.batch import network_input
@@ -29,15 +28,16 @@ from kptools.pixels.crop_spec import CropSpec, crop_spec
 from kptools.pixels.decode import Pixels8, decode_crop
 from kptools.records import keys
 from kptools.records.face import Face
+from kptools.records.failures import Fail
 from kptools.records.ids import FileNames
 from kptools.records.item import Item
 from kptools.records.keys import PREDICTION, Record
 from kptools.runtime import send
 from kptools.specs import InputSpec, ModelSpec
 
-BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
+_STALE = ("heatmap", "nme", "pred_visible")  # what an earlier prediction left, and has no place now
 
-Fail: TypeAlias = Callable[[Item, RecordError], Item]
+BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
 
 
 def prediction(
@@ -73,6 +73,16 @@ class _Decoding:
     stem: Path | None
 
 
+def check_decoding(network: Network, batch: int, decoder: str | None) -> None:
+    """UsageError where the network's head has no such decoder, or a batch holds no face."""
+    known = network.head.decoders
+    if decoder is not None and decoder not in known:
+        there = f"one of {', '.join(known)}" if known else "this network makes no heatmaps"
+        raise UsageError(f"--decode {decoder}: {there}; leave the option out")
+    if batch < 1:
+        raise UsageError(f"--batch-size {batch}: at least 1")
+
+
 class Predictor:
     """Predicts a stream of items with one network, batch by batch."""
 
@@ -88,6 +98,7 @@ class Predictor:
         decoder: str | None = None,
         maps: Path | None = None,
     ) -> None:
+        check_decoding(network, batch, decoder)
         runtime.to_device(network, device).eval()
         self.network, self.model = network, model
         self.mean = np.array(model.mean)
@@ -169,6 +180,7 @@ class Predictor:
                 continue
             if one.stem is not None and found.maps is not None:
                 values["heatmap"] = self._save_maps(one, found.maps, row, one.stem)
+            one.item.update({}, without=_STALE)
             one.item.update(values, without=PREDICTION)
 
     @torch.inference_mode()
@@ -190,10 +202,10 @@ class Predictor:
         """Give a face that failed the mean shape in its box, where it has one, in place of what an
         earlier prediction left: a submission must say something of each face (`kp-eval --fill
         mean`)."""
-        values: Record = {}
+        item.update({}, without=PREDICTION)
         with suppress(RecordError):
-            values["mean"] = g.denormalize(self.mean, keys.box(item.record)).tolist()
-        item.update(values, without=PREDICTION)
+            box = keys.box(item.record)
+            item.update({"mean": g.denormalize(self.mean, box).tolist()})
 
     def _save_maps(self, one: _Decoding, maps: Maps, row: int, stem: Path) -> Record:
         """Write the logits of one face, in the record's order of points; its `heatmap`."""

@@ -20,7 +20,8 @@ PACKAGE = "kptools.models.backbones"
 class Arch:
     """The defaults of an architecture.
 
-    `module` has `build(name, count, size, weights, **options)`, which makes the network. `losses`
+    `module` has `build(name, count, size, weights, **options)`, which makes the network, and where
+    there are pretrained weights `normalization(name)`, of the pixels that they expect. `losses`
     maps the names of those that it can be trained with to their modules; `loss` is the default.
     """
 
@@ -107,9 +108,23 @@ ARCHS: Mapping[str, Arch] = {
             Option("width", int, 64, "channels of its first block", low=1, high=256),
             Option("stride", int, 1, "input pixels per map pixel", choices=(1, 2, 4, 8)),
             Option(
-                "sigma", float, 1.0, "of the Gaussians, pixels of the map", low=0, exclusive=True
+                "sigma",
+                float,
+                1.0,
+                "of the Gaussians, pixels of the map",
+                low=0,
+                high=1e3,
+                exclusive=True,
             ),
-            Option("pos_weight", float, 1.0, "weight of the label's term", low=0, exclusive=True),
+            Option(
+                "pos_weight",
+                float,
+                1.0,
+                "weight of the label's term",
+                low=0,
+                high=1e9,
+                exclusive=True,
+            ),
         ),
     ),
 }

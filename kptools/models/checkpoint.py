@@ -38,11 +38,13 @@ class Checkpoint:
     history: list[dict[str, Any]] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
 
-    def network(self) -> Network:
-        """The network with these weights, in evaluation mode. KptoolsError where they differ."""
+    def network(self, *, share: bool = False) -> Network:
+        """The network with these weights, in evaluation mode: a copy of them, or with `share` the
+        very same memory. KptoolsError where they are of another network."""
         m = self.model
         network = build.build_shapes(m.arch, m.count, m.input.size, m.options)
-        load_weights(network, self.weights, m.arch)
+        weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
+        load_weights(network, weights, m.arch)
         network.eval()
         return network
 
@@ -147,7 +149,6 @@ def _parse_model(m: dict[str, Any]) -> ModelSpec:
         1 <= model.count <= 100_000
         and len(mean) == model.count
         and all(math.isfinite(v) for point in mean for v in point)
-        and all(abs(v) < 1e4 for v in model.options.values())
     )
     if not sound:
         raise ValueError("a size or a count is out of bounds")

@@ -1,6 +1,6 @@
 """A face: what the work needs of a record, parsed and checked once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from kptools.errors import RecordError
 from kptools.records import keys, policy
 from kptools.records.keys import Record
 from kptools.records.policy import Stage
+from kptools.schemes.scheme import Scheme
 from kptools.units import Box
 
 
@@ -18,8 +19,8 @@ class Face:
 
     `stages` is its augmentation policy, empty where it has none. `swap` is its scheme's table of
     left and right, there where the policy may flip. `key` is what chance is keyed by, where there
-    is a policy. `points` (K, 2), file frame, NaN where not annotated, are there where they were
-    asked for.
+    is a policy. An annotated face has `points` (K, 2), file frame, NaN where not annotated, and its
+    `scheme` where that is known.
     """
 
     record: Record
@@ -29,6 +30,7 @@ class Face:
     swap: tuple[int, ...] | None = None
     key: str = ""
     points: g.Points | None = None
+    scheme: Scheme | None = None
 
     @property
     def name(self) -> str:
@@ -36,15 +38,23 @@ class Face:
         return keys.identity(self.record)
 
     @classmethod
-    def parse(cls, record: Record, *, annotated: bool = False) -> "Face":
-        """The face of a record; with `annotated` it has to have a point at least. RecordError."""
-        image, box = keys.image(record), keys.box(record)
-        stages = policy.stages(record)
+    def parse(cls, record: Record, *, with_policy: bool = True) -> "Face":
+        """The face of a record, without points; without `with_policy` nothing happens to it.
+        Raises RecordError."""
+        box = keys.box(record)
+        stages = policy.stages(record) if with_policy else []
         swap = policy.swap_table(record) if policy.flips(stages) else None
         key = f"{keys.identity(record)}\0{keys.copy_index(record)}" if stages else ""
-        points = None
-        if annotated:
-            points = g.from_list(keys.points(record))
-            if not np.isfinite(points).any():
-                raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
-        return cls(record, image, box, stages, swap, key, points)
+        return cls(record, keys.image(record), box, stages, swap, key)
+
+    def annotated(self) -> "Face":
+        """The same face with its points and its scheme; it has to have a point at least. Raises
+        RecordError."""
+        points = g.from_list(keys.points(self.record))
+        if not np.isfinite(points).any():
+            raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
+        return replace(self, points=points, scheme=keys.known_scheme(self.record, len(points)))
+
+    def without_policy(self) -> "Face":
+        """The same face, to which nothing happens."""
+        return replace(self, stages=[], swap=None, key="")

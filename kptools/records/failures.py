@@ -1,9 +1,15 @@
 """The failures of a job: records with a `status`, each reported once on stderr, and counted."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from kptools.console import report
 from kptools.errors import KptoolsError, RecordError
 from kptools.records.item import Item
 from kptools.records.keys import as_failure
+
+# Marks an item as a failure, and gives it back: `Failures.add`
+Fail: TypeAlias = Callable[[Item, RecordError], Item]
 
 
 class Failures:

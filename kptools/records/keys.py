@@ -28,6 +28,9 @@ STATUSES = (
     "bad_scheme",
     "no_face",
 )
+SPLITS = ("train", "val", "test")
+# What a prediction consists of, and what was measured on it
+PREDICTION = ("pred", "score", "pred_visible", "mean", "heatmap", "nme")
 
 
 def failed(record: Record) -> bool:
@@ -44,10 +47,6 @@ def fail(record: Record, error: RecordError) -> Record:
     """Mark the record, in place, with what went wrong."""
     record |= as_failure(error)
     return record
-
-
-# What a prediction consists of, and what was measured on it
-PREDICTION = ("pred", "score", "pred_visible", "mean", "heatmap", "nme")
 
 
 def image(record: Record) -> str:
@@ -231,6 +230,3 @@ def per_point(record: Record, key: str, count: int) -> Sequence[float] | None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-SPLITS = ("train", "val", "test")

@@ -7,8 +7,6 @@ from kptools.records import keys
 from kptools.records.keys import Record
 
 Stage: TypeAlias = dict[str, Any]
-
-
 # operation: (upper bound, what its number is)
 OPERATIONS: dict[str, tuple[float, str]] = {
     "flip": (1.0, "probability"),

@@ -21,8 +21,6 @@ from kptools.errors import KptoolsError
 # What file systems answer that have no such locks, or (NFS) none for a folder
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 _claimed: dict[Path, BufferedRandom] = {}  # FILE: its FILE.part, open and locked
-
-
 _folders: dict[Path, int] = {}  # folder: a locked descriptor of it
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -37,16 +37,18 @@ class Gathered:
     train: list[Member] = field(default_factory=list)
     val: list[Member] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    failed_val: set[int] = field(default_factory=set)  # ids of items that came as failures of val
 
     def output(self, predictions: Sequence[Record] = ()) -> Iterator[Item]:
-        """What goes to stdout, in order: val, each with its prediction, and what failed and is
-        neither train's nor test's."""
+        """What goes to stdout, in order: val, whose records get their predictions as they are asked
+        for, and what failed and is neither train's nor test's."""
         for (item, _), prediction in zip(self.val, predictions, strict=False):
             if prediction:
                 item.update(prediction, without=PREDICTION)
         val = {id(item) for item, _ in self.val}
         for item in self.items:
-            unused = item.failed and item.record.get("split") not in ("train", "test")
+            of_others = item.record.get("split") in ("train", "test")
+            unused = item.failed and (not of_others or id(item) in self.failed_val)
             if id(item) in val or unused:
                 yield item
 
@@ -89,7 +91,7 @@ def gather(
         found.val = [pair for pair in found.val if not keys.copy_index(pair[0].record)]
     for item, _ in found.val:
         item.update({}, without=("augment",))
-    found.val = [(item, replace(face, stages=[], swap=None)) for item, face in found.val]
+    found.val = [(item, face.without_policy()) for item, face in found.val]
     if not found.train:
         raise KptoolsError("no record to train on; records of split train, with points, needed")
     if not found.val:
@@ -104,12 +106,13 @@ def _check(
     """The face of a record; None where it cannot be used, and is a failure."""
     record = item.record
     try:
-        face = Face.parse(record, annotated=True)
+        face = Face.parse(record)
         keys.split(record)
         key = _key(item)
         if key in seen:
             raise RecordError("bad_record", f"id and copy {key} were there before; each once")
         seen.add(key)
+        face = face.annotated()
         assert face.points is not None
         scheme, count = keys.scheme_name(record), len(face.points)
         found.scheme, found.count = found.scheme or scheme, found.count or count
@@ -131,8 +134,11 @@ def _add_val(items: Iterable[Item], found: Gathered, failures: Failures) -> list
     taken = []
     for item in items:
         found.items.append(item)
+        if item.failed:
+            found.failed_val.add(id(item))
+            continue
         item.update({"split": "val"})
-        face = None if item.failed else _check(item, seen, found, failures)
+        face = _check(item, seen, found, failures)
         if face is not None:
             found.val.append((item, face))
             taken.append(item)

@@ -101,8 +101,9 @@ def train(
                 build.check_batch(settings.arch, settings.input, 1, settings.options)
             for group in optimizer.param_groups:  # in the first epoch the rate rises
                 group["lr"] = rate * step / steps if epoch == first else rate
-            output = forward(compiled, batch.input, settings.precision)
-            loss = network.head.loss(output, batch.truth, criterion)
+            loss = network.head.loss(
+                forward(compiled, batch.input, settings.precision), batch.truth, criterion
+            )
             loss.mean.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

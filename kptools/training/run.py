@@ -1,13 +1,13 @@
 """A run, from records to a checkpoint: its state and its log beside it, and how it is resumed."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kptools import console, runtime
+from kptools import runtime
 from kptools.errors import UsageError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
@@ -25,13 +25,27 @@ from kptools.training.training_set import TrainingSet
 from kptools.training.validate import predict
 
 
-@dataclass
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out: what has no say in what it computes. The checkpoint goes to `out`;
+    `workers` threads decode; the crops take at most `cache_memory` bytes of memory."""
+
+    out: Path
+    device: torch.device
+    workers: int = 1
+    cache_memory: int = 8 << 30
+    resume: bool = False
+    compile_network: bool = False
+
+
+@dataclass(frozen=True)
 class Observer:
-    """Whom a run calls: after each batch (done, of at most, loss), and after each epoch with what
-    the log has of it, and how many epochs the log has."""
+    """Whom a run calls: after each batch (done, of at most, loss), after each epoch with what the
+    log has of it and how many epochs the log has, and with a line about what it found."""
 
     batch: Callable[[int, int, float], None] = lambda done, total, loss: None
     epoch: Callable[[dict[str, Any], int], None] = lambda entry, done: None
+    report: Report = lambda line: None
 
 
 def prepare(settings: Settings, device: torch.device, precision: str) -> Settings:
@@ -53,50 +67,40 @@ def train_records(
     items: Iterable[Item],
     failures: Failures,
     settings: Settings,
-    out: Path,
+    options: RunOptions,
+    observer: Observer,
     *,
-    device: torch.device,
-    workers: int,
-    cache_memory: int,
     val_items: Iterable[Item] | None = None,
     val_name: str = "",
     val_fraction: float | None = None,
-    resume: bool = False,
-    compile_network: bool = False,
-    observer: Observer | None = None,
-    report: Report = lambda line: None,
 ) -> tuple[Checkpoint, Iterator[Item]]:
-    """Train on records, and predict those of val: the checkpoint, which is written to `out`, and
-    the items of val with their predictions. `cache_memory`: how many bytes the crops may take.
-    The other arguments are those of `gather` and `run`."""
+    """Train on records, and predict those of val: the checkpoint, which is written, and the items
+    of val with their predictions. The other arguments are those of `gather`."""
     found = gather(
         items,
         failures,
         val_items=val_items,
         val_name=val_name,
         val_fraction=val_fraction,
-        report=report,
+        report=observer.report,
     )
-    with decoding_threads(workers) as pool, runtime.report_out_of_memory(settings.batch):
-        faces, val = training_sets(found, settings, pool, cache_memory, failures, report)
+    with (
+        decoding_threads(options.workers) as pool,
+        runtime.report_out_of_memory(settings.batch),
+    ):
+        faces, val = training_sets(
+            found, settings, pool, options.cache_memory, failures, observer.report
+        )
         caches = [some.crops for some in (faces, val) if some is not None]
         if failures.strict:  # stop before the work
             wait_for_all(caches)
-        result = run(
-            faces,
-            val,
-            found.scheme,
-            settings,
-            out,
-            device=device,
-            resume=resume,
-            compile_network=compile_network,
-            observer=observer,
-        )
+        result = run(faces, val, found.scheme, settings, options, observer)
         wait_for_all(caches)  # a run that was finished before reports the same failures
         predictions: list[Record] = []
         if val is not None:
-            predictions = predict(result.network(), val, settings, result.model, device)
+            predictions = predict(
+                result.network(share=True), val, settings, result.model, options.device
+            )
     return result, found.output(predictions)
 
 
@@ -105,27 +109,18 @@ def run(
     val: TrainingSet | None,
     scheme: str,
     settings: Settings,
-    out: Path,
-    *,
-    device: torch.device,
-    resume: bool = False,
-    compile_network: bool = False,
-    observer: Observer | None = None,
+    options: RunOptions,
+    observer: Observer,
 ) -> Checkpoint:
-    """Train, and write the checkpoint to `out` and the log to STEM.log.jsonl beside it; or, where a
-    run was finished, take what it made. Raises UsageError where that is of another run, and
-    KptoolsError."""
-    observer = observer or Observer()
+    """Train, and write the checkpoint, and the log to STEM.log.jsonl beside it; or, where a run was
+    finished, take what it made. UsageError where that is of another run, KptoolsError."""
+    out = options.out
     state_path = out.with_name(out.stem + ".state.safetensors")
-    if resume and out.exists() and not state_path.exists():
-        done = checkpoint.load(str(out))
-        if done.run.get("fingerprint") != fingerprint(faces, val, settings):
-            raise UsageError(
-                f"{out} is of another stream or other arguments; give the same, or another -o"
-            )
-        console.report(f"kp-train: {out} is finished")
+    if options.resume and out.exists() and not state_path.exists():
+        done = _finished(out, settings, fingerprint(faces, val, settings))
+        observer.report(f"{out} is finished")
         return done
-    keep = resume and state_path.exists()
+    keep = options.resume and state_path.exists()
     with TrainingLog(out.with_name(out.stem + ".log.jsonl"), keep=keep) as log:
 
         def on_epoch(epoch: Epoch) -> None:
@@ -136,13 +131,29 @@ def run(
             val,
             scheme,
             settings,
-            device=device,
+            device=options.device,
             state_path=state_path,
-            resume=resume,
-            compile_network=compile_network,
+            resume=options.resume,
+            compile_network=options.compile_network,
             on_batch=observer.batch,
             on_epoch=on_epoch,
         )
     checkpoint.save(out, result)
     state_path.unlink(missing_ok=True)
     return result
+
+
+def _finished(out: Path, settings: Settings, wanted: str) -> Checkpoint:
+    """The checkpoint of a run that was finished. UsageError where that was another run."""
+    done = checkpoint.load(str(out))
+    trained = done.run.get("settings")
+    if not isinstance(trained, dict) or trained.keys() != asdict(settings).keys():
+        raise UsageError(
+            f"{out} was finished by another version of kptools; choose another -o, or leave "
+            "--resume out"
+        )
+    if done.run.get("fingerprint") != wanted:
+        raise UsageError(
+            f"{out} is of another stream or other arguments; give the same, or another -o"
+        )
+    return done

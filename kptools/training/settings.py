@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kptools.errors import KptoolsError, UsageError
 from kptools.models import archs
+from kptools.options import Option
 from kptools.specs import InputSpec
 from kptools.units import Fraction, Schedule, Size
 
@@ -66,6 +66,28 @@ class Settings:
     threads: int = 0
 
 
+# Those of every architecture, and their bounds
+OPTIONS = (
+    Option(
+        "margin", float, None, "Added to each side of the box, of sqrt(box area).", low=0, high=10
+    ),
+    Option("batch_size", int, None, "Faces a step.", low=1, high=65536),
+    Option("lr", float, None, "Learning rate.", low=0, high=1e3, exclusive=True),
+    Option("epochs", int, None, "How many.", low=1, high=10**6),
+    Option("seed", int, 0, "Of the weights' start and the order of faces.", low=0, high=2**31),
+    Option("average", float, 0.98, "Decay of the weights' average.", low=0, high=0.9999),
+    Option("keep", str, "best", "Which epoch.", choices=("best", "last")),
+)
+
+
+def check_size(size: Size) -> Size:
+    """The size (width, height) of a network's input. UsageError where it is out of bounds."""
+    width, height = size
+    if not all(isinstance(side, int) and 8 <= side <= 4096 for side in (width, height)):
+        raise UsageError(f"'{width}x{height}': each side is 8 to 4096 pixels")
+    return (width, height)
+
+
 def resolve(
     arch: str,
     *,
@@ -79,11 +101,18 @@ def resolve(
     weights: str | None = None,
     init: str = "",
     options: Mapping[str, float | None] | None = None,
-    **more: Any,
+    keep: str = "best",
+    seed: int = 0,
+    average: float = 0.98,
 ) -> Settings:
-    """The settings of a run: what was given, else the defaults of the architecture. `more` are
-    further fields of `Settings`. Raises UsageError for what the architecture does not take, and
-    KptoolsError where a file is not there."""
+    """The settings of a run: what was given, else the defaults of the architecture. Raises
+    UsageError for what no run or this architecture does not take, and KptoolsError where a file is
+    not there."""
+    given = (margin, batch, lr, epochs, seed, average, keep)
+    for option, value in zip(OPTIONS, given, strict=True):
+        option.check(value)
+    if input_size is not None:
+        check_size(input_size)
     defaults = archs.get(arch)
     if loss is not None and loss not in {name for a in archs.ARCHS.values() for name in a.losses}:
         known = dict.fromkeys(name for a in archs.ARCHS.values() for name in a.losses)
@@ -92,8 +121,6 @@ def resolve(
         *others, last = defaults.losses
         valid = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"--loss {loss} is not for {arch}; use {valid}")
-    if lr is not None and not 0 < lr < 1e3:
-        raise UsageError("--lr: more than 0")
     if weights not in (None, "none") and not defaults.pretrained:
         raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
     plan = parse_schedule(schedule) if schedule else defaults.schedule
@@ -102,9 +129,9 @@ def resolve(
     if epochs is not None:
         plan = set_length(plan, epochs)
     resolved = defaults.resolve(arch, options or {})
-    for option, path in (("--init", init), ("--weights", weights)):
+    for flag, path in (("--init", init), ("--weights", weights)):
         if path not in (None, "", "none", "default") and not Path(path).is_file():
-            raise KptoolsError(f"{option}: there is no file {path}")
+            raise KptoolsError(f"{flag}: there is no file {path}")
     chosen = weights or ("default" if defaults.pretrained and not init else "none")
     return Settings(
         arch=arch,
@@ -113,11 +140,13 @@ def resolve(
             defaults.margin if margin is None else margin,
             defaults.grey,
         ),
-        batch=batch or defaults.batch,
+        batch=defaults.batch if batch is None else batch,
         loss=loss or defaults.loss,
         schedule=plan,
         options=resolved,
         weights=chosen,
         init=init,
-        **more,
+        keep=keep,
+        seed=seed,
+        average=average,
     )

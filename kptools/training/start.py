@@ -11,8 +11,7 @@ from torch import Tensor
 from kptools import geometry as g
 from kptools.augment.sample import sample
 from kptools.errors import KptoolsError
-from kptools.models import build, checkpoint
-from kptools.models.backbones import torchvision
+from kptools.models import archs, build, checkpoint
 from kptools.models.network import Network
 from kptools.specs import IMAGENET, InputSpec, ModelSpec
 from kptools.storage.tensors import load_weights
@@ -45,7 +44,7 @@ def normalization(settings: Settings) -> Normalization | None:
         return checkpoint.load_model(settings.init).input.normalization
     if settings.weights == "none":
         return None
-    theirs = torchvision.normalization(settings.arch)
+    theirs: Normalization = archs.get(settings.arch).load().normalization(settings.arch)
     return None if theirs == IMAGENET else theirs
 
 

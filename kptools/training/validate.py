@@ -13,7 +13,6 @@ from kptools.evaluation.score import compare
 from kptools.evaluation.tally import Tally
 from kptools.inference.predictor import prediction
 from kptools.models.network import Criterion, Network, forward
-from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.specs import ModelSpec
 from kptools.training.settings import Settings
@@ -49,8 +48,7 @@ def validate(
             if not np.isfinite(found).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
             assert face.points is not None
-            scheme = keys.known_scheme(face.record, len(face.points))
-            tally.add(compare(found, face.points, scheme=scheme, box=face.box, size=None))
+            tally.add(compare(found, face.points, scheme=face.scheme, box=face.box, size=None))
     if not done:
         return {}
     report = tally.report(THRESHOLD)

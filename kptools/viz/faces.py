@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image, ImageDraw
@@ -13,6 +13,7 @@ from kptools.evaluation import score
 from kptools.evaluation.score import Score
 from kptools.records import keys
 from kptools.records.face import Face
+from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.units import Size
@@ -23,7 +24,6 @@ from kptools.viz.text import elide, font, text_width
 from kptools.viz.views import Shown, View
 
 FEW = 5  # up to so many points, a line from the truth to the prediction shows the error
-Fail = Callable[[Item, RecordError], Item]
 
 
 @dataclass(order=True)
@@ -98,14 +98,14 @@ def check(record: Record, view: View, norm: str | None) -> Score | None:
     """Whether a face can be shown, as far as its record says; its score, None where it has no
     truth or no prediction. Raises RecordError."""
     views.parse(record, view)
-    _points(record)
+    _keypoints(record)
     if not annotated(record) or record.get("pred") is None:
         return None
     return score.score(record, norm)
 
 
 @dataclass(frozen=True)
-class Points:
+class Keypoints:
     """What of a record is drawn: (K, 2), file frame."""
 
     truth: g.Points | None
@@ -114,7 +114,7 @@ class Points:
     edges: tuple[tuple[int, int], ...]
 
 
-def _points(record: Record) -> Points:
+def _keypoints(record: Record) -> Keypoints:
     """Raises RecordError."""
     truth = predicted = visible = None
     if record.get("points") is not None:
@@ -128,12 +128,12 @@ def _points(record: Record) -> Points:
         )
     known = truth if truth is not None else predicted
     scheme = None if known is None else keys.known_scheme(record, len(known))
-    return Points(truth, visible, predicted, scheme.edges if scheme else ())
+    return Keypoints(truth, visible, predicted, scheme.edges if scheme else ())
 
 
 def layers(record: Record, shown: Shown, lines: bool = True) -> list[Layer]:
     """Truth, then prediction, where they lie in the picture."""
-    p = _points(record)
+    p = _keypoints(record)
     edges = p.edges if lines else ()
     found = []
     if p.truth is not None:
@@ -197,7 +197,7 @@ def cells(
     """A cell for each item; those that cannot be shown are failures, and have a blank. `sources`
     are names of the items' files, for the captions."""
     items = list(items)
-    faces = [_parse(item, view, fail) for item in items]
+    faces = [_parse(item, view, norm, fail) for item in items]
     spec = views.crops_of([face for face in faces if face is not None], view)
     pictures: list[Image.Image | None] = []
     for item, face in zip(items, faces, strict=True):
@@ -224,11 +224,12 @@ def cells(
     ]
 
 
-def _parse(item: Item, view: View, fail: Fail) -> Face | None:
+def _parse(item: Item, view: View, norm: str | None, fail: Fail) -> Face | None:
     """The face of an item; None where it failed, here or before."""
     if item.failed:
         return None
     try:
+        check(item.record, view, norm)
         return views.parse(item.record, view)
     except RecordError as error:
         fail(item, error)

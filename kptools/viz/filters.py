@@ -18,7 +18,7 @@ TEXT = 13
 
 
 @dataclass(frozen=True)
-class Layer:
+class Convolution:
     """A convolution's name and weights, (O, I, h, w)."""
 
     name: str
@@ -31,16 +31,16 @@ class Layer:
         return f"{out} filters of {width}x{height} over {inputs} {channels}"
 
 
-def layers(network: nn.Module) -> list[Layer]:
+def layers(network: nn.Module) -> list[Convolution]:
     """The network's convolutions, in its own order."""
     return [
-        Layer(name, module.weight.detach().cpu().float().numpy())
+        Convolution(name, module.weight.detach().cpu().float().numpy())
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
 
 
-def find(found: list[Layer], name: str | None, where: str) -> Layer:
+def find(found: list[Convolution], name: str | None, where: str) -> Convolution:
     """The layer of that name; the first where none is named. Raises UsageError."""
     if not found:
         raise UsageError(f"{where} has no convolution layers")
@@ -54,7 +54,7 @@ def find(found: list[Layer], name: str | None, where: str) -> Layer:
     raise UsageError(f"--layer {name}: {where} has {shown}; --list prints them all")
 
 
-def picture(layer: Layer, title: str, most: int = 16) -> Image.Image:
+def picture(layer: Convolution, title: str, most: int = 16) -> Image.Image:
     """A tile for each filter of a layer over 1 or 3 channels; of a deeper one a row for each
     filter and a column for each input channel, at most `most` of both."""
     if layer.weights.shape[1] in (1, 3):
@@ -62,7 +62,7 @@ def picture(layer: Layer, title: str, most: int = 16) -> Image.Image:
     return _matrix(layer, title, most)
 
 
-def _tiles(layer: Layer, title: str) -> Image.Image:
+def _tiles(layer: Convolution, title: str) -> Image.Image:
     count, inputs, height, width = layer.weights.shape
     columns = _columns(count)
     zoom = _zoom(height, width, columns)
@@ -81,7 +81,7 @@ def _tiles(layer: Layer, title: str) -> Image.Image:
     return _page(body, title, f"{layer.name}: {layer.text}; {scale}", (0, 0))
 
 
-def _matrix(layer: Layer, title: str, most: int) -> Image.Image:
+def _matrix(layer: Convolution, title: str, most: int) -> Image.Image:
     out, inputs, height, width = layer.weights.shape
     rows, columns = min(out, most), min(inputs, most)
     zoom = _zoom(height, width, columns)

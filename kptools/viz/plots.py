@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from kptools.evaluation import metrics
-from kptools.evaluation.metrics import Errors
+from kptools.evaluation.score import Errors
 from kptools.viz.runs import Run
 from kptools.viz.sources import Source
 

@@ -8,10 +8,11 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.storage import images
 from kptools.viz import faces, plots
-from kptools.viz.faces import Fail, Pick
+from kptools.viz.faces import Pick
 from kptools.viz.sources import Source
 from kptools.viz.views import View
 

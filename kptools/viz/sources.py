@@ -4,9 +4,8 @@ from array import array
 
 import numpy as np
 
-from kptools.evaluation.metrics import Errors
 from kptools.evaluation.report import Scorer
-from kptools.evaluation.score import OneNorm, mean
+from kptools.evaluation.score import Errors, OneNorm, mean
 from kptools.evaluation.tally import Tally
 from kptools.records.keys import Record
 

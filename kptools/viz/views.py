@@ -5,7 +5,7 @@ All go through `kptools.pixels`, so that a picture is resampled, warped and colo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -63,11 +63,12 @@ class Shown:
 def parse(record: Record, view: View) -> Face:
     """The face of a record that is to be shown. Where the whole image is shown and nothing happens
     to it, it needs no box. Raises RecordError."""
+    keys.identity(record)
+    keys.copy_index(record)
     needs_box = record.get("box") is not None or not view.whole
     if not needs_box and not (view.policy and policy.stages(record)):
         return Face(record, keys.image(record), (0.0, 0.0, 1.0, 1.0), [])
-    face = Face.parse(record)
-    return face if view.policy else replace(face, stages=[], swap=None)
+    return Face.parse(record, with_policy=view.policy)
 
 
 def crops_of(faces: Sequence[Face], view: View) -> CropSpec | None:

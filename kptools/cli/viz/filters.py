@@ -40,7 +40,7 @@ def filters(
     from kptools.viz import filters as tiles
 
     loaded = checkpoints.load(checkpoint)
-    found = tiles.layers(loaded.network())
+    found = tiles.layers(loaded.network(share=True))
     if list_layers:
         for one in found:
             print(f"{one.name}\t{one.text}")

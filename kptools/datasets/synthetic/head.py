@@ -15,8 +15,6 @@ JAW, NOSE, MOUTH = slice(0, 17), slice(27, 36), slice(48, 68)
 
 
 BROWS, EYES = (slice(17, 22), slice(22, 27)), (slice(36, 42), slice(42, 48))  # image-left first
-
-
 _HALF = {  # (x, y) of the points on image-left and on the midline; the scheme mirrors the rest
     **dict(enumerate([(-1.0, 0.05), (-0.985, 0.33), (-0.95, 0.6), (-0.89, 0.86), (-0.78, 1.09),
                       (-0.62, 1.28), (-0.43, 1.42), (-0.22, 1.52), (0, 1.56)])),
@@ -152,8 +150,6 @@ RIM = 10
 JAW_SPOKES = slice(0, 33, 2)  # those that end in the 17 jaw points
 _SPREAD = np.linspace(0, 1, RIM + 1)[:, None, None]  # from tip to rim
 _UV_BEYOND = np.array([1.1, 1.25, 1.45, 1.7])[:, None, None]  # in (u, v) they just go on
-
-
 # Size of the rim in x and y, and how far back it goes, for each ring beyond it
 _SKULL = [(1.07, 1.08, -0.22), (1.1, 1.14, -0.6), (1.0, 1.1, -1.1), (0.5, 0.6, -1.6)]
 _UNDER = [(0.975, 0.99, -0.12), (0.86, 0.95, -0.4), (0.7, 0.9, -0.7), (0.4, 0.8, -1.1)]

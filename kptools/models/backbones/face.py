@@ -9,7 +9,7 @@ from kptools.models.network import Network
 from kptools.units import Size
 
 
-class Face(Network):
+class FullFace(Network):
     """(B, 1, H, W) grey in -0.5..0.5 to (B, K, 2) in fractions of the input."""
 
     head: PointsHead
@@ -40,5 +40,5 @@ class Face(Network):
         return points
 
 
-def build(name: str, count: int, size: Size, weights: str = "none") -> Face:
-    return Face(count, size)
+def build(name: str, count: int, size: Size, weights: str = "none") -> FullFace:
+    return FullFace(count, size)

@@ -4,9 +4,12 @@ from kptools.models.backbones.torchvision import (
     HIDDEN,
     Classifier,
     classifier,
+    normalization,
     replace_last_linear,
 )
 from kptools.units import Size
+
+__all__ = ("build", "normalization")
 
 
 def build(name: str, count: int, size: Size, weights: str = "none") -> Classifier:

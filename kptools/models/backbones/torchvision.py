@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
+from kptools.models import archs
 from kptools.models.heads.auxiliary import AuxiliaryHead
 from kptools.models.heads.points import PointsHead
 from kptools.models.network import Head, Network
@@ -76,8 +77,8 @@ def check(name: str) -> None:
     """Raises UsageError where torchvision has no such classifier."""
     if name not in names():
         raise UsageError(
-            f"--arch {name!r} is neither nose, face, unet nor a classifier of torchvision "
-            "(resnet50, convnext_tiny, mobilenet_v3_small, ...)"
+            f"--arch {name!r} is none of {', '.join(archs.ARCHS)}, nor a classifier of "
+            "torchvision (convnext_tiny, mobilenet_v3_small, ...)"
         )
 
 

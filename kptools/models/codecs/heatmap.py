@@ -6,6 +6,7 @@ d and sigma in pixels of the map. Points are in the map frame (the centre of its
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,9 @@ from torch import Tensor
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.units import Pixels, Size
 
-Maps: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits
+_Radius: TypeAlias = Callable[[int], int]
+_Refine: TypeAlias = Callable[[NDArray[np.float64], Pixels, int], NDArray[np.float64]]
+Logits: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits
 
 
 def encode(points: NDArray[np.float64], size: Size, sigma: Pixels = 1.0) -> NDArray[np.float32]:
@@ -58,15 +61,10 @@ def decode(
     smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off
     if 3 + 2 * smooth > min(z.shape[2:]):
         smooth = 0  # it would nowhere lie within the map
-    radius = {"argmax": 0, "softargmax": 3, "dark": 1 + smooth}.get(method, 1)
-    windows = _windows(z, points.astype(np.int64), radius)
+    radius, refine = _REFINEMENTS[method]
+    windows = _windows(z, points.astype(np.int64), radius(smooth))
     scores = _sigmoid(top)
-    if method == "quarter":
-        points += 0.25 * _uphill(windows)
-    elif method == "dark":
-        points += _newton(_smoothed(windows, sigma, smooth))
-    elif method == "softargmax":
-        points += _mean(windows)
+    points += refine(windows, sigma, smooth)
     lost = ~np.isfinite(top)
     points[lost], scores[lost] = np.nan, np.nan
     return points, scores
@@ -145,3 +143,16 @@ def _mean(w: NDArray[np.float64]) -> NDArray[np.float64]:
     total = p.sum(axis=(-2, -1))
     across, down = (p.sum(axis=-2) * reach).sum(axis=-1), (p.sum(axis=-1) * reach).sum(axis=-1)
     return np.stack([across / total, down / total], axis=-1)
+
+
+# By decoder: how far its window reaches, where the smoothing reaches `smooth` pixels, and how far
+# (..., 2) from the peak the point lies, by windows of logits, sigma and `smooth`
+_REFINEMENTS: dict[str, tuple[_Radius, _Refine]] = {
+    "argmax": (lambda smooth: 0, lambda w, sigma, smooth: np.zeros((*w.shape[:-2], 2))),
+    "quarter": (lambda smooth: 1, lambda w, sigma, smooth: 0.25 * _uphill(w)),
+    "dark": (
+        lambda smooth: 1 + smooth,
+        lambda w, sigma, smooth: _newton(_smoothed(w, sigma, smooth)),
+    ),
+    "softargmax": (lambda smooth: 3, lambda w, sigma, smooth: _mean(w)),
+}
