@@ -13,7 +13,7 @@ fi
 PATH=$venv/bin:$PATH
 export PATH
 
-# try COMMAND...: some records that failed (exit 1; each was told) do not stop a script
+# try COMMAND...: some records that failed (exit 1; each was reported) do not stop a script
 try() {
     "$@" || { status=$?; [ "$status" -eq 1 ] || return "$status"; }
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Part 5: one's own photos.
+# Part 5: your own photos.
 #
 # Shows:  faces found by the detector that iBUG's boxes come from, keypoints predicted, and a picture.
 # Data:   photos, or folders of them, and a checkpoint that was trained on iBUG (sh examples/ibug.sh or

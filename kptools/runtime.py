@@ -56,7 +56,7 @@ def tune_process() -> None:
     What is there already, torch's modules above all, is left out of garbage collection, which the
     lists of a batch of records set off again and again. And glibc's allocator keeps freed pages:
     on a virtual machine a page fault is dear, and a training step frees and takes the same buffers
-    over and over. The process then holds its peak to its end; other allocators are left alone.
+    over and over. The process then holds its peak to its end; other allocators are not changed.
     """
     import ctypes
     import gc

@@ -1,6 +1,6 @@
 """The record: one face, one JSON object.
 
-A record is a plain dict, so that keys nobody here knows pass through in their order. These
+A record is a plain dict, so that keys that nobody here knows pass through in their order. These
 functions are its schema: each returns one key, checked, or raises `RecordError` with the status
 that the record then bears. A tool checks the keys it uses and no others.
 """
@@ -75,7 +75,7 @@ def copy_index(record: Record) -> int:
 
 def file_stem(record: Record) -> str:
     """A file name, without suffix, for what is made of this record: from its id and copy, with
-    nothing in it that could leave a folder, and a hash wherever two records could meet in it."""
+    nothing in it that could leave a folder, and a hash where two records could get the same one."""
     name, copy = identity(record), copy_index(record)
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-100:].lstrip(".")
     if plain and plain == name and "copy" not in record:
