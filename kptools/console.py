@@ -6,7 +6,8 @@ from pathlib import Path
 
 def program() -> str:
     """The name of the tool that runs, for messages."""
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "kptools"
+    path = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("kptools")
+    return f"{path.parent.name}.py" if path.name == "__main__.py" else path.name
 
 
 def report(message: str) -> None:

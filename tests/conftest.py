@@ -1,28 +1,33 @@
 """What the tests share: the tools as a person runs them, and small pictures."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import torch
 import typer
 from PIL import Image
 
-from kptools.cli.edge import _usage
+from kptools.cli.edge import report_exception
 from kptools.console import report
 from kptools.errors import KptoolsError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
+from kptools.models.network import Network
 from kptools.schemes import catalog
-from kptools.specs import ModelSpec
+from kptools.specs import InputSpec, ModelSpec
 from kptools.storage import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -46,6 +51,39 @@ def run(
         env={**os.environ, **(env or {})},
         timeout=300,
     )
+
+
+def shell(command: str, cwd: Path, **keys: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=cwd,
+        capture_output=True,
+        timeout=120,
+        **keys,
+    )
+
+
+def module(name: str) -> str:
+    """A tool as a word of a shell's command."""
+    return f"{sys.executable} -m kptools.cli.{name}"
+
+
+def start(tool: str, *words: object, cwd: Path, **keys: Any) -> subprocess.Popen[bytes]:
+    """A tool that runs beside the test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"kptools.cli.{tool}", *map(str, words)],
+        cwd=cwd,
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keys},
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    for _ in range(400):
+        if path.exists():
+            return
+        assert process is None or process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
 
 
 def in_process(
@@ -80,7 +118,7 @@ def _status(tool: typer.Typer, words: list[str]) -> int:
         report(str(error))
         return error.exit_status
     except Exception as error:
-        return _usage(error)
+        return report_exception(error)
     finally:
         files.release()
 
@@ -94,17 +132,82 @@ def untrained(path: Path, scheme: str = "ibug68", size: tuple[int, int] = (16, 1
         arch="nose",
         scheme=scheme,
         count=count,
-        input=size,
-        grey=True,
-        margin=0.0,
-        heatmap=False,
-        width=64,
-        stride=1,
+        input=InputSpec(size, 0.0, grey=True),
         box_sources=("dataset",),
         mean=((0.5, 0.5),) * count,
     )
     checkpoint.save(path, Checkpoint(model, network.state_dict()))
     return path
+
+
+def tiny_unet(folder: Path) -> tuple[Network, ModelSpec]:
+    """A U-Net of 68 points, and what a checkpoint says of it."""
+    torch.manual_seed(0)
+    options = {"width": 2, "stride": 2}
+    network = build.build("unet", 68, (32, 32), options)
+    model = checkpoint.load(str(untrained(folder / "m.safetensors"))).model
+    spec = InputSpec((32, 32), 0.0, grey=False)
+    return network, replace(model, arch="unet", input=spec, options=options)
+
+
+def train(
+    folder: Path,
+    stdin: bytes | list[dict[str, Any]],
+    *options: object,
+    arch: str = "nose",
+    epochs: int = 2,
+    size: str = "48x48",
+) -> subprocess.CompletedProcess[bytes]:
+    return run(
+        "train",
+        *("--arch", arch, "--epochs", epochs, "--input-size", size, "--threads", 1),
+        *options,
+        stdin=stdin,
+        cwd=folder,
+    )
+
+
+def scores(
+    records: bytes | list[dict[str, Any]], *options: object, status: int = 0
+) -> dict[str, Any]:
+    """The report of kp-eval."""
+    done = run("eval", *options, stdin=records)
+    assert done.returncode == status, done.stderr
+    return json.loads(done.stdout)
+
+
+def nose(number: int, dx: float, dy: float, **keys: Any) -> dict[str, Any]:
+    """A record of one point, and a prediction that is off by (dx, dy) pixels."""
+    return {
+        "image": "a.jpg",
+        "id": f"f{number}",
+        "size": [200, 100],
+        "box": [0, 0, 40, 90],
+        "box_source": "dataset",
+        "points": [[50, 50]],
+        "pred": [[50 + dx, 50 + dy]],
+        "scheme": "nose1",
+        "split": "val",
+    } | keys
+
+
+def noise(path: Path, size: tuple[int, int] = (80, 60)) -> Path:
+    """A picture in which each place looks different."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+    small.resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def written(
+    face: Callable[..., dict[str, Any]], folder: Path, *policy: object, count: int = 4, **keys: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A face, and the records of `count` copies of it, each written as a picture of its own."""
+    record = face(0, **keys)
+    noise(record["image"])
+    done = run("augment", "--copies", count, *policy, "--write", folder, stdin=[record])
+    assert done.returncode == 0, done.stderr
+    return record, parse(done.stdout)
 
 
 def lines(records: list[dict[str, Any]]) -> bytes:
@@ -136,6 +239,29 @@ def face(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         } | keys
 
     return make
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Sixty drawn faces, a policy on each; ten groups or so are val."""
+    folder = tmp_path_factory.mktemp("drawn")
+    made = run("prep", "synth", "--count", 60, "--out", folder / "f", "--val-fraction", 0.2)
+    policy = ["--rotate", 10, "--shift", 0.05, "--brightness", 0.2, "--noise", 0.02]
+    return run("augment", *policy, stdin=made.stdout).stdout
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Sixteen drawn faces, four of them val."""
+    folder = tmp_path_factory.mktemp("few")
+    made = parse(run("prep", "synth", "--count", 16, "--out", folder / "f").stdout)
+    return [r | {"split": "val" if i % 4 == 3 else "train"} for i, r in enumerate(made)]
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
 
 
 @pytest.fixture(scope="session")

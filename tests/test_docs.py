@@ -76,3 +76,10 @@ def test_the_map_of_the_house_has_forty_lines_and_every_folder():
 def test_the_readme_is_read_in_five_minutes():
     text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.S)
     assert len(text.split()) < 5 * 250
+
+
+def test_the_tests_that_the_promises_name_are_there():
+    text = (ROOT / "docs" / "promises.md").read_text()
+    names = re.findall(r"test_\w+\.py|benchmarks/\w+\.py", text)
+    assert len(names) > 15
+    assert all((ROOT / "tests" / name).exists() for name in names), names

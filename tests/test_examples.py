@@ -1,4 +1,4 @@
-"""The scripts of examples/, in their short form, and the README's promises."""
+"""The scripts of examples/, in their short form, and what README.md and docs/ promise."""
 
 import functools
 import os
@@ -163,8 +163,9 @@ def examples_of(tool: str, sub: str = "") -> list[str]:
     return found
 
 
-def test_the_readme_names_no_command_or_option_that_is_not_there():
-    text = (ROOT / "README.md").read_text()
+def test_the_docs_name_no_command_or_option_that_is_not_there():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text() for page in pages)
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
     assert sum(check_options(block) for block in blocks) > 10
 
@@ -222,6 +223,6 @@ def test_the_examples_of_help_run(tool, workplace):
     assert count >= 3
 
 
-def test_the_readme_lists_every_status():
-    text = (ROOT / "README.md").read_text()
+def test_the_docs_list_every_status():
+    text = (ROOT / "docs" / "record.md").read_text()
     assert all(f"`{status}`" in text for status in keys.STATUSES)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from conftest import parse, run
 
-from kptools.models import archs
-from kptools.models.codecs import heatmap
-from kptools.models.losses.bernoulli import bernoulli_loss
+from kptools.models import build
+from kptools.models.codecs import DECODERS, heatmap
+from kptools.models.losses import bernoulli
 
 
 def stored_label_loss(z, points, sigma, weight):
@@ -32,7 +32,7 @@ def test_the_loss_and_its_gradient_are_those_of_stored_labels(sigma, weight):
     points[0, 0] = float("nan")  # not annotated
     points[1, 2] = torch.tensor([-3.0, 20.0])  # outside: its tail counts
     ours, plain = z.clone().requires_grad_(), z.double().requires_grad_()
-    loss = bernoulli_loss(ours, points, sigma, weight)
+    loss = bernoulli.loss(ours, points, sigma, weight).mean
     reference = stored_label_loss(plain, points.double(), sigma, weight)
     (7 * loss).backward()
     (7 * reference).backward()
@@ -46,7 +46,7 @@ def test_the_loss_in_bf16_is_reduced_in_fp32():
     torch.manual_seed(0)
     z = (torch.randn(2, 3, 64, 64) - 4).bfloat16()
     points = torch.rand(2, 3, 2) * 63
-    loss = bernoulli_loss(z.requires_grad_(), points)
+    loss = bernoulli.loss(z.requires_grad_(), points).mean
     reference = stored_label_loss(z.double(), points.double(), 1.0, 1.0)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
@@ -56,7 +56,7 @@ def test_the_loss_in_bf16_is_reduced_in_fp32():
 
 def test_no_annotated_point_makes_a_loss_of_zero():
     z = torch.zeros(1, 2, 8, 8, requires_grad=True)
-    loss = bernoulli_loss(z, torch.full((1, 2, 2), float("nan")))
+    loss = bernoulli.loss(z, torch.full((1, 2, 2), float("nan"))).mean
     loss.backward()
     assert loss.item() == 0
     assert float(z.grad.abs().max()) == 0
@@ -140,7 +140,7 @@ def test_dark_takes_the_sigma_that_its_maps_were_made_with(face, tmp_path):
         assert np.allclose(out["pred"], points @ m[:, :2].T + m[:, 2])
 
 
-@pytest.mark.parametrize("method", archs.DECODERS)
+@pytest.mark.parametrize("method", DECODERS)
 def test_decoders_stay_finite_at_the_edges_and_on_flat_maps(method):
     z = np.concatenate([logits([[0, 0], [49, 39], [0.2, 39]]), np.zeros((1, 40, 50))])
     z = np.concatenate([z, np.full((1, 40, 50), -60000.0)])
@@ -158,3 +158,48 @@ def test_labels_written_and_read_back_are_the_points(face, tmp_path):
     read = run("heatmap", "decode", "--decode", "dark", stdin=written.stdout)
     for before, after in zip(records, parse(read.stdout), strict=True):
         assert np.abs(np.array(before["points"]) - after["pred"]).max() < 0.05
+
+
+def test_the_loss_leaves_logits_in_the_layout_that_the_network_gives():
+    """A U-Net's logits are channels-last: neither they nor their gradient are to be copied."""
+    torch.manual_seed(0)
+    z = torch.randn(3, 5, 40, 52).contiguous(memory_format=torch.channels_last)
+    points = torch.rand(3, 5, 2) * 40
+    plain, last = z.contiguous().requires_grad_(), z.requires_grad_()
+    losses = [bernoulli.loss(logits, points).mean for logits in (plain, last)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
+    for loss in losses:
+        loss.backward()
+    assert torch.allclose(plain.grad, last.grad, atol=1e-9)
+    assert last.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_maps_stay_on_the_networks_device_until_they_are_saved():
+    maps = torch.randn(2, 3, 16, 16)
+    network = build.build("unet", 3, (16, 16), {"width": 4})
+    decoded = network.head.decode(maps)
+    assert decoded.maps.logits.data_ptr() == maps.data_ptr()
+    assert np.isfinite(decoded.points).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_map_without_a_finite_peak_gives_no_point(value):
+    z = torch.full((2, 3, 20, 24), -5.0)
+    z[:, :, 7, 9] = 2.0
+    z[1, 2, 4, 5] = value
+    for method in ("argmax", "quarter", "dark", "softargmax"):
+        points, scores = heatmap.decode(z, method)
+        assert np.isnan(points[1, 2]).all(), method
+        assert np.isnan(scores[1, 2]), method
+        points[1, 2], scores[1, 2] = points[0, 0], scores[0, 0]
+        assert np.allclose(points, (9, 7), atol=0.3)
+        assert np.isfinite(scores).all()
+
+
+def test_points_decoded_anew_have_no_old_error(face, tmp_path):
+    record = face(0)
+    maps = run("heatmap", "encode", "--out", tmp_path / "maps", stdin=[record])
+    (mapped,) = parse(maps.stdout)
+    (decoded,) = parse(run("heatmap", "decode", stdin=[mapped | {"nme": 0.5}]).stdout)
+    assert "nme" not in decoded
+    assert "heatmap" in decoded

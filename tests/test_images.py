@@ -165,3 +165,14 @@ def test_what_pillow_has_to_say_does_not_reach_stderr(face, tmp_path):
     done = run("augment", "--rotate", 5, "--write", tmp_path / "w", stdin=[face(image=str(path))])
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 2, done.stderr  # the record's, and the count
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiffs_size_is_that_of_its_picture(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.tif", exif=exif)
+    path = str(tmp_path / "a.tif")
+    picture, _ = images.read(path)
+    assert images.shown_size(path) == picture.size
+    assert picture.size == ((30, 40) if orientation > 4 else (40, 30))

@@ -1,6 +1,6 @@
 """The whole pipe: random faces go through kp-augment, kp-predict and kp-eval, cut into stages in
 any way, and every figure is the one that a scorer written here finds. It uses numpy alone, follows
-the definitions in README.md, and knows truth and predictions from where they were made.
+the definitions in docs/metrics.md, and knows truth and predictions from where they were made.
 `KPTOOLS_EXAMPLES=500` tries more pipes than the default."""
 
 import json
@@ -32,7 +32,7 @@ from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
 from kptools.schemes import catalog
 from kptools.schemes.scheme import Scheme
-from kptools.specs import ModelSpec
+from kptools.specs import InputSpec, ModelSpec
 
 EXAMPLES = int(os.environ.get("KPTOOLS_EXAMPLES", "60"))
 DOCUMENTED = {0, 1, 2, 3, 4, 130, 141, 143}
@@ -253,7 +253,7 @@ def _options(draw: Callable[..., Any], used: list[str]) -> tuple[str | None, str
     return draw(st.sampled_from(norms)), draw(st.sampled_from(parts[1:])) if partly else None
 
 
-# Maps and tables, as README.md has them
+# Maps and tables, as docs/record.md has them
 
 
 def table_of(scheme: str) -> list[int]:
@@ -400,7 +400,7 @@ def row_of(face: Scored, pipe: Pipe) -> Row:
 
 
 def figures(rows: list[Row], threshold: float, key: str = "pred") -> Record:
-    """MAE and the rest of README.md's Metrics; the failure rate as the least and the most that it
+    """MAE and the rest of docs/metrics.md; the failure rate as the least and the most that it
     may be, for an error that is within 1e-9 of the threshold."""
     failed = sum(row.failed for row in rows)
     scored = [row for row in rows if not row.failed and getattr(row, key) is not None]
@@ -608,17 +608,12 @@ class Place:
             *_, last = (m for m in network.modules() if isinstance(m, torch.nn.Linear))
             torch.nn.init.zeros_(last.weight)
             torch.nn.init.zeros_(last.bias)
-            build.start_at(network, torch.from_numpy(shape), torch.ones(count, 2))
+            network.head.start(torch.from_numpy(shape), torch.ones(count, 2))
         model = ModelSpec(
             arch="nose",
             scheme=scheme or f"points{count}",
             count=count,
-            input=(16, 16),
-            grey=True,
-            margin=margin,
-            heatmap=False,
-            width=64,
-            stride=1,
+            input=InputSpec((16, 16), margin, grey=True),
             box_sources=("dataset",),
             mean=tuple((x, y) for x, y in mean.tolist()),
         )

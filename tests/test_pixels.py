@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import written
 from PIL import Image
 
 from kptools import geometry as g
 from kptools import specs
-from kptools.augment import sample, transform
+from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
 from kptools.pixels import batch, warp, write
 from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
-from kptools.records import policy
+from kptools.records.face import Face
 
 SPOT = (70.0, 41.0)
 SIZE = (133, 97)  # not square, and no multiple of 8
@@ -80,13 +81,12 @@ def test_a_written_file_has_its_spot_where_its_point_is(tmp_path, policy, suffix
 
 def looked_at(rec: dict, frame: specs.InputSpec, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The crop that a network sees of a record, and where its point is in it."""
-    layout = crop_spec([rec], frame)
-    pixels = torch.from_numpy(decode_crop(rec, layout))[None]
-    drawn = sample.draw(rec, epoch)
-    box = tuple(rec["box"])
-    seen = batch.look(pixels, [box], [drawn], layout)[0, 0].numpy() * 255 + 128
-    followed = transform.follow(g.from_list(rec["points"]), drawn, None)
-    unit = g.to_unit(frame.matrix(box), followed, frame.size)
+    face = Face.parse(rec).annotated()
+    crops = crop_spec([face], frame)
+    pixels = torch.from_numpy(decode_crop(face.image, face.box, crops))[None]
+    transform = sample(face, epoch)
+    seen = batch.visible_pixels(pixels, [face.box], [transform], crops)[0, 0].numpy() * 255 + 128
+    unit = g.to_unit(frame.matrix(face.box), transform.transform_points(face.points), frame.size)
     return seen, g.unit_to_map(unit, frame.size)[0]
 
 
@@ -109,7 +109,9 @@ def test_stages_compose_about_one_pivot(tmp_path):
     path = picture(tmp_path / "spot.png")
     stages = [{"seed": 3, "rotate": 30, "flip": 0.5}, {"seed": 3, "scale": 0.2, "shift": 0.1}]
     for epoch in range(4):
-        seen, target = looked_at(record(path, stages), specs.InputSpec((160, 140), 0.3, False), epoch)
+        seen, target = looked_at(
+            record(path, stages), specs.InputSpec((160, 140), 0.3, False), epoch
+        )
         assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
 
 
@@ -155,9 +157,9 @@ def test_a_box_that_leaves_the_image_is_filled_with_mid_grey(tmp_path):
 def test_a_flip_of_a_flip_is_the_identity(tmp_path):
     path = picture(tmp_path / "spot.png")
     twice = [{"seed": 0, "flip": 1.0}, {"seed": 0, "flip": 1.0}]
-    drawn = sample.draw(record(path, twice), 0)
-    assert not drawn.flipped
-    assert np.array_equal(drawn.matrix, g.IDENTITY)
+    transform = sample(Face.parse(record(path, twice)), 0)
+    assert not transform.flipped
+    assert np.array_equal(transform.matrix, g.IDENTITY)
     once = write.write_image(record(path, twice[:1]), tmp_path)
     back = write.write_image(once | {"augment": twice[:1]}, tmp_path / "..")
     assert back["points"] == [list(SPOT)]
@@ -165,27 +167,25 @@ def test_a_flip_of_a_flip_is_the_identity(tmp_path):
 
 
 def test_two_halves_of_a_flip_do_not_cancel():
-    """`--flip 0.5 | --flip 0.5`: equal stages draw apart."""
+    """`--flip 0.5 | --flip 0.5`: equal stages are sampled apart."""
     stages = [{"seed": 0, "flip": 0.5}, {"seed": 0, "flip": 0.5}]
-    flipped = [
-        sample.draw({"id": str(i), "box": BOX, "augment": stages}, 0).flipped for i in range(200)
-    ]
-    assert 60 < sum(flipped) < 140
+    faces = [Face.parse(record(Path("a.png"), stages, str(i))) for i in range(200)]
+    assert 60 < sum(sample(face, 0).flipped for face in faces) < 140
 
 
 def test_the_left_eye_stays_the_left_eye(face):
     """In a mirror image the person's left eye is on the left, and the points of the left eye say
     so: they are where the right eye's were, mirrored."""
     rec = face(augment=[{"seed": 0, "flip": 1.0}])
-    drawn = sample.draw(rec, 0)
+    transform = sample(Face.parse(rec), 0)
     before = g.from_list(rec["points"])
-    after = transform.follow(before, drawn, policy.swap_table(rec))
+    after = transform.transform_points(before)
     mirrored = before.copy()
     mirrored[:, 0] = rec["box"][0] + rec["box"][2] - before[:, 0]
     assert after[45] == pytest.approx(mirrored[36])  # outer corner of the left eye
     assert after[30] == pytest.approx(mirrored[30])  # nose tip
     assert after[16] == pytest.approx(mirrored[0])
-    assert np.allclose(transform.unfollow(after, drawn, policy.swap_table(rec)), before)
+    assert np.allclose(transform.invert_points(after), before)
 
 
 def test_the_batched_path_is_the_single_one(tmp_path):
@@ -194,25 +194,29 @@ def test_the_batched_path_is_the_single_one(tmp_path):
     policy |= {"brightness": 0.3, "contrast": 0.3, "saturation": 0.5, "hue": 0.1, "gray": 0.3}
     policy |= {"blur": 2.0, "noise": 0.05, "erase": 0.5}
     rng = np.random.default_rng(0)
-    recs = []
+    faces = []
     for i in range(6):
         path = tmp_path / f"{i}.png"
         Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((160, 120)).save(path)
-        recs.append(record(path, [policy], str(i)) | {"box": [20.0, 10.0, 120.0 + i, 110.0]})
+        rec = record(path, [policy], str(i)) | {"box": [20.0, 10.0, 120.0 + i, 110.0]}
+        faces.append(Face.parse(rec))
     frame = specs.InputSpec((96, 80), 0.1, False)
-    layout = crop_spec(recs, frame)
-    pixels = torch.stack([torch.from_numpy(decode_crop(r, layout)) for r in recs])
-    boxes, draws = [tuple(r["box"]) for r in recs], [sample.draw(r, 0) for r in recs]
-    together = batch.look(pixels, boxes, draws, layout)
+    crops = crop_spec(faces, frame)
+    decoded = [decode_crop(face.image, face.box, crops) for face in faces]
+    pixels = torch.from_numpy(np.stack(decoded))
+    boxes, transforms = [face.box for face in faces], [sample(face, 0) for face in faces]
+    together = batch.visible_pixels(pixels, boxes, transforms, crops)
     for i in range(6):
-        alone = batch.look(pixels[i : i + 1], [boxes[i]], [draws[i]], layout)
+        alone = batch.visible_pixels(pixels[i : i + 1], [boxes[i]], [transforms[i]], crops)
         assert 255 * (together[i] - alone[0]).abs().mean() < 0.5
 
 
 def test_what_is_not_drawn_leaves_the_pixels_as_they_are(tmp_path):
     rng = np.random.default_rng(1)
     image = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
-    assert np.array_equal(np.asarray(write.whole(image, Transform())), np.asarray(image))
+    assert np.array_equal(
+        np.asarray(write.transform_picture(image, Transform())), np.asarray(image)
+    )
 
 
 def test_noise_is_normal_and_the_same_in_any_batch():
@@ -247,10 +251,43 @@ def test_a_stored_crop_zoomed_out_keeps_its_spot_and_a_written_image_its_stripes
     path = picture(tmp_path / "spot.png")
     stages = [{"seed": 5, "scale": 2.0}]
     for name in "abcdefgh":
-        seen, target = looked_at(record(path, stages, name), specs.InputSpec((90, 80), 0.2, False), 0)
+        seen, target = looked_at(
+            record(path, stages, name), specs.InputSpec((90, 80), 0.2, False), 0
+        )
         assert centroid(seen) == pytest.approx(tuple(target), abs=0.1)
     stripes = (128 + 100 * np.sin(2 * np.pi * np.arange(200) / 2.6)).astype(np.uint8)
     image = Image.fromarray(np.repeat(stripes[None], 200, axis=0)).convert("RGB")
-    half = Transform(matrix=g.about(g.scaling(0.5, 0.5), 100, 100), idle=False)
-    made = np.asarray(write.whole(image, half), dtype=float)[60:140, 60:140]
+    half = Transform(matrix=g.about(g.scaling(0.5, 0.5), 100, 100), is_identity=False)
+    made = np.asarray(write.transform_picture(image, half), dtype=float)[60:140, 60:140]
     assert made.std() < 6
+
+
+def test_noise_made_in_parts_is_the_same_noise(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (50, 70, 3), np.uint8)).save(tmp_path / "a.png")
+    record = {"image": str(tmp_path / "a.png"), "id": "a", "box": [5, 5, 60, 45]}
+    record["augment"] = [{"seed": 0, "noise": 0.3}]
+    made = []
+    for chunk in (1 << 22, 700):
+        monkeypatch.setattr(warp, "_NOISE_CHUNK", chunk)
+        (tmp_path / str(chunk)).mkdir()
+        path = write.write_image(record, tmp_path / str(chunk))["image"]
+        made.append(np.asarray(Image.open(path)))
+    assert np.array_equal(made[0], made[1])
+    assert 20 < np.std(made[0].astype(float) - np.asarray(Image.open(tmp_path / "a.png"))) < 80
+
+
+def test_the_matrix_of_a_written_copy_leads_to_its_pixels(face, tmp_path):
+    record, copies = written(face, tmp_path / "w", "--rotate", 25, "--scale", 0.1, count=3)
+    source = np.asarray(Image.open(record["image"]).convert("L"), dtype=float)
+    for copy in copies:
+        m = np.array(copy["source"]["matrix"])
+        made = np.asarray(Image.open(copy["image"]).convert("L"), dtype=float)
+        y, x = np.mgrid[20:40:4, 25:55:5]
+        at = np.stack([x.ravel(), y.ravel()], axis=1)
+        to = np.round(at @ m[:, :2].T + m[:, 2]).astype(int)
+        inside = ((to > 1) & (to < (78, 58))).all(axis=1)
+        a = source[at[inside, 1], at[inside, 0]]
+        b = made[to[inside, 1], to[inside, 0]]
+        assert inside.sum() > 15
+        assert np.corrcoef(a, b)[0, 1] > 0.95

@@ -16,6 +16,7 @@ from kptools.datasets.synthetic.head import MEAN, SCHEME
 from kptools.datasets.synthetic.paint import CIRCLE, Stroke, paint
 from kptools.errors import KptoolsError
 from kptools.records import keys
+from kptools.records.keys import Record
 from kptools.schemes import catalog
 
 
@@ -24,9 +25,13 @@ def faces() -> list[Face]:
     return [synthesize(3, index) for index in range(40)]
 
 
+def records(out: Path, count: int, seed: int) -> list[Record]:
+    return [item.record for item in synth.read(out, count, seed)]
+
+
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = list(synth.read(tmp_path / "a", 4, seed=7))
-    again = list(synth.read(tmp_path / "b", 4, seed=7))
+    first = records(tmp_path / "a", 4, seed=7)
+    again = records(tmp_path / "b", 4, seed=7)
     for one, other in zip(first, again, strict=True):
         assert Path(one["image"]).read_bytes() == Path(other["image"]).read_bytes()
         assert {**one, "image": ""} == {**other, "image": ""}
@@ -37,15 +42,15 @@ def test_another_seed_gives_another_face() -> None:
 
 
 def test_a_face_does_not_depend_on_how_many_are_drawn(tmp_path: Path) -> None:
-    few = list(synth.read(tmp_path / "few", 2, seed=0))
-    many = list(synth.read(tmp_path / "many", 5, seed=0))
+    few = records(tmp_path / "few", 2, seed=0)
+    many = records(tmp_path / "many", 5, seed=0)
     assert [r["points"] for r in few] == [r["points"] for r in many[:2]]
     assert Path(few[1]["image"]).read_bytes() == Path(many[1]["image"]).read_bytes()
 
 
 def test_a_record_holds_what_the_tools_read(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
-    record = next(synth.read(out, 1, seed=5))
+    (record,) = records(out, 1, seed=5)
     assert list(record) == [
         "image", "id", "group", "size", "box", "box_source", "points", "visible", "scheme", "split",
     ]  # fmt: skip
@@ -160,7 +165,7 @@ def test_a_stopped_reader_leaves_whole_files_only(tmp_path: Path) -> None:
     assert isinstance(reader, Generator)
     reader.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        Path(record["image"]).name for record in taken
+        Path(item.record["image"]).name for item in taken
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from conftest import in_process
+from conftest import in_process, nose, run
 from PIL import Image
 
 from kptools import geometry as g
@@ -25,9 +25,9 @@ from kptools.records import policy
 from kptools.records.item import Item
 from kptools.specs import InputSpec, ModelSpec
 from kptools.storage.tensors import tensors_of
-from kptools.viz import colours, errors, faces, filters, heatmaps, marks, plots, runs, sheet, views
+from kptools.viz import colours, faces, filters, heatmaps, marks, plots, runs, sheet, sources, views
 from kptools.viz.text import elide, font, text_width
-from kptools.viz.views import View
+from kptools.viz.views import Shown, View
 
 TRUTH = np.array(colours.TRUTH, dtype=float)
 PREDICTION = np.array(colours.PREDICTION, dtype=float)
@@ -72,7 +72,11 @@ def centroid(picture: Image.Image, colour: np.ndarray[Any, Any]) -> tuple[float,
 
 
 def drawn(record: dict[str, Any], view: View) -> Image.Image:
-    return faces.face(record, views.see(record, view), view)
+    return faces.marked(views.parse(record, view), see(record, view), view)
+
+
+def see(record: dict[str, Any], view: View) -> Shown:
+    return views.show(views.parse(record, view), view)
 
 
 # Where things land
@@ -105,7 +109,7 @@ def test_the_disc_covers_the_spot_of_the_picture_that_the_point_names(tmp_path: 
         tmp_path, points=[[21.0, 14.0]], augment=[{"seed": 3, "rotate": 40, "shift": 0.2}]
     )
     view = View((216, 216), margin=1.0)
-    bare = np.asarray(views.see(record, view).picture, dtype=float)[..., 0] - 100
+    bare = np.asarray(see(record, view).picture, dtype=float)[..., 0] - 100
     bright = np.where(bare > 30, bare, 0)
     rows, columns = np.mgrid[: bright.shape[0], : bright.shape[1]]
     spot = ((columns * bright).sum() / bright.sum(), (rows * bright).sum() / bright.sum())
@@ -115,8 +119,8 @@ def test_the_disc_covers_the_spot_of_the_picture_that_the_point_names(tmp_path: 
 def test_a_flip_mirrors_the_picture_and_swaps_the_points(tmp_path: Path) -> None:
     points = [[12.0 + 0.3 * k, 6.0 + 0.2 * k] for k in range(15)]
     record = face(tmp_path, scheme="kaggle15", points=points, augment=[{"seed": 0, "flip": 1.0}])
-    seen = views.see(record, View((216, 216)))
-    assert seen.drawn.flipped
+    seen = see(record, View((216, 216)))
+    assert seen.transform.flipped
     truth = g.from_list(points)
     placed = seen.place(truth)
     # the left eye's centre of the mirrored face (0) is where the right one's (1) was mirrored to
@@ -124,7 +128,7 @@ def test_a_flip_mirrors_the_picture_and_swaps_the_points(tmp_path: Path) -> None
     mirrored = truth * (-1, 1) + (2 * 22.0, 0)  # about the box's centre
     expected = (mirrored[list(swap)] + 0.5 - (4.5, -1.5)) * 6 - 0.5
     np.testing.assert_allclose(placed, expected, atol=1e-6)
-    assert seen.place_names(list(range(15))) == list(swap)
+    assert seen.transform.rename(list(range(15))) == list(swap)
 
 
 def test_truth_and_prediction_of_one_point_are_joined(tmp_path: Path) -> None:
@@ -138,10 +142,10 @@ def test_truth_and_prediction_of_one_point_are_joined(tmp_path: Path) -> None:
 
 def test_a_cell_is_not_distorted(tmp_path: Path) -> None:
     wide = face(tmp_path, box=[-0.5, -0.5, 59.5, 39.5], box_source="image")
-    assert views.see(wide, View()).picture.size == (224, 149)
+    assert see(wide, View()).picture.size == (224, 149)
     square = face(tmp_path)
-    assert views.see(square, View()).picture.size == (224, 224)
-    matrix = views.see(square, View()).matrix
+    assert see(square, View()).picture.size == (224, 224)
+    matrix = see(square, View()).matrix
     assert matrix[0, 0] == pytest.approx(matrix[1, 1])
 
 
@@ -358,7 +362,7 @@ def test_the_picture_of_filters_has_a_tile_for_each() -> None:
     weights = np.zeros((12, 1, 5, 5), np.float32)
     weights[:, 0, 2, 2] = 1
     weights[:, 0, 0, 0] = -0.5
-    picture = filters.picture(filters.Layer("conv", weights), "")
+    picture = filters.picture(filters.Convolution("conv", weights), "")
     pixels = np.asarray(picture.convert("L"))
     zoom = filters._zoom(5, 5, filters._columns(12))
     assert zoom * 5 >= 24
@@ -367,7 +371,7 @@ def test_the_picture_of_filters_has_a_tile_for_each() -> None:
 
 
 def test_deep_layers_have_a_row_a_filter_up_to_a_bound() -> None:
-    layer = filters.Layer("deep", np.ones((40, 30, 3, 3), np.float32))
+    layer = filters.Convolution("deep", np.ones((40, 30, 3, 3), np.float32))
     small, large = (filters.picture(layer, "", most) for most in (4, 16))
     assert small.width < large.width
     assert large.width < 16 * (3 * filters._zoom(3, 3, 16) + 6) + 80
@@ -375,7 +379,8 @@ def test_deep_layers_have_a_row_a_filter_up_to_a_bound() -> None:
 
 def test_filters_of_a_checkpoint(tmp_path: Path) -> None:
     network = build("nose", 1, (80, 60))
-    model = ModelSpec("nose", "nose1", 1, (80, 60), True, 0.0, False, 64, 1, ("image",), ((0.5, 0.5),))
+    spec = InputSpec((80, 60), 0.0, grey=True)
+    model = ModelSpec("nose", "nose1", 1, spec, ("image",), ((0.5, 0.5),))
     save(tmp_path / "nose.safetensors", Checkpoint(model, tensors_of(network)))
     done = viz("filters", "nose.safetensors", "--list", cwd=tmp_path)
     names = [line.split("\t")[0] for line in done.stdout.decode().splitlines()]
@@ -402,7 +407,7 @@ def test_a_peak_lies_where_its_matrix_says(tmp_path: Path) -> None:
     record = _maps(tmp_path)
     probability, matrix = heatmaps.read(record)
     assert probability.max() == pytest.approx(1 / (1 + math.exp(-4)))
-    seen = views.see(record, View((216, 216)))
+    seen = see(record, View((216, 216)))
     heat = heatmaps.resample(probability, g.compose(seen.matrix, g.uncentred(matrix)), (216, 216))
     rows, columns = np.nonzero(heat > 0.9 * heat.max())
     # the map's (8, 3) is the file's (27, 11)
@@ -479,3 +484,16 @@ def test_a_face_is_scored_as_kp_eval_scores_it(tmp_path: Path) -> None:
     records[0]["pred"] = [None, *pred[1:]]
     with pytest.raises(RecordError, match="null"):
         source.add(records[0])
+
+
+@pytest.mark.parametrize("words", [["ced"], ["report"], ["grid", "--sort", "worst"]])
+def test_one_picture_never_mixes_two_norms(face, tmp_path, words):
+    whole = face(0) | {"pred": face(0)["points"]}
+    small = nose(0, 6, 0) | {"image": whole["image"], "size": [80, 60]}
+    done = run("viz", *words, stdin=[whole, small, whole], cwd=tmp_path)
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 3  # all have passed through
+    assert len(done.stderr.splitlines()) == 1
+    assert b"--norm box" in done.stderr
+    done = run("viz", *words, "--norm", "box", stdin=[whole, small], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -96,7 +96,7 @@ def run(tool: typer.Typer) -> NoReturn:
         report(f"{program()}: {error.strerror or error}: {error.filename or 'a file'}")
         status = 3
     except Exception as error:
-        status = _usage(error)
+        status = report_exception(error)
     for number in (signal.SIGINT, signal.SIGTERM):  # another one changes nothing any more
         signal.signal(number, signal.SIG_IGN)
     files.release()
@@ -106,7 +106,7 @@ def run(tool: typer.Typer) -> NoReturn:
     os._exit(status)
 
 
-def _usage(error: Exception) -> int:
+def report_exception(error: Exception) -> int:
     """A wrong use, as typer reports it: one line, exit 2. Anything else is a bug: exit 3."""
     message = getattr(error, "format_message", None)
     if message is None:

@@ -1,6 +1,6 @@
 """What the benchmarks share: faces to work on, sides measured in turn, and a small table.
 
-Each script is one row or more of README.md's table of speed, and prints both sides and their ratio.
+Each script is one row or more of the table in docs/speed.md, and prints both sides and their ratio.
 `--full` is how that table was made; without it a run is short, and its figures are rough.
 """
 

@@ -12,13 +12,8 @@ from pathlib import Path
 import common
 import torch
 import trainer
-from torch import Tensor, nn
 
-from kptools import geometry as g
 from kptools import runtime
-from kptools.training import loop
-from kptools.training.ema import EMA
-from kptools.training.state import State
 
 # arch, input, faces (quick, full)
 CASES = [
@@ -64,31 +59,19 @@ def _network(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple
     return decoding, epochs[1], before + epochs[0]
 
 
-class _Asleep(loop._Step):
-    """A step that waits, and leaves the cores to the threads that decode."""
-
-    seconds = 0.0
-
-    def __call__(self, x: Tensor, truth: g.Points) -> Tensor:
-        for _ in range(PARTS):
-            time.sleep(self.seconds / PARTS)
-        return torch.zeros(())
-
-
 def _asleep(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple[float, ...]:
     decoding = trainer.Run(path, "resnet18", size, 1, "cpu").decode()
     run = trainer.Run(path, "resnet18", size, 1, "cpu")
     runtime.set_threads(1, run.device)  # as where the network has a device of its own
-    network = nn.Linear(1, 1)
-    optimizer = torch.optim.Adam(network.parameters())
-    state = State("", network, EMA(network, 0.0), optimizer, [])
-    step = _Asleep(network, run.settings, run.model)
-    step.seconds = decoding * run.settings.batch / len(run.faces)
-    run.faces.store.begin(loop._order(len(run.faces), run.settings.seed, 0))
+    step = decoding * run.settings.batch / len(run.faces)
+    order = torch.randperm(len(run.faces)).tolist()
+    run.faces.crops.begin(order)
     times = []
     for epoch in range(2):
         began = time.perf_counter()
-        loop._epoch(state, step, run.faces, epoch, 1e-4, False, run.device, loop.Progress())
+        for _ in run.faces.batches(order, run.settings.batch, epoch, run.device):
+            for _ in range(PARTS):
+                time.sleep(step / PARTS)
         times.append(time.perf_counter() - began)
     return decoding, times[1], times[0]
 

@@ -42,7 +42,7 @@ def _measure(side: str, device: str) -> float:
     import torch.nn.functional as F
 
     from kptools import runtime
-    from kptools.models.losses.bernoulli import bernoulli_loss
+    from kptools.models.losses import bernoulli
 
     kind, _, what = side.partition(" ")
     points = torch.rand(8, COUNT, 2, device=device) * SIDE
@@ -60,7 +60,7 @@ def _measure(side: str, device: str) -> float:
         if kind == "stored":
             value = F.binary_cross_entropy_with_logits(z, _labels(at, device))
         else:
-            value = bernoulli_loss(z, at)
+            value = bernoulli.loss(z, at).mean
         value.backward()
 
     step(small, points[:1])  # what is loaded once

@@ -64,7 +64,7 @@ def train(path: str, arch: str, size: tuple[int, int], batch: int, epochs: int) 
     """Train: 0 once all is set up, then the number of images of each batch when it is done."""
     faces = FaceDataset(path, size, 0.25 if arch == "unet" else 0.15, augment=True)
     loader: Any = DataLoader(faces, batch, shuffle=True, num_workers=WORKERS)
-    network = build.build(arch, 68, size, weights="none", width=64, stride=1).train()
+    network = build.build(arch, 68, size).train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     yield 0
     for _ in range(epochs):

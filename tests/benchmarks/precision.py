@@ -1,16 +1,14 @@
 """bf16 autocast over fp32, both channels last, by network: steps of training and of prediction on
-random tensors. `--precision auto` takes its table (`kptools/inference.py`) from here."""
+random tensors. `--precision auto` takes its rule (`kptools/runtime.py`) from here."""
 
 import statistics
 
 import common
-import predictor
-import torch
 import trainer
 
 from kptools import runtime
-from kptools.models import archs
-from kptools.training.settings import Settings
+from kptools.models import build
+from kptools.training.settings import resolve
 
 CASES = [
     *("nose", "face", "unet", "resnet18", "resnet50", "resnext50_32x4d", "inception_v3"),
@@ -30,9 +28,8 @@ def main() -> None:
     for arch in CASES:
         if args.only not in arch:
             continue
-        raw = trainer.RawStep(
-            _settings(arch), predictor.model(arch, archs.arch(arch).input), device
-        )
+        raw = trainer.RawStep(resolve(arch, weights="none"), 68, device)
+        trains_faster = not build.is_depthwise(raw.network)
         row = [arch]
         for training, steps_of in ((True, raw.train), (False, raw.predict)):
             for precision in ("fp32", "bf16"):
@@ -40,27 +37,14 @@ def main() -> None:
             fp32, bf16 = common.in_turn(
                 rounds, lambda f=steps_of: f("fp32", 2), lambda f=steps_of: f("bf16", 2)
             )
-            auto = runtime.precision_for(arch, device, "auto", training=training)
+            faster = trains_faster if training else True
+            auto = runtime.precision_for(device, "auto", bf16=faster)
             middles = [statistics.median(side) for side in (fp32, bf16)]
             row += [*middles, common.ratio(bf16, fp32), auto]
         rows.append(row)
     sides = ("bf16", "ratio", "auto")
     head = ("network", "train, fp32", *sides, "predict, fp32", *sides)
     common.table(head, rows, args.device)
-
-
-def _settings(arch: str) -> Settings:
-    defaults = archs.arch(arch)
-    return Settings(
-        arch=arch,
-        input=defaults.input,
-        grey=defaults.grey,
-        batch=defaults.batch,
-        loss=defaults.loss,
-        schedule=((1e-4, 1),),
-        margin=defaults.margin,
-        threads=torch.get_num_threads(),
-    )
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from pathlib import Path
 import common
 import predictor
 import torch
-from torch import nn
 
 from kptools import runtime
 from kptools.cli.options import cores
 from kptools.models import archs
+from kptools.models.network import Network, forward
 from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
+from kptools.records.face import Face
 from kptools.specs import InputSpec
 
 # arch, input, faces (quick, full)
@@ -37,7 +38,7 @@ def main() -> None:
             figures = common.in_turn(
                 common.ROUNDS if args.full else 2,
                 partial(_predict, path, network, arch, size, args.device),
-                partial(_forward, network, arch, size, args.device),
+                partial(_forward, network, size, args.device),
                 partial(_decode, path, arch, size),
             )
         ours, forward, decode = figures
@@ -54,22 +55,22 @@ def main() -> None:
     common.table(head, rows, args.device)
 
 
-def _predict(path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str) -> float:
+def _predict(path: str, network: Network, arch: str, size: tuple[int, int], device: str) -> float:
     predictor.predict(common.head(path, 32), network, arch, size, device)
     began = time.perf_counter()
     return predictor.predict(path, network, arch, size, device) / (time.perf_counter() - began)
 
 
 @torch.inference_mode()
-def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) -> float:
+def _forward(network: Network, size: tuple[int, int], device: str) -> float:
     where = runtime.device(device)
     network.to(where, memory_format=torch.channels_last)
     x = torch.randn(32, 3, size[1], size[0], device=where)
     x = x.contiguous(memory_format=torch.channels_last)
-    precision = runtime.precision_for(arch, where, "auto")
+    precision = runtime.precision_for(where, "auto")
     done, began = 0, 0.0
     for step in range(200):
-        network.forward(network, x, precision).cpu()
+        forward(network, x, precision).cpu()
         if step == 0:
             began = time.perf_counter()
             continue
@@ -80,12 +81,13 @@ def _forward(network: nn.Module, arch: str, size: tuple[int, int], device: str) 
 
 
 def _decode(path: str, arch: str, size: tuple[int, int]) -> float:
-    records = common.read(path)
-    defaults = archs.arch(arch)
-    layout = crop_spec(records[:1], InputSpec(size, defaults.margin, defaults.grey))
+    faces = [Face.parse(record) for record in common.read(path)]
+    defaults = archs.get(arch)
+    spec = crop_spec(faces[:1], InputSpec(size, defaults.margin, defaults.grey))
     began = time.perf_counter()
     with ThreadPoolExecutor(cores(0)) as pool:
-        done = sum(1 for _ in pool.map(lambda record: decode_crop(record, layout), records))
+        crops = pool.map(lambda face: decode_crop(face.image, face.box, spec), faces)
+        done = sum(1 for _ in crops)
     return done / (time.perf_counter() - began)
 
 

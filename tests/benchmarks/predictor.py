@@ -1,40 +1,35 @@
 """kp-predict's own loop, inside this process, for the benchmarks that look into it."""
 
 import torch
-from torch import nn
 
 from kptools import runtime
 from kptools.cli.options import cores
 from kptools.inference.predictor import Predictor
 from kptools.models import archs, build
+from kptools.models.network import Network
 from kptools.records.stream import Stream
-from kptools.specs import ModelSpec
+from kptools.specs import InputSpec, ModelSpec
 
 
-def network(arch: str, size: tuple[int, int]) -> nn.Module:
+def network(arch: str, size: tuple[int, int]) -> Network:
     torch.manual_seed(0)
-    return build.build(arch, 68, size, weights="none", width=64, stride=1).eval()
+    return build.build(arch, 68, size).eval()
 
 
 def model(arch: str, size: tuple[int, int]) -> ModelSpec:
-    defaults = archs.arch(arch)
+    defaults = archs.get(arch)
     return ModelSpec(
         arch=arch,
         scheme="ibug68",
         count=68,
-        input=size,
-        grey=defaults.grey,
-        margin=defaults.margin,
-        heatmap=arch == "unet",
-        width=64,
-        stride=1,
+        input=InputSpec(size, defaults.margin, defaults.grey),
         box_sources=("detector:synth",),
         mean=tuple((0.5, 0.5) for _ in range(68)),
     )
 
 
 def predict(
-    path: str, network: nn.Module, arch: str, size: tuple[int, int], device: str = "cpu"
+    path: str, network: Network, arch: str, size: tuple[int, int], device: str = "cpu"
 ) -> int:
     """Predict and write the records, as kp-predict does; how many there were."""
     where = runtime.device(device)
@@ -42,7 +37,7 @@ def predict(
         network,
         model(arch, size),
         device=where,
-        precision=runtime.precision_for(arch, where, "auto"),
+        precision=runtime.precision_for(where, "auto"),
         batch=32,
         workers=cores(0),
     )

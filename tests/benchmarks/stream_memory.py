@@ -18,7 +18,7 @@ from kptools.models import checkpoint
 from kptools.models.checkpoint import Checkpoint
 
 FEW = 5_000
-MOST = 64  # bytes a record, as README.md promises
+MOST = 64  # bytes a record, as docs/promises.md has it
 BOXES = 1_000  # of a picture, in the XML
 
 # A small process between: the kernel counts to a child's peak what its parent held when it was born

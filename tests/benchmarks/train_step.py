@@ -29,7 +29,7 @@ def main() -> None:
             path = common.faces(Path(name), counts[args.full], *POLICY, *COLOUR)
             rounds = common.ROUNDS if args.full else 2
             run = trainer.Run(path, arch, size, rounds + 1, args.device)
-            raw = trainer.RawStep(run.settings, run.model, run.device)
+            raw = trainer.RawStep(run.settings, run.count, run.device)
             mode, steps = run.settings.precision, len(run.faces) // run.settings.batch
             pairs: list[tuple[float, float]] = []
             run.train(

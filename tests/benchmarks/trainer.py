@@ -11,12 +11,14 @@ import torch
 
 from kptools import runtime
 from kptools.cli.options import cores
-from kptools.models import archs, build, network
+from kptools.models import build
+from kptools.models.network import forward
+from kptools.pixels.cache import wait_for_all
 from kptools.records.stream import Stream
-from kptools.specs import ModelSpec
-from kptools.training import loop, start
-from kptools.training.gather import Intake
-from kptools.training.settings import Settings
+from kptools.training import loop
+from kptools.training.gather import gather, training_sets
+from kptools.training.run import prepare
+from kptools.training.settings import Settings, resolve
 
 
 def wait(device: torch.device) -> None:
@@ -36,72 +38,57 @@ class Run:
         runtime.tune_process()
         self.device = runtime.device(device)
         runtime.set_threads(0, self.device)
-        defaults = archs.arch(arch)
-        self.settings = Settings(
-            arch=arch,
-            input=size,
-            grey=defaults.grey,
-            batch=defaults.batch,
-            loss=defaults.loss,
-            schedule=((1e-4, epochs),),
-            margin=defaults.margin,
-            precision=runtime.precision_for(arch, self.device, "auto", training=True),
-            threads=torch.get_num_threads(),
-        )
-        self.intake = Intake(Stream([str(path)], "-"), self.settings, 8 << 30)
-        self.intake.read(None, 0.0)
-        self.faces, _ = self.intake.faces(ThreadPoolExecutor(cores(0)))
-        self.model = start.describe(self.faces, self.intake.scheme, self.settings)
+        plan = f"1e-4:{epochs}"
+        settings = resolve(arch, input_size=size, schedule=plan, weights="none")
+        self.settings = prepare(settings, self.device, "auto")
+        stream = Stream([str(path)], "-")
+        found = gather(stream, stream.failures, val_fraction=0.0)
+        pool = ThreadPoolExecutor(cores(0))
+        self.faces, _ = training_sets(found, self.settings, pool, 8 << 30, stream.failures)
+        self.scheme, self.count = found.scheme, found.count
 
     def decode(self) -> float:
         """Decode all crops, as kp-train does on a CPU before the first step; seconds."""
         began = time.perf_counter()
-        self.faces.store.finish()
+        wait_for_all([self.faces.crops])
         return time.perf_counter() - began
 
     def train(self, epoch: Callable[[float], Any]) -> None:
         """Train, and call `epoch` with the images a second of each epoch."""
-        progress = loop.Progress(epoch=lambda done: epoch(done.images_per_second))
         with tempfile.TemporaryDirectory() as folder:
             loop.train(
                 self.faces,
                 None,
-                self.intake.scheme,
+                self.scheme,
                 self.settings,
                 device=self.device,
                 state_path=Path(folder) / "state.safetensors",
-                progress=progress,
+                on_epoch=lambda done: epoch(done.images_per_second),
             )
 
 
 class RawStep:
     """Steps of a network of the same kind on random tensors that lie in memory."""
 
-    def __init__(self, settings: Settings, model: ModelSpec, device: torch.device) -> None:
-        self.settings, self.model, self.device = settings, model, device
-        network = build.build(
-            settings.arch,
-            model.count,
-            settings.input,
-            weights="none",
-            width=settings.width,
-            stride=settings.stride,
-        )
-        self.network = network.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=True)
-        shape = (settings.batch, 1 if settings.grey else 3, settings.input[1], settings.input[0])
-        x = torch.randn(shape, device=device)
+    def __init__(self, settings: Settings, count: int, device: torch.device) -> None:
+        self.settings, self.device = settings, device
+        spec = settings.input
+        self.network = build.build(settings.arch, count, spec.size, settings.options)
+        self.network.to(device, memory_format=torch.channels_last)
+        self.criterion = build.criterion(settings.arch, settings.loss)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-4, fused=True)
+        x = torch.randn(settings.batch, spec.channels, *reversed(spec.size), device=device)
         self.x = x.contiguous(memory_format=torch.channels_last)
-        self.truth = torch.rand(settings.batch, model.count, 2).double().numpy()
+        self.truth = torch.rand(settings.batch, count, 2).double().numpy()
 
     def train(self, precision: str, steps: int) -> float:
         """Images a second."""
         self.network.train()
 
         def step() -> None:
-            output = network.forward(self.network, self.x, precision)
-            loss = loop.output_loss(output, self.truth, self.settings, self.model)
-            loss.backward()  # type: ignore[no-untyped-call]
+            output = forward(self.network, self.x, precision)
+            loss = self.network.head.loss(output, self.truth, self.criterion)
+            loss.mean.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
@@ -111,7 +98,7 @@ class RawStep:
     def predict(self, precision: str, steps: int) -> float:
         """Images a second."""
         self.network.eval()
-        return self._rate(lambda: network.forward(self.network, self.x, precision).cpu(), steps)
+        return self._rate(lambda: forward(self.network, self.x, precision).cpu(), steps)
 
     def _rate(self, step: Callable[[], Any], steps: int) -> float:
         wait(self.device)

@@ -41,7 +41,7 @@ def _peak() -> int:
 
 
 def _state() -> float:
-    network = build.build("resnet50", 68, (224, 224), weights="none")
+    network = build.build("resnet50", 68, (224, 224))
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     for values in network.parameters():

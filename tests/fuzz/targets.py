@@ -25,6 +25,7 @@ from PIL import Image
 
 from kptools.datasets import ibug, imm
 from kptools.errors import KptoolsError, RecordError
+from kptools.geometry import whole_image
 from kptools.inference import heatmap_files
 from kptools.models import checkpoint
 from kptools.pixels.crop_spec import crop_spec
@@ -188,8 +189,8 @@ def _images() -> list[bytes]:
 
 def _read_image(path: Path) -> None:
     size = images.shown_size(str(path))
-    record = {"image": str(path), "box": [-0.5, -0.5, size[0] - 0.5, size[1] - 0.5]}
-    crop = decode_crop(record, crop_spec([record], InputSpec((16, 16), 0.1, grey=False)))
+    box = whole_image(size)
+    crop = decode_crop(str(path), box, crop_spec([], InputSpec((16, 16), 0.1, grey=False)))
     assert crop.shape == (16, 16, 3)
 
 
@@ -203,8 +204,7 @@ def _maps_reader(folder: Path, record: dict[str, Any]) -> Callable[[bytes], None
     def read(data: bytes) -> None:
         path.write_bytes(data)
         one = record | {"heatmap": record["heatmap"] | {"file": str(path)}}
-        heatmap_files.decode(one, "dark")
-        keys.points(one, "pred")
+        keys.points(one | heatmap_files.decode(one, "dark"), "pred")
 
     return read
 
@@ -219,8 +219,12 @@ def tools(folder: Path) -> dict[str, list[str]]:
         "eval": ["eval", "--records"],
         "heatmap encode": ["heatmap", "encode", "--out", str(folder / "m"), "--size", "8x8"],
         "heatmap decode": ["heatmap", "decode"],
-        "viz grid": ["viz", "grid", "--sort", "worst", "-o", str(folder / "g.png")],
-        "viz report": ["viz", "report", "-o", str(folder / "r.html")],
+        # one norm for all, or they refuse
+        "viz grid": [
+            *("viz", "grid", "--sort", "worst", "--norm", "box"),
+            *("-o", str(folder / "g.png")),
+        ],
+        "viz report": ["viz", "report", "--norm", "box", "-o", str(folder / "r.html")],
         "eval --merge": ["eval", "--merge", "mean"],
         "train": [
             *("train", "--arch", "nose", "--input-size", "16x16", "--epochs", "1"),

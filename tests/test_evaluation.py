@@ -5,21 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import lines, parse, run
+from conftest import lines, nose, parse, run, scores, written
 
-
-def nose(number, dx, dy, **keys):
-    return {
-        "image": "a.jpg",
-        "id": f"f{number}",
-        "size": [200, 100],
-        "box": [0, 0, 40, 90],
-        "box_source": "dataset",
-        "points": [[50, 50]],
-        "pred": [[50 + dx, 50 + dy]],
-        "scheme": "nose1",
-        "split": "val",
-    } | keys
+from kptools.schemes import catalog
 
 
 def report(records, *options):
@@ -220,3 +208,170 @@ def test_nothing_to_score_is_a_report_of_nothing():
     assert done.returncode == 0
     assert r["faces"] == 0
     assert r["nme"] is None
+
+
+def test_a_face_without_a_norm_and_with_a_long_integer_is_not_lost(face):
+    record = face(0) | {"pred": face(0)["points"], "n": 2**64 + 12345678901234567890}
+    record["points"] = [None if i == 36 else p for i, p in enumerate(record["points"])]
+    text = json.dumps(record).encode() + b"\n"
+    done = run("eval", "--records", stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == record | {"nme": None}
+
+
+def test_a_face_that_cannot_be_scored_has_no_old_error(face):
+    (out,) = parse(run("eval", "--records", stdin=[face(0) | {"nme": 0.5}]).stdout)
+    assert "nme" not in out
+
+
+# Norms
+
+
+def test_one_mean_never_mixes_two_norms(face):
+    whole = face(0) | {"pred": [[x + 3, y] for x, y in face(0)["points"]]}
+    gone = face(1) | {"status": "missing", "error": "gone"}
+    mixed = [whole, nose(0, 6, 0), nose(1, 12, 0)]
+    r = scores([*mixed, gone], status=1)
+    assert (r["norm"], r["nme"], r["auc"], r["failure_rate"]) == (None, None, None, None)
+    assert r["mae"] == pytest.approx((68 * 3 + 6 + 12) / (2 * 70))
+    assert set(r["norms"]) == {"interocular", "box"}
+    assert r["norms"]["box"]["nme"] == pytest.approx(9 / 60)
+    eyes = np.subtract(whole["points"][45], whole["points"][36])
+    assert r["norms"]["interocular"]["nme"] == pytest.approx(3 / np.hypot(*eyes))
+    assert r["norms"]["interocular"]["failed"] == 1
+    one = scores(mixed, "--norm", "box")
+    assert one["norm"] == "box"
+    assert "norms" not in one
+    table = run("eval", "--format", "table", stdin=mixed, env={"COLUMNS": "120"})
+    assert b"over interocular" in table.stdout
+    gated = run("eval", "--fail-if", "nme>0.9", stdin=mixed)
+    assert gated.returncode == 4
+    assert b"interocular, box" in gated.stderr
+
+
+def test_a_norm_that_was_asked_for_is_not_replaced_by_another():
+    done = run("eval", "--norm", "interocular", stdin=[nose(0, 6, 0)])
+    assert done.returncode == 1
+    assert b"nose1 has no eyes for the norm interocular" in done.stderr
+
+
+# Copies that are merged
+
+
+POLICY = ("--rotate", 30, "--shift", 0.1, "--scale", 0.2, "--flip", 0.5)
+
+
+def test_written_copies_are_merged_where_they_came_from(face, tmp_path):
+    record, copies = written(face, tmp_path / "w", *POLICY, visible=[1] * 67 + [0])
+    assert any(np.linalg.det(np.array(c["source"]["matrix"])[:, :2]) < 0 for c in copies)
+    # perfect predictions, each in the pixels of its own picture
+    copies = [c | {"pred": c["points"], "score": c["visible"]} for c in copies]
+    merged = scores(copies, "--merge", "mean")
+    assert (merged["faces"], merged["failed"]) == (1, 0)
+    assert merged["nme"] == pytest.approx(0, abs=1e-9)
+    (one,) = parse(run("eval", "--merge", "mean", "--records", stdin=copies).stdout)
+    assert one["image"] == record["image"]
+    assert np.allclose(one["points"], record["points"])
+    assert np.allclose(one["pred"], record["points"])
+    assert one["visible"] == record["visible"]
+    assert np.allclose(one["score"], record["visible"])
+    assert "source" not in one
+    assert "copy" not in one
+
+
+def test_an_error_in_one_copy_has_its_share_in_the_merged_face(face, tmp_path):
+    _, copies = written(face, tmp_path / "w", *POLICY)
+    matrix = np.array(copies[2]["source"]["matrix"])
+    moved = np.array(copies[2]["points"]) + matrix[:, :2] @ (4.0, 0.0)  # 4 pixels of the source
+    copies = [c | {"pred": c["points"]} for c in copies]
+    copies[2]["pred"] = moved.tolist()
+    assert scores(copies, "--merge", "mean")["mae"] == pytest.approx(1.0 / 2)
+    assert scores(copies, "--merge", "median")["mae"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_copy_of_a_written_copy_knows_the_first_picture(face, tmp_path):
+    record, copies = written(face, tmp_path / "w", "--rotate", 20, "--flip", 1, count=2)
+    again = run("augment", "--rotate", 20, "--write", tmp_path / "x", stdin=copies)
+    twice = parse(again.stdout)
+    assert all(c["source"]["image"] == record["image"] for c in twice)
+    for copy in twice:
+        m = np.array(copy["source"]["matrix"])
+        shown = np.array(record["points"])[list(catalog.get("ibug68").swap)] @ m[:, :2].T + m[:, 2]
+        assert np.allclose(shown, copy["points"])
+    twice = [c | {"pred": c["points"]} for c in twice]
+    assert scores(twice, "--merge", "mean")["nme"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_scale_of_a_written_copy_is_that_of_its_pixels(face, tmp_path):
+    record = face(0, scale=2.0) | {"pred": [[x + 1, y + 1] for x, y in face(0)["points"]]}
+    done = run("augment", "--copies", 3, "--scale", 1, "--write", tmp_path / "w", stdin=[record])
+    copies = parse(done.stdout)
+    assert scores(copies)["mae"] != pytest.approx(1.0)
+    assert scores(copies)["mae_original"] == pytest.approx(2.0)
+    merged = scores(copies, "--merge", "mean")
+    assert (merged["mae"], merged["mae_original"]) == (pytest.approx(1.0), pytest.approx(2.0))
+
+
+def test_copies_of_different_pictures_are_not_averaged(face):
+    copies = [face(n) | {"id": "one", "copy": n} for n in range(3)]
+    copies = [c | {"pred": c["points"]} for c in copies]
+    done = run("eval", "--merge", "mean", stdin=copies)
+    assert done.returncode == 1
+    assert b"different images" in done.stderr
+    assert json.loads(done.stdout)["failed"] == 1
+
+
+def test_copies_with_other_truths_or_out_of_turn_are_not_averaged(face):
+    a, b = face(0, copy=0), face(0, copy=1)
+    b["points"] = [[x + 3, y] for x, y in b["points"]]
+    both = [c | {"pred": c["points"]} for c in (a, b)]
+    done = run("eval", "--merge", "mean", stdin=both)
+    assert (done.returncode, json.loads(done.stdout)["failed"]) == (1, 1)
+    assert b"different points" in done.stderr
+    other = face(1) | {"pred": face(1)["points"]}
+    apart = [both[0], other, both[0] | {"copy": 1}]
+    done = run("eval", "--merge", "mean", stdin=apart)
+    assert done.returncode == 1
+    assert b"stdin:3" in done.stderr
+    assert b"consecutive" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "source", [{}, {"image": "a.png"}, {"image": "a.png", "matrix": [[0, 0, 0], [0, 0, 0]]}]
+)
+def test_a_source_that_is_none_is_reported(face, source):
+    copies = [face(0, copy=c, source=source) | {"pred": face(0)["points"]} for c in range(2)]
+    done = run("eval", "--merge", "mean", stdin=copies)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert json.loads(done.stdout)["failed"] == 1
+
+
+def test_copies_without_an_id_are_merged_by_their_picture(face):
+    copies = [{k: v for k, v in face(0, copy=c).items() if k != "id"} for c in range(3)]
+    copies = [c | {"pred": [[x + 3 * i, y] for x, y in c["points"]]} for i, c in enumerate(copies)]
+    merged = scores(copies, "--merge", "mean")
+    assert (merged["faces"], merged["mae"]) == (1, pytest.approx(1.5))
+
+
+def test_the_score_of_a_merged_face_is_that_of_all_copies(face):
+    copies = [face(0, copy=c) | {"score": [c / 2] * 68, "nme": 9, "heatmap": {}} for c in range(3)]
+    copies = [c | {"pred": c["points"]} for c in copies]
+    (one,) = parse(run("eval", "--merge", "mean", "--records", stdin=copies).stdout)
+    assert one["score"] == [0.5] * 68
+    assert one["nme"] == 0
+    assert "heatmap" not in one
+    del copies[1]["score"]
+    (one,) = parse(run("eval", "--merge", "mean", "--records", stdin=copies).stdout)
+    assert "score" not in one
+
+
+def test_networks_predictions_without_ids_are_merged_by_picture_and_several_faces_refused(face):
+    first = [{k: v for k, v in face(i).items() if k != "id"} for i in range(2)]
+    pairs = [r | {"pred": [[x + d, y] for x, y in r["points"]]} for r in first for d in (3, -3)]
+    merged = scores(pairs, "--merge", "mean")
+    assert (merged["faces"], merged["mae"]) == (2, pytest.approx(0, abs=1e-9))
+    two = [first[0] | {"pred": first[0]["points"], "box": [i, 0, 50 + i, 50]} for i in range(2)]
+    done = run("eval", "--merge", "mean", stdin=two)
+    assert done.returncode == 1
+    assert b"give each face an id of its own" in done.stderr

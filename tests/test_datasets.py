@@ -1,15 +1,21 @@
-"""kp-prep: the importers against files written out here, and against the real ones."""
+"""kp-prep: the datasets against files written out here, and against the real ones; one's own
+photos, with a detector that the test makes up."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import parse, run
 from PIL import Image
 
-from kptools.datasets import ibug, imm
+from kptools.datasets import ibug, imm, photos
 from kptools.datasets.common import photo
+from kptools.datasets.synthetic.faces import synthesize
+from kptools.schemes import catalog
+from kptools.storage import images
 
 PTS_HEADER = "version: 1\nn_points:  68\n{\n"
 
@@ -290,3 +296,137 @@ def test_real_imm_faces_come_out_whole(imm_root):
     noses = np.array([r["points"][52] for r in records])
     eyes = np.array([np.mean(r["points"][13:29], axis=0) for r in records])
     assert (noses[:, 1] > eyes[:, 1]).all()  # below the eyes
+
+
+# EXIF
+
+
+def _stored(folder, orientation):
+    """A drawn face whose file is stored turned, so that it is seen upright; annotated by dlib's
+    XML and a .pts in the pixels as they are stored. Its points and box as shown."""
+    face = synthesize(3, 0)
+    # as files are turned to be seen, the other way round
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # of Image.Transpose
+    stored = face.image.transpose(Image.Transpose(turn[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    folder.mkdir(exist_ok=True)
+    stored.save(folder / "a.jpg", quality=95, exif=exif)
+    w, h = face.image.size
+    to_stored = {
+        2: lambda x, y: (w - 1 - x, y),
+        3: lambda x, y: (w - 1 - x, h - 1 - y),
+        4: lambda x, y: (x, h - 1 - y),
+        5: lambda x, y: (y, x),
+        6: lambda x, y: (y, w - 1 - x),
+        7: lambda x, y: (h - 1 - y, w - 1 - x),
+        8: lambda x, y: (h - 1 - y, x),
+    }[orientation]
+    named = face.points
+    if orientation in (2, 4, 5, 7):  # a mirror image: what is seen at its left is called right
+        named = named[list(catalog.get("ibug68").swap)]
+    points = [to_stored(*p) for p in named.tolist()]
+    x0, y0, x1, y1 = (round(v) for v in face.box)
+    corners = [to_stored(x0, y0), to_stored(x1, y1)]
+    left, top = (min(c[i] for c in corners) for i in (0, 1))
+    right, bottom = (max(c[i] for c in corners) for i in (0, 1))
+    parts = "".join(
+        f"<part name='{i:02d}' x='{round(x)}' y='{round(y)}'/>" for i, (x, y) in enumerate(points)
+    )
+    box = f"<box top='{top}' left='{left}' width='{right - left + 1}' height='{bottom - top + 1}'>"
+    text = f"<dataset><images><image file='a.jpg'>{box}{parts}</box></image></images></dataset>"
+    (folder / "faces.xml").write_text(text)
+    rows = "\n".join(f"{x + 1} {y + 1}" for x, y in points)
+    (folder / "a.pts").write_text(f"version: 1\nn_points:  68\n{{\n{rows}\n}}")
+    return face, (x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_annotations_of_a_turned_photo_are_turned_with_it(tmp_path, orientation):
+    face, box = _stored(tmp_path / "d", orientation)
+    exact = ("--annotations", "pts")
+    for options in (("--xml", "faces.xml"), (*exact, "--xml", "faces.xml"), exact):
+        done = run("prep", "ibug", tmp_path / "d", *options)
+        assert done.returncode == 0, done.stderr
+        (record,) = parse(done.stdout)
+        assert record["size"] == list(face.image.size)
+        worst = np.abs(np.array(record["points"]) - face.points).max()
+        assert worst <= (1e-6 if exact[0] in options else 0.501), options
+        if options != exact:
+            assert record["box"] == pytest.approx(box)
+        assert record["orientation"] == orientation
+        assert b"1 faces are on pictures with an EXIF orientation" in done.stderr
+    shown, _ = images.read(str(tmp_path / "d" / "a.jpg"))
+    assert np.abs(np.asarray(shown, float) - np.asarray(face.image, float)).mean() < 3
+
+
+# One's own photos
+
+
+def bright_squares(pixels: np.ndarray, upsample: int) -> list[SimpleNamespace]:
+    """A detector of white squares, its boxes inclusive of their last pixel as dlib's are."""
+    white = pixels[:, :, 0] > 128
+    found = []
+    columns = np.flatnonzero(np.diff(np.concatenate([[0], white.any(axis=0), [0]])))
+    for x0, x1 in columns.reshape(-1, 2).tolist():
+        rows = np.flatnonzero(white[:, x0:x1].any(axis=1))
+        edges = {"left": x0, "right": x1 - 1, "top": int(rows[0]), "bottom": int(rows[-1])}
+        found.append(SimpleNamespace(**{k: (lambda v=v: v) for k, v in edges.items()}))
+    return found
+
+
+@pytest.mark.parametrize("size", [(320, 240), (4003, 3001)])
+@pytest.mark.parametrize("orientation", [1, 6, 3])
+def test_boxes_come_back_to_the_pixels_of_the_file(tmp_path, size, orientation):
+    """Small pictures are searched enlarged, large ones shrunk, turned ones as they are shown."""
+    w, h = size
+    image = Image.new("RGB", size)
+    image.paste("white", (w // 8, h // 4, w // 2, h // 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    image.save(path, quality=95, exif=exif)
+    x0, y0, x1, y1 = w // 8, h // 4, w // 2, h // 2
+    shown = {
+        1: (x0, y0, x1, y1),
+        3: (w - x1, h - y1, w - x0, h - y0),
+        6: (h - y1, x0, h - y0, x1),
+    }[orientation]
+    (box,) = photos.find(str(path), bright_squares)
+    assert box == pytest.approx([v - 0.5 for v in shown], abs=w / 320)
+
+
+def test_several_faces_are_several_records_of_one_group(tmp_path, monkeypatch):
+    image = Image.new("RGB", (300, 200))
+    for x in (20, 120, 220):
+        image.paste("white", (x, 50, x + 50, 100))
+    image.save(tmp_path / "three.png")
+    Image.new("RGB", (300, 200)).save(tmp_path / "none.png")
+    monkeypatch.setattr(photos, "_detector", lambda: bright_squares)
+    records = [item.record for item in photos.read([str(tmp_path)], box="detector")]
+    assert [r["id"] for r in records] == ["none", "three", "three#2", "three#3"]
+    assert records[0]["status"] == "no_face"
+    assert len({r["group"] for r in records[1:]}) == 1
+    assert records[1]["box"][0] < records[2]["box"][0] < records[3]["box"][0]
+    assert records[1]["box_source"] == "detector:dlib-frontal"
+
+
+def test_what_cannot_be_read_is_a_record(tmp_path, face: Callable[..., dict]):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 50)
+    (tmp_path / "b.jpg").write_bytes(b"")
+    Image.new("RGB", (30, 20)).save(tmp_path / "c.JPG")
+    done = run("prep", "photos", tmp_path, "--box", "image")
+    records = parse(done.stdout)
+    assert done.returncode == 1
+    assert [r.get("status") for r in records] == ["unreadable", "unreadable", None]
+    assert records[2]["box"] == [-0.5, -0.5, 29.5, 19.5]
+    assert run("prep", "photos", tmp_path / "nothing").returncode == 2
+
+
+def test_without_the_detector_it_says_how_to_get_it(tmp_path):
+    blocked = tmp_path / "dlib.py"
+    blocked.write_text("raise ImportError")
+    done = run("prep", "photos", tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 3
+    assert b"pip install dlib-bin" in done.stderr
+    assert b"--box image" in done.stderr

@@ -1,0 +1,103 @@
+"""kp-predict and its predictor: a prediction a face, in order, or a failure."""
+
+import pytest
+import torch
+from conftest import lines, parse, run, tiny_unet, untrained
+
+from kptools import runtime
+from kptools.errors import KptoolsError
+from kptools.inference.predictor import Predictor
+from kptools.models import checkpoint
+from kptools.models.backbones.nose import Nose
+from kptools.records.item import Item
+from kptools.records.stream import Stream
+
+
+def on_cpu(network, model, batch):
+    device = torch.device("cpu")
+    return Predictor(network, model, device=device, precision="fp32", batch=batch, workers=1)
+
+
+def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
+    class Vast(Nose):
+        def forward(self, x):
+            return torch.empty(len(x), 1 << 48)
+
+    model = checkpoint.load(str(untrained(tmp_path / "m.safetensors"))).model
+    predictor = on_cpu(Vast(68, (16, 16)), model, batch=32)
+    items = [Item(record, "in.jsonl", 1) for record in parse(drawn)]
+    told = pytest.raises(KptoolsError, match="out of memory at a batch of 32; try --batch-size 16")
+    with told, runtime.report_out_of_memory(32):
+        list(predictor.run(items, lambda item, error: item, lambda: True))
+
+
+@pytest.mark.parametrize(
+    ("ahead", "ready", "left"),
+    [(0, True, [0, 0, 2, 2, 4]), (1, True, [0, 0, 0, 0, 2]), (1, False, [0, 0, 2, 2, 4])],
+)
+def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
+    drawn, tmp_path, ahead, ready, left
+):
+    loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
+    predictor = on_cpu(loaded.network(), loaded.model, batch=2)
+    predictor.ahead = ahead
+    out, before_each = [], []
+
+    def items():
+        for number, record in enumerate(parse(drawn)[:5], start=1):
+            before_each.append(len(out))
+            yield Item(record, "in.jsonl", number)
+
+    for item in predictor.run(items(), lambda item, error: item, lambda: ready):
+        out.append(item.line)
+    assert out == [1, 2, 3, 4, 5]
+    assert before_each == left
+
+
+def test_a_face_whose_prediction_is_not_finite_fails_and_has_the_mean(drawn, tmp_path):
+    loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
+    network = loaded.network()
+    for values in network.parameters():
+        torch.nn.init.constant_(values, torch.nan)
+    predictor = on_cpu(network, loaded.model, batch=2)
+    (tmp_path / "in.jsonl").write_bytes(drawn)
+    stream = Stream([str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"))
+    for item in predictor.run(stream, stream.fail, stream.ready):
+        stream.write(item)
+    assert stream.close() == 1
+    out = parse((tmp_path / "out.jsonl").read_bytes())
+    assert {record["status"] for record in out} == {"bad_points"}
+    assert all("pred" not in record and len(record["mean"]) == 68 for record in out)
+
+
+def test_a_face_whose_maps_are_nan_fails(few, tmp_path):
+    network, model = tiny_unet(tmp_path)
+    network.head.bias.data[3] = float("nan")
+    predictor = on_cpu(network, model, batch=2)
+    (tmp_path / "in.jsonl").write_bytes(lines(few[:3]))
+    stream = Stream([str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"))
+    for item in predictor.run(stream, stream.fail, stream.ready):
+        stream.write(item)
+    assert stream.close() == 1
+    out = parse((tmp_path / "out.jsonl").read_bytes())
+    assert [r["status"] for r in out] == ["bad_points"] * 3
+    assert all("score" not in r and "pred" not in r for r in out)
+
+
+def test_a_new_prediction_leaves_nothing_of_the_old_one(face, tmp_path):
+    model = untrained(tmp_path / "m.safetensors")
+    old = {"pred": face(0)["points"], "score": [0.5] * 68, "nme": 0.1, "pred_visible": [1] * 68}
+    record = face(0) | old | {"heatmap": {"file": "x.npy", "index": 0, "matrix": [[1, 0, 0]] * 2}}
+    gone = record | {"id": "gone", "image": "gone.png", "mean": [[1.0, 1.0]] * 68}
+    done = run("predict", model, stdin=[record, gone])
+    assert done.returncode == 1
+    new, failed = parse(done.stdout)
+    assert new["pred"] != record["pred"]
+    for key in ("score", "nme", "pred_visible", "heatmap"):
+        assert key not in new
+        assert key not in failed
+    assert "pred" not in failed
+    assert failed["mean"] == new["mean"]
+    decoded = run("heatmap", "decode", stdin=[new])
+    assert decoded.returncode == 1
+    assert b"no `heatmap`" in decoded.stderr

@@ -1,0 +1,71 @@
+"""What a record holds, and the names of files that come from its id."""
+
+import os
+
+import pytest
+from conftest import lines, parse, run, tiny_unet
+
+from kptools.models import checkpoint
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        5,
+        [5],
+        [{"rotate": "x"}],
+        [{"rotate": 1e308}],
+        [{"turn": 3}],
+        [{"seed": 0.5}],
+        [{"flip": True}],
+    ],
+)
+def test_a_policy_that_is_none_is_told(face, stages):
+    done = run("augment", "--rotate", 5, stdin=[face(0, augment=stages)])
+    assert done.returncode == 1
+    assert parse(done.stdout)[0]["status"] == "bad_record"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/etc/passwd", "a\0b", "..", ".", "x" * 5000, "é/ü"]
+)
+def test_written_images_stay_in_their_folder_whatever_the_id_says(face, tmp_path, name):
+    folder = tmp_path / "deep" / "er"
+    out = run("augment", "--rotate", 5, "--write", folder, stdin=lines([face(0, id=name)]))
+    (record,) = parse(out.stdout)
+    assert out.returncode == 0, out.stderr
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "0.png"]
+    assert [str(p) for p in files] == [record["image"]]
+    assert files[0].parent == folder
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "...a", "x" * 99 + "." + "y" * 99])
+def test_no_id_makes_a_hidden_file(face, tmp_path, name):
+    done = run("augment", "--rotate", 5, "--write", tmp_path / "w", stdin=[face(0, id=name)])
+    assert done.returncode == 0, done.stderr
+    (made,) = os.listdir(tmp_path / "w")
+    assert not made.startswith(".")
+    assert len(made) > 4
+
+
+@pytest.mark.parametrize("tool", ["write", "encode", "maps"])
+def test_two_faces_never_share_a_file(face, tmp_path, tool):
+    """Without ids, two faces of one picture have one name; the second one fails."""
+    records = [{k: v for k, v in face(0).items() if k != "id"} for _ in range(2)]
+    records[1]["box"] = [5.5, 5.5, 40.5, 45.5]
+    words = {
+        "write": ["augment", "--rotate", 5, "--write", tmp_path / "w"],
+        "encode": ["heatmap", "encode", "--size", "16x16", "--out", tmp_path / "w"],
+        "maps": ["predict", tmp_path / "u.safetensors", "--heatmaps", tmp_path / "w"],
+    }[tool]
+    if tool == "maps":
+        network, model = tiny_unet(tmp_path)
+        checkpoint.save(
+            tmp_path / "u.safetensors", checkpoint.Checkpoint(model, network.state_dict())
+        )
+    done = run(*words, stdin=records)
+    assert done.returncode == 1, done.stderr
+    assert b"stdin:2" in done.stderr
+    assert b"give each face an id of its own" in done.stderr
+    assert [r.get("status") for r in parse(done.stdout)] == [None, "bad_record"]
+    assert len(os.listdir(tmp_path / "w")) == 1
