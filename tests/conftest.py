@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import torch
 import typer
 from PIL import Image
 
-from kptools.cli.edge import report_exception
+from kptools import runtime
+from kptools.cli.edge import new_app, report_exception
 from kptools.console import report
 from kptools.errors import KptoolsError
 from kptools.models import build, checkpoint
@@ -278,3 +280,19 @@ def imm_root() -> Path:
     if not root.is_dir():
         pytest.skip("needs the IMM faces of ../shared/data, which are not here")
     return root
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Run `kp-TOOL`, a tool of one command, in this process: torch need not be imported again."""
+    monkeypatch.setattr(runtime, "tune_process", lambda: None)  # which is for a process of its own
+
+    def run_here(
+        tool: str, *words: object, stdin: bytes | list[dict[str, Any]] = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        app = new_app()
+        commands = import_module(f"kptools.cli.{tool}")
+        app.command()(getattr(commands, {"eval": "evaluate"}.get(tool, tool)))
+        return in_process(app, *words, stdin=stdin if isinstance(stdin, bytes) else lines(stdin))
+
+    return run_here

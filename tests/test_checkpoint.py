@@ -25,7 +25,7 @@ def test_a_checkpoint_has_no_time_in_it_and_one_string_of_metadata(drawn, tmp_pa
     assert "img_s" not in text
 
 
-def test_a_checkpoint_that_is_none_is_refused(drawn, face, tmp_path):
+def test_a_checkpoint_that_is_none_is_refused(drawn, face, tmp_path, quick):
     import pickle
 
     train(tmp_path, drawn, epochs=1)
@@ -44,11 +44,11 @@ def test_a_checkpoint_that_is_none_is_refused(drawn, face, tmp_path):
     for name, data in bad.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(data)
-        done = run("predict", path, stdin=[face(0)])
+        done = quick("predict", path, stdin=[face(0)])
         assert done.returncode == 3, (name, done.stderr)
         assert len(done.stderr.splitlines()) == 1
         assert name.encode() in done.stderr
-    assert run("predict", tmp_path / "gone", stdin=b"").returncode == 3
+    assert quick("predict", tmp_path / "gone").returncode == 3
 
 
 def test_a_pipe_given_as_a_checkpoint_is_refused(face, fifo):

@@ -58,6 +58,16 @@ class Arch:
             for name, option in known.items()
         }
 
+    def check_loss(self, arch: str, loss: str) -> None:
+        """UsageError where it cannot be trained with this loss."""
+        known = dict.fromkeys(name for a in ARCHS.values() for name in a.losses)
+        if loss not in known:
+            raise UsageError(f"--loss {loss!r}: one of {', '.join(known)}")
+        if loss not in self.losses:
+            *others, last = self.losses
+            valid = f"{', '.join(others)} or {last}" if others else last
+            raise UsageError(f"--loss {loss} is not for {arch}; use {valid}")
+
     @property
     def option_names(self) -> tuple[str, ...]:
         return tuple(option.name for option in self.options)
@@ -83,10 +93,24 @@ def _classifier(module: str = "torchvision", size: Size = (224, 224)) -> Arch:
 
 ARCHS: Mapping[str, Arch] = {
     "nose": Arch(
-        f"{PACKAGE}.nose", (80, 60), True, 8, "mse", ((1e-3, 25),), 0.0, losses=POINT_LOSSES
+        module=f"{PACKAGE}.nose",
+        input=(80, 60),
+        grey=True,
+        batch=8,
+        loss="mse",
+        schedule=((1e-3, 25),),
+        margin=0.0,
+        losses=POINT_LOSSES,
     ),
     "face": Arch(
-        f"{PACKAGE}.face", (160, 120), True, 8, "mse", ((3e-4, 20),), 0.0, losses=POINT_LOSSES
+        module=f"{PACKAGE}.face",
+        input=(160, 120),
+        grey=True,
+        batch=8,
+        loss="mse",
+        schedule=((3e-4, 20),),
+        margin=0.0,
+        losses=POINT_LOSSES,
     ),
     "resnet18": _classifier(),
     "resnet34": _classifier(),

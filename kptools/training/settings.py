@@ -114,13 +114,7 @@ def resolve(
     if input_size is not None:
         check_size(input_size)
     defaults = archs.get(arch)
-    if loss is not None and loss not in {name for a in archs.ARCHS.values() for name in a.losses}:
-        known = dict.fromkeys(name for a in archs.ARCHS.values() for name in a.losses)
-        raise UsageError(f"--loss {loss!r}: one of {', '.join(known)}")
-    if loss is not None and loss not in defaults.losses:
-        *others, last = defaults.losses
-        valid = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"--loss {loss} is not for {arch}; use {valid}")
+    defaults.check_loss(arch, loss or defaults.loss)
     if weights not in (None, "none") and not defaults.pretrained:
         raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
     plan = parse_schedule(schedule) if schedule else defaults.schedule
