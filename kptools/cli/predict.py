@@ -69,9 +69,9 @@ def predict(
 
     where = runtime.device(device)
     runtime.set_threads(threads, where)
-    runtime.tune_process()
     loaded = load(checkpoint)
     model, network = loaded.model, loaded.network(share=True)
+    runtime.tune_process()  # all that the network needs is imported now
     if not network.head.decoders and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
     mode = runtime.precision_for(where, precision)

@@ -150,8 +150,8 @@ def train(
 
     where = runtime.device(device)
     runtime.set_threads(threads, where)
-    runtime.tune_process()
     settings = prepare(settings, where, precision)
+    runtime.tune_process()  # all that the network needs is imported now
     stream = Stream(names, "-", strict=strict)
     with TrainingBar(len(rates(settings.schedule))) as bar:
         _, validated = train_records(
