@@ -30,7 +30,7 @@ _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.
 
 def sample(face: Face, epoch: int) -> Transform:
     """Sample the face's policy for an epoch: the same numbers for the same face and epoch, whatever
-    else is in the stream and whoever asks."""
+    else is in the stream, on any machine."""
     transform = Transform(swap=face.swap)
     if not face.stages:
         return transform
