@@ -320,10 +320,11 @@ def kinds(folder):
     return made | {"m.safetensors": "a safetensors file", "m.pth": "a zip archive"}
 
 
-def test_a_file_of_the_wrong_kind_is_one_line_that_says_what_it_is(tmp_path):
+def test_a_file_of_the_wrong_kind_is_one_line_that_says_what_it_is(tmp_path, quick, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name, words in kinds(tmp_path).items():
         for tool in (["augment", "--rotate", "5"], ["eval"]):
-            done = run(*tool, name, cwd=tmp_path)
+            done = quick(*tool, name)
             assert done.returncode == 3, (name, done.stderr)
             (line,) = done.stderr.decode().splitlines()
             assert f"{name} looks like" in line
