@@ -93,7 +93,7 @@ def train(
     """Train a network, as `kp-train` does: on the records of split train, validated on those of
     split val, or on a tenth of the groups where there are none.
 
-    With `output` the checkpoint is written there, the log beside it, and `resume` goes on where a
+    With `output` the checkpoint is written there, the log next to it, and `resume` goes on where a
     run was cut off. What it finds about the records is reported on stderr. It sets torch's threads,
     random seed and float32 precision, as the command does. `settings` are the other options of
     kp-train, under their names (`margin`, `loss`, `lr`, `schedule`, `weights`, `init`, `keep`,

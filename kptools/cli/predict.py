@@ -64,7 +64,6 @@ def predict(
     from kptools import runtime
     from kptools.inference.predictor import Predictor, of_scheme
     from kptools.models.checkpoint import load
-    from kptools.models.codecs import DECODER
     from kptools.storage.run_file import hash_of_file
 
     where = runtime.device(device)

@@ -1,4 +1,4 @@
-"""A run, from records to a checkpoint: its state and its log beside it, and how it is resumed."""
+"""A run, from records to a checkpoint: with its state and its log, and how it is resumed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -112,7 +112,7 @@ def run(
     options: RunOptions,
     observer: Observer,
 ) -> Checkpoint:
-    """Train, and write the checkpoint, and the log to STEM.log.jsonl beside it; or, where a run was
+    """Train, and write the checkpoint, with the log next to it (STEM.log.jsonl); or, if a run was
     finished, take what it made. UsageError where that is of another run, KptoolsError."""
     out = options.out
     state_path = out.with_name(out.stem + ".state.safetensors")
