@@ -44,8 +44,9 @@ class InputSpec:
 class ModelSpec:
     """What a checkpoint says of its network: enough to build it and to feed it.
 
-    `options` are those of its architecture (`kptools.models.archs`). `mean` is the training mean
-    shape (K, 2) in fractions of the box.
+    `head` is one of those that its architecture can end in (None: its default), and `options` are
+    those of both (`kptools.models.archs`). `mean` is the training mean shape (K, 2) in fractions of
+    the box.
     """
 
     arch: str
@@ -55,3 +56,4 @@ class ModelSpec:
     box_sources: tuple[str, ...]  # of the boxes that it was trained on
     mean: tuple[tuple[float, float], ...]
     options: Mapping[str, float] = field(default_factory=dict)
+    head: str | None = None

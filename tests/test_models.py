@@ -76,12 +76,12 @@ def test_a_backbones_weights_state_their_own_normalisation(tmp_path):
 def test_the_pool_that_mps_has_gives_the_numbers_of_the_other(shape):
     x = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
     adaptive = torch.nn.functional.adaptive_avg_pool2d(x, 4)
-    ours = backbones.pool_by_cells(x)
+    ours = grid_pool.pool_by_cells(x)
     assert torch.allclose(ours, adaptive, atol=1e-12)
     (gradient,) = torch.autograd.grad(ours.square().sum(), x)
     (expected,) = torch.autograd.grad(adaptive.square().sum(), x)
     assert torch.allclose(gradient, expected, atol=1e-12)
-    assert torch.equal(backbones.GridPool()(x), adaptive)  # on this device
+    assert torch.equal(grid_pool.GridPool()(x), adaptive)  # on this device
 
 
 # Losses of points
@@ -113,7 +113,7 @@ def test_wing_is_smooth_where_its_pieces_meet():
 def test_where_a_global_average_feeds_the_last_layer_it_becomes_a_grid_of_cells(arch):
     """A regnet computes its widths with tensors, which have no memory on the device meta."""
     network = build.build_shapes(arch, 5, (64, 64))
-    pooled = isinstance(network.backbone.avgpool, backbones.GridPool)
+    pooled = isinstance(network.backbone.avgpool, grid_pool.GridPool)
     assert pooled == (arch in ("regnet_x_400mf", "efficientnet_b0"))
     x = torch.zeros(2, 3, 64, 64, device="meta")
     assert network.eval()(x).shape == (2, 5, 2)

@@ -24,7 +24,7 @@ from kptools.cli.options import (
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.models import archs
-from kptools.models.losses import HEATMAP_LOSSES, POINT_LOSSES
+from kptools.models.heads import HEADS
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
@@ -79,9 +79,15 @@ def train(
         float | None,
         typer.Option(min=0, max=10, help="Added to each side of the box, of sqrt(box area)."),
     ] = None,
+    head: Annotated[
+        str | None, one_of(HEADS, help="What the network ends in; see the table.")
+    ] = None,
     loss: Annotated[
         str | None,
-        one_of((*POINT_LOSSES, *HEATMAP_LOSSES), help="Of points; of heatmaps (unet): bce."),
+        one_of(
+            [name for entry in HEADS.values() for name in entry.losses],
+            help="Of points (mse to wing), of a heatmap, or of an integral head.",
+        ),
     ] = None,
     keep: Annotated[str, one_of(KEEP, help="Which epoch (best: least NME on val).")] = "best",
     weights: Annotated[
@@ -129,6 +135,7 @@ def train(
         input_size=parse_size(input_size) if input_size else None,
         margin=margin,
         batch=batch_size,
+        head=head,
         loss=loss,
         schedule=schedule,
         lr=lr,

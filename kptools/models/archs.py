@@ -1,7 +1,7 @@
-"""The architectures: what each takes by default, its losses and its options.
+"""The architectures: what each takes by default, its heads and its options.
 
-One more is a file with a function `build`, and a line in `ARCHS`. Nothing here imports torch, so
-that `kp-train --help` answers at once; the file of an architecture is imported when it is built.
+One more is a file and a line in `ARCHS`. Nothing here imports torch, so that `kp-train --help`
+answers at once; the file of an architecture is imported when it is built.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from kptools.errors import UsageError
-from kptools.models.losses import HEATMAP_LOSSES, POINT_LOSSES
+from kptools.models import heads
 from kptools.options import Option
 from kptools.units import Fraction, Schedule, Size
 
@@ -20,22 +20,21 @@ PACKAGE = "kptools.models.backbones"
 class Arch:
     """The defaults of an architecture.
 
-    `module` has `build(name, count, size, weights, **options)`, which makes the network, and where
-    there are pretrained weights `normalization(name)`, of the pixels that they expect. `losses`
-    maps the names of those that it can be trained with to their modules; `loss` is the default.
+    `heads` are those that it can end in, the first by default. Its `module` has, for a network that
+    comes with its own linear layers, `build(name, count, size, weights, **options)`; for one out of
+    parts, `features(name, weights, **options)`, its backbone; and where there are pretrained
+    weights, `normalization(name)`, of the pixels that they expect.
     """
 
     module: str
     input: Size
     grey: bool  # grey in -0.5..0.5, else RGB with ImageNet's mean and deviation
     batch: int
-    loss: str
     schedule: Schedule
     margin: Fraction  # added to each side of the box
-    losses: Mapping[str, str]
+    heads: tuple[str, ...] = ("points",)
     options: tuple[Option, ...] = ()
-    pretrained: bool = False  # torchvision has ImageNet weights for it
-    bounded: bool = False  # it cannot give a point outside its input
+    pretrained: bool = False  # there are ImageNet weights for it
 
     def load(self) -> ModuleType:
         """The module that builds it, with torch."""
@@ -43,34 +42,32 @@ class Arch:
 
         return import_module(self.module)
 
-    def resolve(self, arch: str, given: Mapping[str, float | None]) -> dict[str, float]:
-        """All its options: what was given, else their defaults. UsageError for one that it does not
-        have, or a value that it does not take."""
-        known = {option.name: option for option in self.options}
+    def resolve_head(self, arch: str, given: str | None) -> str:
+        """The head that was given, else the default. UsageError where it has none such."""
+        head = given or self.heads[0]
+        heads.get(head)
+        if head not in self.heads:
+            raise UsageError(f"--head {head} is not for {arch}; use {' or '.join(self.heads)}")
+        return head
+
+    def resolve(self, arch: str, head: str, given: Mapping[str, float | None]) -> dict[str, float]:
+        """All options of it and of its head: what was given, else their defaults. UsageError for
+        one that they do not have, or a value that they do not take."""
+        options = (*self.options, *heads.get(head).options)
+        known = {option.name: option for option in options}
         for name, value in given.items():
             if value is not None and name not in known:
-                owners = ", ".join(n for n, a in ARCHS.items() if name in a.option_names)
+                owners = ", ".join(all_options().get(name, (None, []))[1])
                 flag = "--" + name.replace("_", "-")
-                raise UsageError(f"{flag} is an option of {owners or 'no network'}, not of {arch}")
+                raise UsageError(
+                    f"{flag} is an option of {owners or 'no network'}, not of {arch} with a head "
+                    f"of {head}"
+                )
         values = {name: given.get(name) for name in known}
         return {
             name: option.default if values[name] is None else option.check(values[name])
             for name, option in known.items()
         }
-
-    def check_loss(self, arch: str, loss: str) -> None:
-        """UsageError where it cannot be trained with this loss."""
-        known = dict.fromkeys(name for a in ARCHS.values() for name in a.losses)
-        if loss not in known:
-            raise UsageError(f"--loss {loss!r}: one of {', '.join(known)}")
-        if loss not in self.losses:
-            *others, last = self.losses
-            valid = f"{', '.join(others)} or {last}" if others else last
-            raise UsageError(f"--loss {loss} is not for {arch}; use {valid}")
-
-    @property
-    def option_names(self) -> tuple[str, ...]:
-        return tuple(option.name for option in self.options)
 
 
 _COURSE: Schedule = ((1e-3, 15), (3e-4, 15))  # of the course's networks on ImageNet weights
@@ -83,10 +80,9 @@ def _classifier(module: str = "torchvision", size: Size = (224, 224)) -> Arch:
         input=size,
         grey=False,
         batch=16,
-        loss="mse",
         schedule=_COURSE,
         margin=0.15,
-        losses=POINT_LOSSES,
+        heads=("points", "heatmap", "integral"),
         pretrained=True,
     )
 
@@ -97,20 +93,16 @@ ARCHS: Mapping[str, Arch] = {
         input=(80, 60),
         grey=True,
         batch=8,
-        loss="mse",
         schedule=((1e-3, 25),),
         margin=0.0,
-        losses=POINT_LOSSES,
     ),
     "face": Arch(
         module=f"{PACKAGE}.face",
         input=(160, 120),
         grey=True,
         batch=8,
-        loss="mse",
         schedule=((3e-4, 20),),
         margin=0.0,
-        losses=POINT_LOSSES,
     ),
     "resnet18": _classifier(),
     "resnet34": _classifier(),
@@ -118,37 +110,27 @@ ARCHS: Mapping[str, Arch] = {
     "resnet152": _classifier(),
     "inception_v3": _classifier("inception", (299, 299)),
     "googlenet": _classifier("googlenet"),
+    "efficientnet_lite0": Arch(
+        module=f"{PACKAGE}.efficientnet_lite",
+        input=(128, 128),
+        grey=False,
+        batch=32,
+        schedule=((2e-3, 40),),
+        margin=0.25,
+        heads=("integral", "heatmap", "points"),
+        pretrained=True,
+    ),
     "unet": Arch(
         module=f"{PACKAGE}.unet",
         input=(200, 200),
         grey=False,
         batch=4,
-        loss="bce",
         schedule=_COURSE,
         margin=0.25,
-        losses=HEATMAP_LOSSES,
-        bounded=True,
+        heads=("heatmap", "integral"),
         options=(
             Option("width", int, 64, "channels of its first block", low=1, high=256),
             Option("stride", int, 1, "input pixels per map pixel", choices=(1, 2, 4, 8)),
-            Option(
-                "sigma",
-                float,
-                1.0,
-                "of the Gaussians, pixels of the map",
-                low=0,
-                high=1e3,
-                exclusive=True,
-            ),
-            Option(
-                "pos_weight",
-                float,
-                1.0,
-                "weight of the label's term",
-                low=0,
-                high=1e9,
-                exclusive=True,
-            ),
         ),
     ),
 }
@@ -160,10 +142,10 @@ def get(name: str) -> Arch:
 
 
 def all_options() -> dict[str, tuple[Option, list[str]]]:
-    """By name: each option of an architecture, and which ones have it."""
+    """By name: each option of an architecture or a head, and which ones have it."""
     found: dict[str, tuple[Option, list[str]]] = {}
-    for name, arch in ARCHS.items():
-        for option in arch.options:
+    for name, entry in (*ARCHS.items(), *heads.HEADS.items()):
+        for option in entry.options:
             found.setdefault(option.name, (option, []))[1].append(name)
     return found
 
@@ -175,7 +157,7 @@ def table() -> str:
         schedule = ",".join(f"{rate:g}:{epochs}" for rate, epochs in a.schedule)
         colour = "grey" if a.grey else "rgb"
         lines.append(
-            f"{name:<13} {a.input[0]}x{a.input[1]:<4} {colour:<5} batch {a.batch:<3} {a.loss:<4} "
-            f"margin {a.margin:<5g} {schedule}"
+            f"{name:<18} {a.input[0]}x{a.input[1]:<4} {colour:<5} batch {a.batch:<3} "
+            f"{a.heads[0]:<8} margin {a.margin:<5g} {schedule}"
         )
     return "\n".join(lines)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from kptools.errors import UsageError
-from kptools.models import archs
+from kptools.models import archs, heads
+from kptools.models.layers.depthwise import use_quick_depthwise
 from kptools.models.network import Criterion, Network
 from kptools.specs import InputSpec
 from kptools.units import Size
@@ -20,29 +21,46 @@ def build(
     size: Size,
     options: Mapping[str, float] | None = None,
     *,
+    head: str | None = None,
     weights: str = "none",
 ) -> Network:
-    """The network `arch` for `count` points and inputs of `size` (W, H).
+    """The network `arch` with a `head`, for `count` points and inputs of `size` (W, H).
 
-    `options` are the architecture's own; what is left out has its default. `weights` are
-    `default`, `none` or a file. Raises UsageError where there is no such network or option,
-    KptoolsError where the weights are not available.
+    `options` are the architecture's and the head's own; what is left out has its default.
+    `weights` are `default`, `none` or a file. Raises UsageError where there is no such network,
+    head or option, KptoolsError where the weights are not available.
     """
     entry = archs.get(arch)
-    resolved = entry.resolve(arch, options or {})
-    network: Network = entry.load().build(arch, count, size, weights, **resolved)
+    chosen = entry.resolve_head(arch, head)
+    resolved = entry.resolve(arch, chosen, options or {})
+    module = entry.load()
+    network: Network
+    if chosen == "points" and hasattr(module, "build"):
+        network = module.build(arch, count, size, weights, **resolved)
+    else:
+        from kptools.models.parts import assemble
+
+        own = {option.name: resolved.pop(option.name) for option in entry.options}
+        backbone = module.features(arch, weights, **own)
+        network = assemble(backbone, heads.get(chosen), count, size, **resolved)
+    use_quick_depthwise(network)
     return network
 
 
 def build_shapes(
-    arch: str, count: int, size: Size, options: Mapping[str, float] | None = None
+    arch: str,
+    count: int,
+    size: Size,
+    options: Mapping[str, float] | None = None,
+    *,
+    head: str | None = None,
 ) -> Network:
     """The network's shapes alone, on the device `meta`: no memory is taken."""
     try:
         with torch.device("meta"):
-            return build(arch, count, size, options)
+            return build(arch, count, size, options, head=head)
     except NotImplementedError:  # torchvision's regnets compute their widths with tensors
-        return build(arch, count, size, options).to("meta")
+        return build(arch, count, size, options, head=head).to("meta")
 
 
 def check(arch: str) -> None:
@@ -51,19 +69,24 @@ def check(arch: str) -> None:
         archs.get(arch).load().check(arch)
 
 
-def criterion(arch: str, loss: str) -> Criterion:
-    """The function of a loss that `arch` can be trained with."""
-    function: Criterion = import_module(archs.get(arch).losses[loss]).loss
+def criterion(head: str, loss: str) -> Criterion:
+    """The function of a loss that networks with this head can be trained with."""
+    function: Criterion = import_module(heads.get(head).losses[loss]).loss
     return function
 
 
 def check_batch(
-    arch: str, spec: InputSpec, batch: int, options: Mapping[str, float] | None = None
+    arch: str,
+    spec: InputSpec,
+    batch: int,
+    options: Mapping[str, float] | None = None,
+    *,
+    head: str | None = None,
 ) -> Network:
     """Run a batch through the network's shapes, before any work: the network without memory.
     UsageError where that fails."""
     width, height = spec.size
-    network = build_shapes(arch, 1, spec.size, options)
+    network = build_shapes(arch, 1, spec.size, options, head=head)
     try:
         network(torch.zeros(batch, spec.channels, height, width, device="meta"))
     except Exception as error:

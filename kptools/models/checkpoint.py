@@ -23,7 +23,7 @@ from kptools.storage.tensors import (
     write_tensors,
 )
 
-VERSION = 2  # kptools 0.1 wrote version 1
+VERSION = 3  # kptools 0.1 wrote version 1
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Checkpoint:
         """The network with these weights, in evaluation mode: a copy of them, or with `share` the
         very same memory. KptoolsError where they are of another network."""
         m = self.model
-        network = build.build_shapes(m.arch, m.count, m.input.size, m.options)
+        network = build.build_shapes(m.arch, m.count, m.input.size, m.options, head=m.head)
         weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
         load_weights(network, weights, m.arch)
         network.eval()
@@ -76,6 +76,8 @@ def load(path: str) -> Checkpoint:
     """Raises KptoolsError: not there, not a checkpoint, another version, weights not finite."""
     tensors, meta = read_tensors(path)
     model = _model_of(path, meta)
+    if meta["version"] < 3 and model.arch == "unet":
+        tensors = {_of_parts(name): tensor for name, tensor in tensors.items()}
     history, run = meta.get("history", []), meta.get("run", {})
     if not isinstance(history, list) or not isinstance(run, dict):
         raise KptoolsError(f"{path}: its metadata is not kp-train's (history)")
@@ -92,13 +94,13 @@ def load_model(path: str) -> ModelSpec:
 
 def _model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
     version = meta.get("version")
-    if version not in (1, VERSION):
+    if version not in range(1, VERSION + 1):
         raise KptoolsError(
             f"{path} is a checkpoint of version {version!r}; this kptools reads versions 1 to "
             f"{VERSION}"
         )
     try:
-        described = meta["model"] if version == VERSION else _from_version_1(meta)
+        described = _from_version_1(meta) if version == 1 else meta["model"]
         model = _parse_model(described)
         build.check(model.arch)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
@@ -114,7 +116,8 @@ def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:
     run = meta.get("run")
     settings = run.get("settings") if isinstance(run, dict) else None
     trained = settings if isinstance(settings, dict) else {}
-    options = {name: old.get(name, trained.get(name)) for name in arch.option_names}
+    names = arch.resolve(str(old["arch"]), arch.heads[0], {})
+    options = {name: old.get(name, trained.get(name)) for name in names}
     return {
         "arch": old["arch"],
         "scheme": old["scheme"],
@@ -131,10 +134,16 @@ def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _of_parts(name: str) -> str:
+    """The name, since version 3, of a weight of a U-Net, which was no network of parts before."""
+    return name if name.startswith("head.") else f"backbone.{name}"
+
+
 def _parse_model(m: dict[str, Any]) -> ModelSpec:
     """Raises KeyError, TypeError, ValueError, AttributeError or UsageError."""
     arch = str(m["arch"])
     mean = tuple((float(x), float(y)) for x, y in m["mean"])
+    head = archs.get(arch).resolve_head(arch, m.get("head"))
     given = {str(name): _number(value) for name, value in m["options"].items()}
     model = ModelSpec(
         arch=arch,
@@ -143,7 +152,8 @@ def _parse_model(m: dict[str, Any]) -> ModelSpec:
         input=_parse_input(m["input"]),
         box_sources=tuple(str(s) for s in m["box_sources"]),
         mean=mean,
-        options=archs.get(arch).resolve(arch, given),
+        options=archs.get(arch).resolve(arch, head, given),
+        head=head,
     )
     sound = (
         1 <= model.count <= 100_000

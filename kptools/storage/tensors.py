@@ -34,6 +34,20 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
     network.load_state_dict(dict(weights), assign=network_is_meta(network))
 
 
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The table of tensors in a file: safetensors, or torch.save's (never unpickled beyond
+    tensors). Raises what they raise, and TypeError where it holds no table."""
+    files.require_regular(path)
+    state = (
+        safetensors.torch.load_file(path)
+        if path.suffix == ".safetensors"
+        else torch.load(path, map_location="cpu", weights_only=True)
+    )
+    if not isinstance(state, dict):
+        raise TypeError("it holds no table of tensors")
+    return state
+
+
 def network_is_meta(network: nn.Module) -> bool:
     """Whether the network has shapes and no memory yet."""
     return any(p.is_meta for p in network.parameters())

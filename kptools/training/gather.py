@@ -10,7 +10,7 @@ import numpy as np
 
 from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
-from kptools.models import archs
+from kptools.models import heads
 from kptools.pixels.cache import CropCache
 from kptools.pixels.crop_spec import crop_spec
 from kptools.records import keys, splits
@@ -201,7 +201,7 @@ def training_sets(
 ) -> tuple[TrainingSet, TrainingSet | None]:
     """The faces of train and val, with crops of at most `memory` bytes in memory, the rest in a
     mapped file; the threads of `pool` decode them when they are begun."""
-    if archs.get(settings.arch).bounded:
+    if heads.get(settings.head).bounded:
         _report_outside(found, settings.input, report)
     train = _training_set(found.train, settings, pool, memory, failures)
     if not found.val:

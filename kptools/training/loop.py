@@ -71,7 +71,7 @@ def train(
     model, network, history = start(faces, scheme, settings)
     first = len(history)  # epochs of the run that --init goes on from
     runtime.to_device(network, device)
-    criterion = build.criterion(settings.arch, settings.loss)
+    criterion = build.criterion(settings.head, settings.loss)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     ema = EMA(network, settings.average)
     state = State(fingerprint(faces, val, settings), network, ema, optimizer, history)
@@ -98,7 +98,9 @@ def train(
         network.train()
         for step, batch in enumerate(faces.batches(order, settings.batch, epoch, device), start=1):
             if len(batch) == 1 < settings.batch:  # no other face has a crop
-                build.check_batch(settings.arch, settings.input, 1, settings.options)
+                build.check_batch(
+                    settings.arch, settings.input, 1, settings.options, head=settings.head
+                )
             for group in optimizer.param_groups:  # in the first epoch the rate rises
                 group["lr"] = rate * step / steps if epoch == first else rate
             loss = network.head.loss(

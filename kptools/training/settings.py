@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kptools.errors import KptoolsError, UsageError
-from kptools.models import archs
+from kptools.models import archs, heads
 from kptools.options import Option
 from kptools.specs import InputSpec
 from kptools.units import Fraction, Schedule, Size
@@ -48,12 +48,13 @@ def rates(schedule: Schedule) -> list[float]:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what a training run computes, beside its records. `loss` and `options` are
-    among those of the architecture (`kptools.models.archs`)."""
+    """All that decides what a training run computes, beside its records. `head`, `loss` and
+    `options` are among those of the architecture (`kptools.models.archs`)."""
 
     arch: str
     input: InputSpec
     batch: int
+    head: str
     loss: str
     schedule: Schedule
     options: Mapping[str, float] = field(default_factory=dict)
@@ -94,6 +95,7 @@ def resolve(
     input_size: Size | None = None,
     margin: Fraction | None = None,
     batch: int | None = None,
+    head: str | None = None,
     loss: str | None = None,
     schedule: str | None = None,
     lr: float | None = None,
@@ -114,7 +116,9 @@ def resolve(
     if input_size is not None:
         check_size(input_size)
     defaults = archs.get(arch)
-    defaults.check_loss(arch, loss or defaults.loss)
+    chosen_head = defaults.resolve_head(arch, head)
+    chosen_loss = loss or heads.get(chosen_head).loss
+    heads.check_loss(arch, chosen_head, chosen_loss)
     if weights not in (None, "none") and not defaults.pretrained:
         raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")
     plan = parse_schedule(schedule) if schedule else defaults.schedule
@@ -122,7 +126,7 @@ def resolve(
         plan = tuple((lr, count) for _, count in plan)
     if epochs is not None:
         plan = set_length(plan, epochs)
-    resolved = defaults.resolve(arch, options or {})
+    resolved = defaults.resolve(arch, chosen_head, options or {})
     for flag, path in (("--init", init), ("--weights", weights)):
         if path not in (None, "", "none", "default") and not Path(path).is_file():
             raise KptoolsError(f"{flag}: there is no file {path}")
@@ -135,7 +139,8 @@ def resolve(
             defaults.grey,
         ),
         batch=defaults.batch if batch is None else batch,
-        loss=loss or defaults.loss,
+        head=chosen_head,
+        loss=chosen_loss,
         schedule=plan,
         options=resolved,
         weights=chosen,

@@ -29,7 +29,12 @@ def start(
     weights are those of `--init`, or its head starts from the mean shape of the faces."""
     model = describe(faces, scheme, settings)
     network = build.build(
-        model.arch, model.count, model.input.size, model.options, weights=settings.weights
+        model.arch,
+        model.count,
+        model.input.size,
+        model.options,
+        head=model.head,
+        weights=settings.weights,
     )
     if settings.init:
         return model, network, start_from(network, settings.init, model)
@@ -62,6 +67,7 @@ def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
         box_sources=tuple(sorted(sources)),
         mean=tuple((float(x), float(y)) for x, y in mean_shape(shapes)),
         options=settings.options,
+        head=settings.head,
     )
 
 
@@ -100,4 +106,5 @@ def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, 
 def _kind(model: ModelSpec) -> dict[str, Any]:
     """What two networks must share for the one to start from the other's weights."""
     of_input = {f.name: getattr(model.input, f.name) for f in fields(model.input)}
-    return {"arch": model.arch, "scheme": model.scheme, "count": model.count} | of_input
+    of_network = {name: getattr(model, name) for name in ("arch", "head", "scheme", "count")}
+    return of_network | of_input

