@@ -12,6 +12,7 @@ from kptools import specs
 from kptools.models import build, checkpoint
 from kptools.models.backbones import torchvision as backbones
 from kptools.models.heads.points import PointsHead
+from kptools.models.layers import grid_pool
 from kptools.models.losses import wing
 from kptools.pixels.batch import normalize_pixels
 from kptools.storage.tensors import write_tensors
@@ -91,7 +92,7 @@ def test_the_pool_that_mps_has_gives_the_numbers_of_the_other(shape):
 def test_points_that_are_not_annotated_have_no_part_in_the_loss(loss):
     predicted = torch.rand(2, 3, 2, requires_grad=True)
     truth = torch.rand(2, 3, 2)
-    criterion = build.criterion("nose", loss)
+    criterion = build.criterion("points", loss)
     whole = criterion(predicted, truth)
     truth[0, 1] = float("nan")
     head = PointsHead(1, (), 3, relu=False)
@@ -125,7 +126,14 @@ def test_the_depthwise_networks_are_those_that_train_in_fp32():
     assert found == [True, True, False, False]
 
 
-@pytest.mark.parametrize("arch", ["nose", "unet"])
+LOSSES = {
+    "nose": ("points", "mse"),
+    "unet": ("heatmap", "bce"),
+    "efficientnet_lite0": ("integral", "integral"),
+}
+
+
+@pytest.mark.parametrize("arch", LOSSES)
 def test_losses_of_parts_reduce_to_the_loss_of_all(arch):
     """As several processes reduce them: the sum of mean * count over the sum of the counts."""
     torch.manual_seed(0)
@@ -133,7 +141,7 @@ def test_losses_of_parts_reduce_to_the_loss_of_all(arch):
     truth = np.random.default_rng(0).random((6, 4, 2))
     truth[1, 2], truth[4, :3] = np.nan, np.nan
     output = torch.rand(6, 4, 2) if arch == "nose" else torch.randn(6, 4, 32, 32)
-    criterion = build.criterion(arch, "mse" if arch == "nose" else "bce")
+    criterion = build.criterion(*LOSSES[arch])
     whole = head.loss(output, truth, criterion)
     parts = [head.loss(output[s], truth[s], criterion) for s in (slice(0, 2), slice(2, 6))]
     count = sum(part.count for part in parts)
