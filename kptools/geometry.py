@@ -68,6 +68,25 @@ def about(m: Matrix, x: Pixels, y: Pixels) -> Matrix:
     return compose(translation(x, y), m, translation(-x, -y))
 
 
+def similarity(source: Points, target: Points) -> Matrix:
+    """The turn, scale and move, continuous, that brings `source` nearest to `target` in the mean
+    square (Umeyama, 1991). (K, 2) and (K, 2), file frame; a point that is NaN in either has no
+    part. Of a single point, or of points in one place, the move alone."""
+    known = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
+    if not known.any():
+        return IDENTITY.copy()
+    centre_s, centre_t = source[known].mean(axis=0), target[known].mean(axis=0)
+    s, t = source[known] - centre_s, target[known] - centre_t
+    spread = float((s * s).sum())
+    a, b = 1.0, 0.0
+    if spread > 1e-12:
+        a = float((s * t).sum()) / spread
+        b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / spread
+    linear = np.array([[a, -b], [b, a]])
+    move = (centre_t + 0.5) - linear @ (centre_s + 0.5)
+    return np.column_stack([linear, move])
+
+
 def transform(m: Matrix, points: Points) -> Points:
     """Map pixels to pixels, both with whole numbers at the centres. (..., 2) to (..., 2)."""
     moved: Points = (points + 0.5) @ m[:, :2].T + (m[:, 2] - 0.5)

@@ -46,7 +46,8 @@ class ModelSpec:
 
     `head` is one of those that its architecture can end in (None: its default), and `options` are
     those of both (`kptools.models.archs`). `mean` is the training mean shape (K, 2) in fractions of
-    the box.
+    the box. `passes` is how often it looks at a face (`kptools.inference.passes`), and `flip`
+    whether at its mirror image too, unless one asks otherwise.
     """
 
     arch: str
@@ -57,3 +58,5 @@ class ModelSpec:
     mean: tuple[tuple[float, float], ...]
     options: Mapping[str, float] = field(default_factory=dict)
     head: str | None = None
+    passes: int = 1
+    flip: bool = False

@@ -85,7 +85,9 @@ def written(path, meta):
     torch.manual_seed(0)
     options = {"width": m["width"], "stride": m["stride"]} if m["heatmap"] else {}
     network = build.build(m["arch"], 68, tuple(m["input"]), options)
-    write_tensors(path, network.state_dict(), meta)
+    names = {name: name.removeprefix("backbone.") for name in network.state_dict()}
+    old = {names[name]: tensor for name, tensor in network.state_dict().items()}
+    write_tensors(path, old if m["heatmap"] else network.state_dict(), meta)
     return network
 
 

@@ -37,7 +37,7 @@ SMALL = InputSpec((32, 32), 0.0, grey=True)
 
 def settings(**changes):
     some = {"arch": "nose", "input": InputSpec((48, 48), 0.0, grey=True), "batch": 8}
-    some |= {"loss": "mse", "schedule": ((1e-3, 2),), "threads": 1}
+    some |= {"head": "points", "loss": "mse", "schedule": ((1e-3, 2),), "threads": 1}
     return Settings(**some | changes)
 
 

@@ -18,36 +18,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kptools import geometry as g
+from kptools.augment.align import JITTER, Alignment
 from kptools.augment.transform import Transform
 from kptools.records.face import Face
 from kptools.records.policy import Stage
-from kptools.units import Box
+from kptools.units import Box, Fraction
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 # RGB to YIQ: hue turns the plane of I and Q
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def sample(face: Face, epoch: int) -> Transform:
+def sample(face: Face, epoch: int, alignment: Alignment | None = None) -> Transform:
     """Sample the face's policy for an epoch: the same numbers for the same face and epoch, whatever
-    else is in the stream, on any machine."""
+    else is in the stream, on any machine. With an `alignment` a share of the annotated faces is
+    aligned first."""
     transform = Transform(swap=face.swap)
-    if not face.stages:
+    aligned = _aligned(face, epoch, alignment)
+    if not face.stages and aligned is None:
         return transform
     transform.is_identity = False
     for index, stage in enumerate(face.stages):
         key = f"{stage.get('seed', 0)}\0{face.key}\0{epoch}\0{index}"
-        _sample_stage(transform, stage, face.box, key)
+        _sample_stage(transform, stage, face.box, key, 1.0 if aligned is None else JITTER)
     transform.matrix = g.about(transform.matrix, *g.centre(face.box))
+    if aligned is not None:
+        transform.matrix = g.compose(transform.matrix, aligned)
     return transform
 
 
-def _sample_stage(transform: Transform, stage: Stage, box: Box, key: str) -> None:
-    """Add one stage; until the end `transform.matrix` is about the box's centre."""
+def _aligned(face: Face, epoch: int, alignment: Alignment | None) -> g.Matrix | None:
+    """The map that aligns the face, or None where chance lets it be as it is."""
+    if alignment is None or face.points is None:
+        return None
+    if uniforms(f"{face.key or face.name}\0{epoch}", "align")[0] >= alignment.share:
+        return None
+    return alignment.matrix(face.points, face.box)
+
+
+def _sample_stage(transform: Transform, stage: Stage, box: Box, key: str, jitter: Fraction) -> None:
+    """Add one stage; until the end `transform.matrix` is about the box's centre. `jitter`: how much
+    of its turns, scales and shifts."""
     side = g.side(box)
 
     def amount(name: str) -> float:
-        return float(stage.get(name, 0.0))
+        factor = jitter if name in ("scale", "rotate", "shift") else 1.0
+        return factor * float(stage.get(name, 0.0))
 
     def within(name: str) -> float:  # uniform in -1..1
         return 2 * uniforms(key, name)[0] - 1

@@ -35,6 +35,21 @@ def predict(
         str | None,
         one_of(DECODERS, help=f"From heatmaps to points [default: {DECODER}]."),
     ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=2,
+            help="How often the network looks at a face, the second time aligned by its first "
+            "answer [default: as it was trained].",
+        ),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip", help="Look at the mirror image too [default: as it was trained]."
+        ),
+    ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
@@ -62,6 +77,7 @@ def predict(
     names = need_input(files)
 
     from kptools import runtime
+    from kptools.inference.passes import resolve
     from kptools.inference.predictor import Predictor, of_scheme
     from kptools.models.checkpoint import load
     from kptools.storage.run_file import hash_of_file
@@ -73,12 +89,15 @@ def predict(
     runtime.tune_process()  # all that the network needs is imported now
     if not network.head.decoders and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
+    how = resolve(model, count=passes, flip=flip)
     mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)
     run: dict[str, Any] = {
         "tool": "kp-predict",
         "decode": decode or DECODER,
         "precision": mode,
+        "passes": how.count,
+        "flip": how.swap is not None,
         "heatmaps": str(heatmaps.resolve()) if heatmaps is not None else None,
     }
     if output != "-":
@@ -96,6 +115,7 @@ def predict(
             workers=cores(workers),
             decoder=decode,
             maps=heatmaps,
+            passes=how,
         )
         warned = False
         items = of_scheme(stream, model.scheme, stream.fail)

@@ -100,8 +100,26 @@ def train(
     ] = None,
     init: Annotated[str, typer.Option(metavar="CKPT", help="Train on from this checkpoint.")] = "",
     average: Annotated[
-        float, typer.Option(min=0, max=0.9999, help="Decay of the weights' average; 0: none.")
-    ] = 0.98,
+        float | None,
+        typer.Option(min=0, max=0.9999, help="Decay of the weights' average; 0: none."),
+    ] = None,
+    optimizer: Annotated[
+        str | None, one_of(("adam", "adamw"), help="What steps [default: the network's].")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, max=1, help="Of adamw.")] = None,
+    decay: Annotated[
+        str | None,
+        one_of(("none", "cosine"), help="Of the learning rate; cosine: to zero at the end."),
+    ] = None,
+    align: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the faces to align by their points in each epoch; a network of these "
+            "looks at a face twice.",
+        ),
+    ] = None,
     val: Annotated[str | None, typer.Option(metavar="FILE", help="More records, all val.")] = None,
     val_fraction: Annotated[
         float | None,
@@ -146,6 +164,10 @@ def train(
         keep=keep,
         seed=seed,
         average=average,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        decay=decay,
+        align=align,
     )
     out = Path(output or f"{arch}.safetensors")
     claim_output(out)

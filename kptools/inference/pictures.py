@@ -1,6 +1,7 @@
 """From a picture in memory, and boxes, to points: for who has no files."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from kptools import geometry as g
 from kptools import runtime
 from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
+from kptools.inference.passes import decode, resolve
 from kptools.inference.predictor import check_decoding
-from kptools.models.network import Network, forward
+from kptools.models.network import Network
 from kptools.pixels.batch import network_input
 from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import crop_picture
@@ -50,7 +52,8 @@ def predict_picture(
     check_decoding(network, batch, decoder)
     runtime.to_device(network, device).eval()
     image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
-    spec = crop_spec([], model.input)
+    passes = resolve(model)
+    spec = crop_spec([], model.input, align=passes.count > 1)
     found: list[g.Points] = []
     for first in range(0, len(boxes), batch):
         some, crops = [], []
@@ -61,8 +64,16 @@ def predict_picture(
             except (RecordError, ValueError, TypeError) as error:
                 raise UsageError(f"boxes[{number}]: {error}") from None
         pixels = send(torch.from_numpy(np.stack(crops)), device)
-        x = network_input(pixels, some, [Transform()] * len(some), spec)
-        decoded = network.head.decode(forward(network, x, precision), decoder)
+        decoded = decode(
+            network,
+            model,
+            partial(network_input, pixels, some, spec=spec),
+            some,
+            [Transform()] * len(some),
+            passes,
+            precision=precision,
+            decoder=decoder,
+        )
         pairs = zip(decoded.points, some, strict=True)
         found += [model.input.to_file(points, box) for points, box in pairs]
     return np.stack(found) if found else np.zeros((0, model.count, 2))

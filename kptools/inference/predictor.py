@@ -6,7 +6,7 @@ most, so there they take turns. A bounded number of faces is held, and the order
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kptools import geometry as g
 from kptools import runtime
@@ -21,7 +22,8 @@ from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
 from kptools.inference import heatmap_files
-from kptools.models.network import Decoded, Maps, Network, forward
+from kptools.inference.passes import Passes, decode, resolve
+from kptools.models.network import Decoded, Maps, Network
 from kptools.pixels.batch import network_input
 from kptools.pixels.cache import decoding_threads
 from kptools.pixels.crop_spec import CropSpec, crop_spec
@@ -97,6 +99,7 @@ class Predictor:
         workers: int,
         decoder: str | None = None,
         maps: Path | None = None,
+        passes: Passes | None = None,
     ) -> None:
         check_decoding(network, batch, decoder)
         runtime.to_device(network, device).eval()
@@ -108,6 +111,7 @@ class Predictor:
         self.workers = workers
         self.decoder = decoder
         self.maps = maps
+        self.passes = passes or resolve(model)
         self.names = FileNames()  # of the maps' files
         self.ahead = 0 if device.type == "cpu" else BATCHES_AHEAD
 
@@ -152,7 +156,7 @@ class Predictor:
             fail(item, error)
             return None
         # crops of its own, so that a face's prediction does not depend on its neighbours
-        spec = crop_spec([face], self.model.input)
+        spec = crop_spec([face], self.model.input, align=self.passes.count > 1)
         pixels = pool.submit(decode_crop, face.image, face.box, spec)
         return _Decoding(face, item, transform, spec, pixels, stem)
 
@@ -185,18 +189,27 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(self, crops: list[Pixels8], faces: list[_Decoding]) -> Decoded:
-        boxes = [one.face.box for one in faces]
-        transforms, specs = [one.transform for one in faces], [one.spec for one in faces]
-        if len(set(specs)) == 1:
-            stack = send(torch.from_numpy(np.stack(crops)), self.device)
-            x = network_input(stack, boxes, transforms, specs[0])
-        else:
-            each = [
-                network_input(send(torch.from_numpy(crop[None]), self.device), [box], [one], spec)
-                for crop, box, one, spec in zip(crops, boxes, transforms, specs, strict=True)
-            ]
-            x = torch.cat(each)
-        return self.network.head.decode(forward(self.network, x, self.precision), self.decoder)
+        boxes, specs = [one.face.box for one in faces], [one.spec for one in faces]
+        alike = len(set(specs)) == 1
+        stacks = [np.stack(crops)] if alike else [crop[None] for crop in crops]
+        pixels = [send(torch.from_numpy(stack), self.device) for stack in stacks]
+
+        def see(transforms: Sequence[Transform]) -> Tensor:
+            if alike:
+                return network_input(pixels[0], boxes, transforms, specs[0])
+            each = zip(pixels, boxes, transforms, specs, strict=True)
+            return torch.cat([network_input(one, [box], [t], s) for one, box, t, s in each])
+
+        return decode(
+            self.network,
+            self.model,
+            see,
+            boxes,
+            [one.transform for one in faces],
+            self.passes,
+            precision=self.precision,
+            decoder=self.decoder,
+        )
 
     def _place_mean(self, item: Item) -> None:
         """Give a face that failed the mean shape in its box, where it has one, in place of what an

@@ -35,6 +35,11 @@ class Arch:
     heads: tuple[str, ...] = ("points",)
     options: tuple[Option, ...] = ()
     pretrained: bool = False  # there are ImageNet weights for it
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    decay: str = "none"  # of the learning rate, over the whole run
+    average: float = 0.98  # decay of the weights' moving average, a step
+    align: Fraction = 0.0  # the share of the training faces that are aligned in each epoch
 
     def load(self) -> ModuleType:
         """The module that builds it, with torch."""
@@ -114,11 +119,16 @@ ARCHS: Mapping[str, Arch] = {
         module=f"{PACKAGE}.efficientnet_lite",
         input=(128, 128),
         grey=False,
-        batch=32,
-        schedule=((2e-3, 40),),
+        batch=8,
+        schedule=((2e-3, 60),),
         margin=0.25,
-        heads=("integral", "heatmap", "points"),
+        heads=("heatmap", "integral", "points"),
         pretrained=True,
+        optimizer="adamw",
+        weight_decay=0.05,
+        decay="cosine",
+        average=0.998,
+        align=0.5,
     ),
     "unet": Arch(
         module=f"{PACKAGE}.unet",

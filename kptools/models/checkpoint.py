@@ -154,9 +154,12 @@ def _parse_model(m: dict[str, Any]) -> ModelSpec:
         mean=mean,
         options=archs.get(arch).resolve(arch, head, given),
         head=head,
+        passes=int(m.get("passes", 1)),
+        flip=bool(m.get("flip", False)),
     )
     sound = (
         1 <= model.count <= 100_000
+        and model.passes in (1, 2)
         and len(mean) == model.count
         and all(math.isfinite(v) for point in mean for v in point)
     )

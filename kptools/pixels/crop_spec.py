@@ -10,6 +10,8 @@ from kptools.records.face import Face
 from kptools.specs import InputSpec
 from kptools.units import Box, Pixels, Size
 
+# How much further than the input a crop reaches, for a pass on the face as it is aligned
+REACH = 1.5
 # Stored pixels for each pixel of the input, where a warp follows
 OVERSAMPLE = 1.25
 
@@ -39,10 +41,11 @@ class CropSpec:
         return self.size == self.input.size and self.ratio == (1.0, 1.0)
 
 
-def crop_spec(faces: Iterable[Face], input_spec: InputSpec) -> CropSpec:
-    """The crops that hold all that the policies of these faces may bring into the input."""
-    ratio_x = ratio_y = 1.0
-    warped = False
+def crop_spec(faces: Iterable[Face], input_spec: InputSpec, *, align: bool = False) -> CropSpec:
+    """The crops that hold all that the policies of these faces may bring into the input, and with
+    `align` what their alignment brings there; of a box that is far off it may lack some."""
+    ratio_x = ratio_y = REACH if align else 1.0
+    warped = align
     for face in faces:
         if face.stages:
             warped = True

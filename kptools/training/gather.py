@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from kptools import geometry as g
+from kptools.augment.align import Alignment
 from kptools.errors import KptoolsError, RecordError
 from kptools.models import heads
 from kptools.pixels.cache import CropCache
@@ -204,6 +205,8 @@ def training_sets(
     if heads.get(settings.head).bounded:
         _report_outside(found, settings.input, report)
     train = _training_set(found.train, settings, pool, memory, failures)
+    if settings.align:
+        train.alignment = Alignment(train.mean_shape(), settings.align)
     if not found.val:
         return train, None
     used = train.crops.pixels.nbytes
@@ -223,7 +226,7 @@ def _training_set(
     def failed(index: int, error: RecordError) -> None:
         failures.add(items[index], error)
 
-    spec = crop_spec(faces, settings.input)
+    spec = crop_spec(faces, settings.input, align=settings.align > 0)
     return TrainingSet(faces, CropCache(faces, spec, pool, memory=memory, failed=failed))
 
 

@@ -24,7 +24,8 @@ from kptools.pixels.cache import decode_all
 from kptools.storage.tensors import tensors_of
 from kptools.training.ema import EMA
 from kptools.training.meter import LossMeter
-from kptools.training.settings import Settings, rates
+from kptools.training.optimizer import make_optimizer
+from kptools.training.settings import Settings, rate_at, rates
 from kptools.training.start import start
 from kptools.training.state import State, fingerprint
 from kptools.training.training_set import TrainingSet
@@ -72,7 +73,7 @@ def train(
     first = len(history)  # epochs of the run that --init goes on from
     runtime.to_device(network, device)
     criterion = build.criterion(settings.head, settings.loss)
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    optimizer = make_optimizer(network, settings)
     ema = EMA(network, settings.average)
     state = State(fingerprint(faces, val, settings), network, ema, optimizer, history)
     state.require_space(state_path, settings.keep)
@@ -86,7 +87,8 @@ def train(
     compiled: Any = torch.compile(network) if compile_network else network
 
     # the loop
-    for epoch, rate in enumerate(rates(settings.schedule), start=first):
+    schedule = rates(settings.schedule)
+    for epoch, rate in enumerate(schedule, start=first):
         if epoch < len(state.history):
             continue  # done before the run was cut off
         for cache in caches:
@@ -101,8 +103,10 @@ def train(
                 build.check_batch(
                     settings.arch, settings.input, 1, settings.options, head=settings.head
                 )
-            for group in optimizer.param_groups:  # in the first epoch the rate rises
-                group["lr"] = rate * step / steps if epoch == first else rate
+            done = (epoch - first + step / steps) / len(schedule)
+            warm_up = step / steps if epoch == first else 1.0
+            for group in optimizer.param_groups:
+                group["lr"] = warm_up * rate_at(settings, rate, done)
             loss = network.head.loss(
                 forward(compiled, batch.input, settings.precision), batch.truth, criterion
             )
@@ -116,7 +120,7 @@ def train(
 
         entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": meter.mean}
         if val is not None:
-            entry |= validate(ema.network, val, criterion, settings, device, epoch)
+            entry |= validate(ema.network, val, criterion, settings, model, device, epoch)
         state.history.append(entry)
         if settings.keep == "best" and min(state.history[first:], key=rank) is entry:
             state.best = tensors_of(ema.network)

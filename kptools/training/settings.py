@@ -1,5 +1,6 @@
 """The settings of a training run, and its schedule."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,11 @@ def rates(schedule: Schedule) -> list[float]:
     return [rate for rate, epochs in schedule for _ in range(epochs)]
 
 
+def rate_at(settings: "Settings", rate: float, done: float) -> float:
+    """The learning rate where its schedule has `rate` and the share `done` of the run is over."""
+    return rate * (1 + math.cos(math.pi * done)) / 2 if settings.decay == "cosine" else rate
+
+
 @dataclass(frozen=True)
 class Settings:
     """All that decides what a training run computes, beside its records. `head`, `loss` and
@@ -62,7 +68,11 @@ class Settings:
     weights: str = "none"  # that the backbone starts from: default, none or a file
     init: str = ""  # the checkpoint that the run goes on from
     seed: int = 0
+    optimizer: str = "adam"  # or adamw
+    weight_decay: float = 0.0  # a step, of the learning rate; not of biases and normalisation
+    decay: str = "none"  # of the learning rate: none, or cosine, to zero at the end of the run
     average: float = 0.98  # decay of the weights' moving average, a step; 0: none
+    align: float = 0.0  # the share of the training faces that are aligned in each epoch
     precision: str = "fp32"
     threads: int = 0
 
@@ -76,8 +86,12 @@ OPTIONS = (
     Option("lr", float, None, "Learning rate.", low=0, high=1e3, exclusive=True),
     Option("epochs", int, None, "How many.", low=1, high=10**6),
     Option("seed", int, 0, "Of the weights' start and the order of faces.", low=0, high=2**31),
-    Option("average", float, 0.98, "Decay of the weights' average.", low=0, high=0.9999),
+    Option("average", float, None, "Decay of the weights' average; 0: none.", low=0, high=0.9999),
     Option("keep", str, "best", "Which epoch.", choices=("best", "last")),
+    Option("optimizer", str, None, "Which.", choices=("adam", "adamw")),
+    Option("weight_decay", float, None, "Of adamw.", low=0, high=1),
+    Option("decay", str, None, "Of the learning rate.", choices=("none", "cosine")),
+    Option("align", float, None, "Share of the faces to align in each epoch.", low=0, high=1),
 )
 
 
@@ -105,12 +119,19 @@ def resolve(
     options: Mapping[str, float | None] | None = None,
     keep: str = "best",
     seed: int = 0,
-    average: float = 0.98,
+    average: float | None = None,
+    optimizer: str | None = None,
+    weight_decay: float | None = None,
+    decay: str | None = None,
+    align: Fraction | None = None,
 ) -> Settings:
     """The settings of a run: what was given, else the defaults of the architecture. Raises
     UsageError for what no run or this architecture does not take, and KptoolsError where a file is
     not there."""
-    given = (margin, batch, lr, epochs, seed, average, keep)
+    given = (
+        *(margin, batch, lr, epochs, seed, average, keep),
+        *(optimizer, weight_decay, decay, align),
+    )
     for option, value in zip(OPTIONS, given, strict=True):
         option.check(value)
     if input_size is not None:
@@ -147,5 +168,13 @@ def resolve(
         init=init,
         keep=keep,
         seed=seed,
-        average=average,
+        optimizer=optimizer or defaults.optimizer,
+        weight_decay=_or(weight_decay, defaults.weight_decay),
+        decay=decay or defaults.decay,
+        average=_or(average, defaults.average),
+        align=_or(align, defaults.align),
     )
+
+
+def _or(given: float | None, default: float) -> float:
+    return default if given is None else given

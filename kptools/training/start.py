@@ -1,6 +1,5 @@
 """What a run starts from: its description, its weights, its mean shape."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kptools import geometry as g
 from kptools.augment.sample import sample
 from kptools.errors import KptoolsError
 from kptools.models import archs, build, checkpoint
@@ -16,7 +14,7 @@ from kptools.models.network import Network
 from kptools.specs import IMAGENET, InputSpec, ModelSpec
 from kptools.storage.tensors import load_weights
 from kptools.training.settings import Settings
-from kptools.training.training_set import TrainingSet, target
+from kptools.training.training_set import TrainingSet, mean_shape, target
 from kptools.units import Normalization
 
 MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
@@ -56,34 +54,25 @@ def normalization(settings: Settings) -> Normalization | None:
 def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
     """The network of a run. Its mean shape is that of all faces, whether or not their images can
     be read, which is not known yet."""
-    points = faces.points
-    shapes = [g.normalize(p, face.box) for p, face in zip(points, faces.faces, strict=True)]
     sources = {str(face.record.get("box_source") or "unknown") for face in faces.faces}
     return ModelSpec(
         arch=settings.arch,
         scheme=scheme,
-        count=points.shape[1],
+        count=faces.points.shape[1],
         input=settings.input,
         box_sources=tuple(sorted(sources)),
-        mean=tuple((float(x), float(y)) for x, y in mean_shape(shapes)),
+        mean=tuple((float(x), float(y)) for x, y in faces.mean_shape()),
         options=settings.options,
         head=settings.head,
+        passes=2 if settings.align else 1,
+        flip=settings.align > 0 and faces.has_swap_table,
     )
-
-
-def mean_shape(shapes: Sequence[g.Points]) -> g.Points:
-    """The mean (K, 2) of the annotated points; the middle of the box for a point that never is."""
-    stack = np.stack(shapes)
-    known = np.isfinite(stack)
-    total = np.where(known, stack, 0.0).sum(axis=0)
-    count = known.sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
 
 def shape_and_spread(faces: TrainingSet, spec: InputSpec) -> tuple[Tensor, Tensor]:
     """The mean of the points and their standard deviation, (K, 2) in fractions of the input, as
     the first epoch shows them."""
-    shapes = [target(face, sample(face, 0), spec) for face in faces.faces]
+    shapes = [target(face, sample(face, 0, faces.alignment), spec) for face in faces.faces]
     mean = mean_shape(shapes)
     spread = np.sqrt(mean_shape([(shape - mean) ** 2 for shape in shapes]))
     spread = np.maximum(spread, MIN_SPREAD)

@@ -74,9 +74,10 @@ class State:
         self.ema.steps = meta["steps"]
         self.history, self.best = meta["history"], parts["best"]
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for name, tensor in parts["adam"].items():
             index, _, key = name.partition("/")
-            of = self.optimizer.param_groups[0]["params"][int(index)]
+            of = parameters[int(index)]
             if tensor.shape == of.shape:  # laid out as the weights are, for the fused step
                 tensor = torch.empty_like(of, requires_grad=False).copy_(tensor)
             moments.setdefault(int(index), {})[key] = tensor

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kptools import geometry as g
+from kptools.augment.align import Alignment
 from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
 from kptools.pixels.batch import network_input
@@ -38,6 +39,7 @@ class TrainingSet:
 
     faces: Sequence[Face]
     crops: CropCache
+    alignment: Alignment | None = None  # of a share of them, in each epoch
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -46,6 +48,16 @@ class TrainingSet:
     def points(self) -> g.Points:
         """(N, K, 2), file frame, NaN where not annotated."""
         return np.stack([face.points for face in self.faces if face.points is not None])
+
+    @property
+    def has_swap_table(self) -> bool:
+        """Whether left and right are known of the scheme of all faces."""
+        return all(face.scheme is not None and face.scheme.swap for face in self.faces)
+
+    def mean_shape(self) -> g.Points:
+        """The mean (K, 2) of the points in fractions of the box, of all faces."""
+        pairs = zip(self.points, self.faces, strict=True)
+        return mean_shape([g.normalize(points, face.box) for points, face in pairs])
 
     def steps(self, size: int) -> int:
         """How many batches there are at most."""
@@ -69,13 +81,29 @@ class TrainingSet:
 
     def _batch(self, indices: list[int], epoch: int, device: torch.device) -> Batch:
         faces = [self.faces[i] for i in indices]
-        transforms = [sample(face, epoch) for face in faces]
-        spec, pixels = self.crops.spec, self.crops.pixels
-        at = send(torch.tensor(indices), pixels.device)
-        boxes = [face.box for face in faces]
-        x = network_input(send(pixels[at], device), boxes, transforms, spec)
-        truth = [target(face, t, spec.input) for face, t in zip(faces, transforms, strict=True)]
+        transforms = [sample(face, epoch, self.alignment) for face in faces]
+        spec = self.crops.spec.input
+        truth = [target(face, t, spec) for face, t in zip(faces, transforms, strict=True)]
+        x = self.see(indices, transforms, device)
         return Batch(indices, x, np.stack(truth), transforms)
+
+    def see(
+        self, indices: Sequence[int], transforms: Sequence[Transform], device: torch.device
+    ) -> Tensor:
+        """The network's input (B, C, H, W) of these faces under these transforms."""
+        pixels = self.crops.pixels
+        at = send(torch.tensor(indices), pixels.device)
+        boxes = [self.faces[i].box for i in indices]
+        return network_input(send(pixels[at], device), boxes, transforms, self.crops.spec)
+
+
+def mean_shape(shapes: Sequence[g.Points]) -> g.Points:
+    """The mean (K, 2) of the annotated points; the middle of the box for a point that never is."""
+    stack = np.stack(shapes)
+    known = np.isfinite(stack)
+    total = np.where(known, stack, 0.0).sum(axis=0)
+    count = known.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
 
 def target(face: Face, transform: Transform, spec: InputSpec) -> g.Points:

@@ -11,12 +11,13 @@ from kptools.errors import KptoolsError, RecordError
 from kptools.evaluation import THRESHOLD
 from kptools.evaluation.score import compare
 from kptools.evaluation.tally import Tally
+from kptools.inference import passes
 from kptools.inference.predictor import prediction
-from kptools.models.network import Criterion, Network, forward
+from kptools.models.network import Criterion, Decoded, Network, forward
 from kptools.records.keys import Record
 from kptools.specs import ModelSpec
 from kptools.training.settings import Settings
-from kptools.training.training_set import TrainingSet
+from kptools.training.training_set import Batch, TrainingSet
 
 
 @torch.no_grad()
@@ -25,6 +26,7 @@ def validate(
     val: TrainingSet,
     criterion: Criterion,
     settings: Settings,
+    model: ModelSpec,
     device: torch.device,
     epoch: int,
 ) -> dict[str, float | None]:
@@ -43,7 +45,8 @@ def validate(
             raise diverged(f"the validation loss became {loss}", epoch, settings, names)
         total += loss * len(batch)
         done += len(batch)
-        for face, unit in zip(faces, network.head.decode(output).points, strict=True):
+        decoded = _decode(network, val, batch, output, settings, model, device)
+        for face, unit in zip(faces, decoded.points, strict=True):
             found = settings.input.to_file(unit, face.box)
             if not np.isfinite(found).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
@@ -65,7 +68,8 @@ def predict(
     mean = np.array(model.mean)
     found: list[Record] = [{} for _ in range(len(val))]
     for batch in val.batches(range(len(val)), settings.batch, 0, device):
-        decoded = network.head.decode(forward(network, batch.input, settings.precision))
+        output = forward(network, batch.input, settings.precision)
+        decoded = _decode(network, val, batch, output, settings, model, device)
         for row, (i, transform) in enumerate(zip(batch.indices, batch.transforms, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
             face, points = val.faces[i], decoded.points[row]
@@ -74,6 +78,28 @@ def predict(
             except RecordError as error:
                 raise KptoolsError(f"{face.name}: {error}") from None
     return found
+
+
+def _decode(
+    network: Network,
+    val: TrainingSet,
+    batch: Batch,
+    output: Any,
+    settings: Settings,
+    model: ModelSpec,
+    device: torch.device,
+) -> Decoded:
+    """The points of a batch, whose `output` is that of the first pass."""
+    return passes.decode(
+        network,
+        model,
+        lambda transforms: val.see(batch.indices, transforms, device),
+        [val.faces[i].box for i in batch.indices],
+        batch.transforms,
+        passes.resolve(model),
+        precision=settings.precision,
+        first=network.head.decode(output),
+    )
 
 
 def rank(entry: dict[str, Any]) -> float:

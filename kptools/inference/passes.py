@@ -1,0 +1,104 @@
+"""From crops to points, in as many passes as the network was trained for.
+
+In a single pass the network sees each face in its box. In two, the second sees it as the points of
+the first align it (`kptools.augment.align`). With a mirror image the last pass is the mean of both.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from kptools import geometry as g
+from kptools.augment.align import Alignment
+from kptools.augment.transform import Transform
+from kptools.errors import UsageError
+from kptools.models.network import Decoded, Network, forward
+from kptools.schemes import catalog
+from kptools.specs import ModelSpec
+from kptools.units import Box
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often a network sees each face: `count` is 1 or 2; `swap`, the scheme's table of left and
+    right, adds the mirror image."""
+
+    count: int = 1
+    swap: tuple[int, ...] | None = None
+
+
+def resolve(model: ModelSpec, *, count: int | None = None, flip: bool | None = None) -> Passes:
+    """The passes of a network: those that were asked for, else those that it was trained for.
+    UsageError for more than two, and for a mirror image of a scheme without left and right."""
+    if count is not None and count not in (1, 2):
+        raise UsageError(f"--passes {count}: 1 or 2")
+    known = catalog.count(model.scheme) == model.count
+    swap = catalog.get(model.scheme).swap if known else None
+    if flip and swap is None:
+        raise UsageError(f"--flip: {model.scheme} has no table of left and right; leave it out")
+    wanted = model.flip if flip is None else flip
+    return Passes(count or model.passes, swap if wanted else None)
+
+
+def decode(
+    network: Network,
+    model: ModelSpec,
+    see: Callable[[Sequence[Transform]], Tensor],
+    boxes: Sequence[Box],
+    transforms: Sequence[Transform],
+    passes: Passes,
+    *,
+    precision: str,
+    decoder: str | None = None,
+    first: Decoded | None = None,
+) -> Decoded:
+    """The points of B faces, (B, K, 2) in fractions of the input, as `transforms` show them, and
+    their scores; the maps are those of the first pass. `see` gives the network's input of these
+    faces under any transforms. `first` is what the first pass came to, where that is known."""
+
+    def ask(some: Sequence[Transform]) -> Decoded:
+        return network.head.decode(forward(network, see(some), precision), decoder)
+
+    found = first or ask(transforms)
+    if passes == Passes():
+        return found
+    views = [(transforms, found)]
+    if passes.count == 2:
+        alignment = Alignment(np.array(model.mean))
+        aligned = []
+        for box, transform, unit in zip(boxes, transforms, found.points, strict=True):
+            m = alignment.matrix(model.input.to_file(unit, box), box)
+            aligned.append(
+                replace(transform, matrix=g.compose(m, transform.matrix), is_identity=False)
+            )
+        views = [(aligned, ask(aligned))]
+    if passes.swap is not None:
+        pairs = zip(views[0][0], boxes, strict=True)
+        mirrored = [_mirrored(transform, box, passes.swap) for transform, box in pairs]
+        views.append((mirrored, ask(mirrored)))
+    points, scores = [], []
+    for row, (box, transform) in enumerate(zip(boxes, transforms, strict=True)):
+        in_file = np.mean(
+            [v[row].invert_points(model.input.to_file(d.points[row], box)) for v, d in views],
+            axis=0,
+        )
+        seen = transform.transform_points(in_file)
+        points.append(g.to_unit(model.input.matrix(box), seen, model.input.size))
+        named = [v[row].rename(d.scores[row]) for v, d in views if d.scores is not None]
+        if named:
+            scores.append(np.asarray(transform.rename(np.mean(named, axis=0))))
+    return Decoded(np.stack(points), np.stack(scores) if scores else None, found.maps)
+
+
+def _mirrored(transform: Transform, box: Box, swap: tuple[int, ...]) -> Transform:
+    """What a transform shows, in a mirror beside the box's centre line."""
+    mirror = g.about(g.scaling(-1, 1), *g.centre(box))
+    return replace(
+        transform,
+        matrix=g.compose(mirror, transform.matrix),
+        flipped=not transform.flipped,
+        swap=swap,
+        is_identity=False,
+    )
