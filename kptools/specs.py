@@ -18,7 +18,10 @@ IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class InputSpec:
     """What a network sees of a face: its box with a margin on each side, stretched to `size`.
 
-    `margin` is in units of sqrt(box area). `normalization` is the mean and the deviation of each
+    `focus` is the part of the box that the face fills, in fractions of the box; where it is given,
+    it is what the box of a record is brought to before all else (`focused`), for a detector's box
+    is centred elsewhere and is of another size. `margin` is in units of sqrt(box area).
+    `normalization` is the mean and the deviation of each
     channel, white being 1; None: grey from -0.5 to 0.5, or ImageNet's for RGB.
     """
 
@@ -26,6 +29,16 @@ class InputSpec:
     margin: Fraction
     grey: bool
     normalization: Normalization | None = None
+    focus: Box | None = None
+
+    def focused(self, box: Box) -> Box:
+        """Where in this box of a record the face is: its `focus`, in the file frame."""
+        if self.focus is None:
+            return box
+        x0, y0, x1, y1 = box
+        left, top, right, bottom = self.focus
+        width, height = x1 - x0, y1 - y0
+        return (x0 + left * width, y0 + top * height, x0 + right * width, y0 + bottom * height)
 
     @property
     def channels(self) -> int:

@@ -59,7 +59,8 @@ def predict_picture(
         some, crops = [], []
         for number, box in enumerate(boxes[first : first + batch], start=first):
             try:
-                some.append(keys.box({"box": np.asarray(box, dtype=float).tolist()}))
+                checked = keys.box({"box": np.asarray(box, dtype=float).tolist()})
+                some.append(model.input.focused(checked))
                 crops.append(crop_picture(image, g.IDENTITY, some[-1], spec, "the picture"))
             except (RecordError, ValueError, TypeError) as error:
                 raise UsageError(f"boxes[{number}]: {error}") from None

@@ -149,7 +149,7 @@ class Predictor:
         if item.failed:
             return None
         try:
-            face = Face.parse(item.record)
+            face = Face.parse(item.record).focused(self.model.input)
             transform = sample(face, 0)
             stem = None if self.maps is None else self.maps / self.names.unique_name(item.record)
         except RecordError as error:
@@ -217,7 +217,7 @@ class Predictor:
         mean`)."""
         item.update({}, without=PREDICTION)
         with suppress(RecordError):
-            box = keys.box(item.record)
+            box = self.model.input.focused(keys.box(item.record))
             item.update({"mean": g.denormalize(self.mean, box).tolist()})
 
     def _save_maps(self, one: _Decoding, maps: Maps, row: int, stem: Path) -> Record:

@@ -121,7 +121,7 @@ ARCHS: Mapping[str, Arch] = {
         grey=False,
         batch=8,
         schedule=((2e-3, 60),),
-        margin=0.25,
+        margin=0.15,
         heads=("heatmap", "integral", "points"),
         pretrained=True,
         optimizer="adamw",
@@ -154,8 +154,10 @@ def get(name: str) -> Arch:
 def all_options() -> dict[str, tuple[Option, list[str]]]:
     """By name: each option of an architecture or a head, and which ones have it."""
     found: dict[str, tuple[Option, list[str]]] = {}
-    for name, entry in (*ARCHS.items(), *heads.HEADS.items()):
-        for option in entry.options:
+    owners = {name: entry.options for name, entry in ARCHS.items()}
+    owners |= {name: entry.options for name, entry in heads.HEADS.items()}
+    for name, options in owners.items():
+        for option in options:
             found.setdefault(option.name, (option, []))[1].append(name)
     return found
 

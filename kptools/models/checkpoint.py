@@ -180,7 +180,13 @@ def _parse_input(m: dict[str, Any]) -> InputSpec:
         average, deviation = (tuple(float(v) for v in values) for values in normalization)
         normalization = average, deviation
     width, height = (int(v) for v in m["size"])
-    spec = InputSpec((width, height), float(m["margin"]), bool(m["grey"]), normalization)
+    focus = m.get("focus")
+    if focus is not None:
+        x0, y0, x1, y1 = (float(v) for v in focus)
+        if not (-10 <= x0 < x1 <= 10 and -10 <= y0 < y1 <= 10):
+            raise ValueError("focus is no part of a box")
+        focus = (x0, y0, x1, y1)
+    spec = InputSpec((width, height), float(m["margin"]), bool(m["grey"]), normalization, focus)
     if normalization is not None and (
         len(average) != spec.channels or len(deviation) != spec.channels or not min(deviation) > 0
     ):

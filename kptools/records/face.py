@@ -10,6 +10,7 @@ from kptools.records import keys, policy
 from kptools.records.keys import Record
 from kptools.records.policy import Stage
 from kptools.schemes.scheme import Scheme
+from kptools.specs import InputSpec
 from kptools.units import Box
 
 
@@ -54,6 +55,10 @@ class Face:
         if not np.isfinite(points).any():
             raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
         return replace(self, points=points, scheme=keys.known_scheme(self.record, len(points)))
+
+    def focused(self, spec: InputSpec) -> "Face":
+        """The same face in the part of its box that a network looks at."""
+        return replace(self, box=spec.focused(self.box))
 
     def without_policy(self) -> "Face":
         """The same face, to which nothing happens."""

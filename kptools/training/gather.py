@@ -22,6 +22,7 @@ from kptools.records.keys import PREDICTION, Record
 from kptools.specs import InputSpec
 from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet
+from kptools.units import Box
 
 HOLD_OUT = 1  # the seed of the share that is held out here; kp-prep --val-fraction has its own
 
@@ -192,6 +193,20 @@ def _report_leak(what: str, names: Iterable[str], failures: Failures, report: Re
         raise KptoolsError(f"{what}; stopped there, as --strict asks")
 
 
+def focus(found: Gathered) -> Box:
+    """Where in their boxes the faces to train on are, in fractions of the box: about the mean
+    middle of their points' tight boxes, and of the mean area of these."""
+    tight = []
+    for _, face in found.train:
+        assert face.points is not None
+        corners = np.reshape(g.box_of_points(face.points), (2, 2))
+        tight.append(g.normalize(corners, face.box).ravel())
+    boxes = np.array(tight)  # (N, 4)
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).mean(axis=0).tolist()
+    half = float(np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)).mean()) / 2
+    return (x - half, y - half, x + half, y + half)
+
+
 def training_sets(
     found: Gathered,
     settings: Settings,
@@ -202,11 +217,11 @@ def training_sets(
 ) -> tuple[TrainingSet, TrainingSet | None]:
     """The faces of train and val, with crops of at most `memory` bytes in memory, the rest in a
     mapped file; the threads of `pool` decode them when they are begun."""
-    if heads.get(settings.head).bounded:
-        _report_outside(found, settings.input, report)
     train = _training_set(found.train, settings, pool, memory, failures)
     if settings.align:
         train.alignment = Alignment(train.mean_shape(), settings.align)
+    elif heads.get(settings.head).bounded:
+        _report_outside(found, settings.input, report)
     if not found.val:
         return train, None
     used = train.crops.pixels.nbytes
@@ -221,7 +236,8 @@ def _training_set(
     memory: int,
     failures: Failures,
 ) -> TrainingSet:
-    items, faces = [item for item, _ in members], [face for _, face in members]
+    items = [item for item, _ in members]
+    faces = [face.focused(settings.input) for _, face in members]
 
     def failed(index: int, error: RecordError) -> None:
         failures.add(items[index], error)

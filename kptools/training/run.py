@@ -15,7 +15,7 @@ from kptools.pixels.cache import decoding_threads, wait_for_all
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
-from kptools.training.gather import Report, gather, training_sets
+from kptools.training.gather import Report, focus, gather, training_sets
 from kptools.training.log import TrainingLog
 from kptools.training.loop import Epoch, train
 from kptools.training.settings import Settings
@@ -86,6 +86,10 @@ def train_records(
         val_fraction=val_fraction,
         report=observer.report,
     )
+    if settings.align:
+        theirs = checkpoint.load_model(settings.init).input.focus if settings.init else None
+        seen = replace(settings.input, focus=theirs or focus(found))
+        settings = replace(settings, input=seen)
     with (
         decoding_threads(options.workers) as pool,
         runtime.report_out_of_memory(settings.batch),

@@ -14,6 +14,7 @@ from kptools.evaluation.tally import Tally
 from kptools.inference import passes
 from kptools.inference.predictor import prediction
 from kptools.models.network import Criterion, Decoded, Network, forward
+from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.specs import ModelSpec
 from kptools.training.settings import Settings
@@ -51,7 +52,8 @@ def validate(
             if not np.isfinite(found).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
             assert face.points is not None
-            tally.add(compare(found, face.points, scheme=face.scheme, box=face.box, size=None))
+            box = keys.box(face.record)
+            tally.add(compare(found, face.points, scheme=face.scheme, box=box, size=None))
     if not done:
         return {}
     report = tally.report(THRESHOLD)

@@ -68,7 +68,8 @@ def parse(record: Record, view: View) -> Face:
     needs_box = record.get("box") is not None or not view.whole
     if not needs_box and not (view.policy and policy.stages(record)):
         return Face(record, keys.image(record), (0.0, 0.0, 1.0, 1.0), [])
-    return Face.parse(record, with_policy=view.policy)
+    face = Face.parse(record, with_policy=view.policy)
+    return face if view.network is None else face.focused(view.network)
 
 
 def crops_of(faces: Sequence[Face], view: View) -> CropSpec | None:

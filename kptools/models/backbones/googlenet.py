@@ -1,12 +1,12 @@
 """GoogLeNet (Szegedy et al., 2015), without second outputs, as torchvision's weights have it."""
 
 from kptools.models.backbones.torchvision import (
-    HIDDEN,
     Classifier,
     classifier,
     normalization,
     replace_last_linear,
 )
+from kptools.models.heads.points import HIDDEN
 from kptools.units import Size
 
 __all__ = ("build", "normalization")

@@ -1,12 +1,12 @@
 """Inception-v3 (Szegedy et al., 2016): a deeper head, and a second output in training."""
 
 from kptools.models.backbones.torchvision import (
-    HIDDEN,
     Classifier,
     classifier,
     normalization,
     replace_last_linear,
 )
+from kptools.models.heads.points import HIDDEN
 from kptools.units import Size
 
 __all__ = ("build", "normalization")

@@ -87,7 +87,9 @@ def features(name: str, weights: str = "none") -> Features:
     """The classifier as a backbone. UsageError where there is none of this name or where it has no
     maps of features, KptoolsError where the weights are not available."""
     check(name)
-    options = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
+    options: dict[str, Any] = (
+        {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
+    )
     return Features(classifier(name, weights, **options), name)
 
 
@@ -107,7 +109,7 @@ def _feature_nodes(classifier: nn.Module, name: str) -> tuple[list[str], tuple[i
         ) from None
     last: dict[int, tuple[str, int]] = {}
     for node, output in outputs.items():
-        shape = getattr(output, "shape", ())
+        shape: tuple[int, ...] = getattr(output, "shape", ())
         if len(shape) == 4 and shape[2] == shape[3]:
             last[side // shape[2]] = (node, shape[1])
     if any(stride not in last for stride in STRIDES):

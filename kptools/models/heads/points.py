@@ -47,7 +47,7 @@ class PointsHead(nn.Sequential):
             x = x.float()
             for layer in self:
                 x = layer(x)
-            return torch.addcmul(self.mean, x, self.spread).unflatten(1, (-1, 2))
+            return torch.addcmul(self.mean, x, self.spread).view(len(x), -1, 2)
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the coordinates of the annotated points."""
