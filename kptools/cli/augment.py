@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Expect, Files, Output, Resume, Strict
+from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, one_of
 from kptools.errors import RecordError, UsageError
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
@@ -18,18 +18,22 @@ def _share(text: str) -> Any:
 
 def augment(
     files: Files = None,
-    rotate: Annotated[float, _share("Degrees to either side, about the box's centre.")] = 0.0,
-    shift: Annotated[float, _share("Fraction of sqrt(box area), along each axis.")] = 0.0,
-    scale: Annotated[float, _share("Fraction: up to 1 + F times larger or smaller.")] = 0.0,
-    flip: Annotated[float, _share("Probability of a mirror image.")] = 0.0,
-    brightness: Annotated[float, _share("Fraction.")] = 0.0,
-    contrast: Annotated[float, _share("Fraction, about mid-grey.")] = 0.0,
-    saturation: Annotated[float, _share("Fraction.")] = 0.0,
-    hue: Annotated[float, _share("Fraction of a turn of the colour wheel, up to 0.5.")] = 0.0,
-    gray: Annotated[float, _share("Probability of a grey image.")] = 0.0,
-    blur: Annotated[float, _share("Largest standard deviation, pixels of the file.")] = 0.0,
-    noise: Annotated[float, _share("Largest standard deviation, fraction of white.")] = 0.0,
-    erase: Annotated[float, _share("Probability of a filled rectangle in the box.")] = 0.0,
+    preset: Annotated[
+        str | None,
+        one_of(("face",), help="A policy for faces in photos; the other options change it."),
+    ] = None,
+    rotate: Annotated[float | None, _share("Degrees to either side, about the box.")] = None,
+    shift: Annotated[float | None, _share("Fraction of sqrt(box area), along each axis.")] = None,
+    scale: Annotated[float | None, _share("Fraction: up to 1 + F times larger or smaller.")] = None,
+    flip: Annotated[float | None, _share("Probability of a mirror image.")] = None,
+    brightness: Annotated[float | None, _share("Fraction.")] = None,
+    contrast: Annotated[float | None, _share("Fraction, about mid-grey.")] = None,
+    saturation: Annotated[float | None, _share("Fraction.")] = None,
+    hue: Annotated[float | None, _share("Fraction of the colour wheel, up to 0.5.")] = None,
+    gray: Annotated[float | None, _share("Probability of a grey image.")] = None,
+    blur: Annotated[float | None, _share("Largest standard deviation, pixels of the file.")] = None,
+    noise: Annotated[float | None, _share("Largest standard deviation, fraction of white.")] = None,
+    erase: Annotated[float | None, _share("Probability of a filled rectangle in the box.")] = None,
     copies: Annotated[int, typer.Option(min=1, max=10_000, help="Records for each record.")] = 1,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the augmentation.")] = 0,
     write: Annotated[
@@ -46,16 +50,21 @@ def augment(
 
     \b
     kp-prep synth --count 100 | kp-augment --rotate 15 --flip 0.5 | kp-viz grid -o grid.png
+    kp-prep ibug | kp-augment --preset face --rotate 45 | kp-train -o model.safetensors
     kp-augment --copies 8 --rotate 10 --flip 0.5 < faces.jsonl | kp-predict model.safetensors |
         kp-eval --merge mean
     kp-augment --rotate 30 --write turned < faces.jsonl > turned.jsonl
     """
-    from kptools.records.policy import OPERATIONS
-
     given = locals()
+
+    from kptools.records.policy import OPERATIONS, PRESETS
+
+    if preset is not None:
+        choice("--preset", preset, PRESETS)
+    base = PRESETS[preset] if preset is not None else {}
     stage: dict[str, Any] = {"seed": seed}
     for name, (bound, meaning) in OPERATIONS.items():
-        value = given[name]
+        value = given[name] if given[name] is not None else base.get(name, 0.0)
         if value > bound:
             raise UsageError(f"--{name} {value:g}: at most {bound:g} ({meaning})")
         if value:

@@ -22,7 +22,6 @@ from kptools.cli.options import (
     set_parameters,
 )
 from kptools.console import report
-from kptools.errors import UsageError
 from kptools.models import archs
 from kptools.models.heads import HEADS
 from kptools.records.stream import Stream
@@ -37,6 +36,7 @@ object an epoch to STEM.log.jsonl, and the validation records, with `pred`, to s
 
 {
     examples('''
+kp-prep ibug | kp-augment --preset face | kp-train -o model.safetensors > val.jsonl
 kp-prep imm --points nose | kp-augment --rotate 15 --shift 0.05 | kp-train --arch nose | kp-eval
 kp-train --arch resnet18 --epochs 5 -o r18.safetensors faces.jsonl | kp-viz grid -o val.png
 kp-train --arch face --init face.safetensors --lr 1e-4 --epochs 100 -o long.safetensors faces.jsonl
@@ -57,7 +57,7 @@ def train(
     arch: Annotated[
         str,
         one_of(archs.ARCHS, metavar="NAME", help="The network; see the table."),
-    ] = "",
+    ] = archs.DEFAULT,
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", metavar="CKPT", help="[default: ARCH.safetensors]"),
@@ -143,9 +143,6 @@ def train(
     **options: float | None,
 ) -> int:
     names = need_input(inputs)
-    if not arch:
-        raise UsageError("--arch NAME is needed; kp-train --help has the table")
-
     from kptools.training.settings import resolve
 
     settings = resolve(

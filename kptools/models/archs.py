@@ -92,6 +92,8 @@ def _classifier(module: str = "torchvision", size: Size = (224, 224)) -> Arch:
     )
 
 
+DEFAULT = "efficientnet_lite0"  # the one that kp-train takes where none is named
+
 ARCHS: Mapping[str, Arch] = {
     "nose": Arch(
         module=f"{PACKAGE}.nose",

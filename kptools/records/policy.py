@@ -22,6 +22,23 @@ OPERATIONS: dict[str, tuple[float, str]] = {
     "noise": (1.0, "largest standard deviation, fraction of white"),
     "erase": (1.0, "probability"),
 }
+# What kp-augment --preset names
+PRESETS: dict[str, dict[str, float]] = {
+    # a detector's boxes, and faces as they come in photos: chosen on iBUG's (docs/networks.md)
+    "face": {
+        "flip": 0.5,
+        "scale": 0.25,
+        "rotate": 30.0,
+        "shift": 0.12,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.4,
+        "gray": 0.2,
+        "blur": 0.5,
+        "noise": 0.02,
+        "erase": 0.2,
+    },
+}
 
 
 def stages(record: Record) -> list[Stage]:
