@@ -90,10 +90,10 @@ def test_the_pool_that_mps_has_gives_the_numbers_of_the_other(shape):
 
 @pytest.mark.parametrize("loss", ["mse", "l1", "smooth_l1", "wing"])
 def test_points_that_are_not_annotated_have_no_part_in_the_loss(loss):
-    predicted = torch.rand(2, 3, 2, requires_grad=True)
+    predicted = torch.rand(2, 3, 3, requires_grad=True)  # x, y, log of the expected distance
     truth = torch.rand(2, 3, 2)
     criterion = build.criterion("points", loss)
-    whole = criterion(predicted, truth)
+    whole = criterion(predicted[..., :2], truth)
     truth[0, 1] = float("nan")
     head = PointsHead(1, (), 3, relu=False)
     masked = head.loss(predicted, truth.double().numpy(), criterion).mean
@@ -117,7 +117,7 @@ def test_where_a_global_average_feeds_the_last_layer_it_becomes_a_grid_of_cells(
     pooled = isinstance(network.backbone.avgpool, grid_pool.GridPool)
     assert pooled == (arch in ("regnet_x_400mf", "efficientnet_b0"))
     x = torch.zeros(2, 3, 64, 64, device="meta")
-    assert network.eval()(x).shape == (2, 5, 2)
+    assert network.eval()(x).shape == (2, 5, 3)
 
 
 def test_the_depthwise_networks_are_those_that_train_in_fp32():
@@ -140,7 +140,7 @@ def test_losses_of_parts_reduce_to_the_loss_of_all(arch):
     head = build.build(arch, 4, (32, 32)).head
     truth = np.random.default_rng(0).random((6, 4, 2))
     truth[1, 2], truth[4, :3] = np.nan, np.nan
-    output = torch.rand(6, 4, 2) if arch == "nose" else torch.randn(6, 4, 32, 32)
+    output = torch.rand(6, 4, 3) if arch == "nose" else torch.randn(6, 4, 32, 32)
     criterion = build.criterion(*LOSSES[arch])
     whole = head.loss(output, truth, criterion)
     parts = [head.loss(output[s], truth[s], criterion) for s in (slice(0, 2), slice(2, 6))]

@@ -28,6 +28,10 @@ def evaluate(
         str | None,
         names_points("Score these points alone.", "nose|region:NAME|3,7-9"),
     ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Leave out points of a lower `score`."),
+    ] = None,
     merge: Annotated[str | None, one_of(MERGES, help="Consecutive lines of one id as one.")] = None,
     with_records: Annotated[
         bool, typer.Option("--records", help="Write the records with their `nme`, not the report.")
@@ -55,6 +59,7 @@ def evaluate(
     kp-train --arch nose < nose.jsonl | kp-eval
     kp-eval preds.jsonl --norm box --fail-if "nme>0.05"
     kp-eval preds.jsonl --points region:mouth
+    kp-eval preds.jsonl --min-score 0.5
     kp-eval preds.jsonl --records | jq -c 'select(.nme > 0.1)'
     kp-predict model.safetensors < test.jsonl | kp-eval --submission kaggle.csv
     """
@@ -68,6 +73,8 @@ def evaluate(
         raise UsageError("--threshold: more than 0")
     if submission is not None and points is not None:
         raise UsageError("--submission writes all points; leave --points out")
+    if submission is not None and min_score is not None:
+        raise UsageError("--submission writes all points; leave --min-score out")
 
     from kptools.evaluation.gate import Gate
     from kptools.evaluation.merge import merge_copies
@@ -86,7 +93,7 @@ def evaluate(
     items = merge_copies(stream, merge, stream.fail) if merge else iter(stream)
     if submission is not None:
         return _write_submission(items, stream, submission, fill)
-    scorer = Scorer(norm, points)
+    scorer = Scorer(norm, points, min_score=min_score)
     for item in scorer.score(items, stream.fail):
         if with_records:
             stream.write(item)
@@ -150,6 +157,17 @@ def _print_table(found: dict[str, Any]) -> None:
         shown = ["-" if v is None else f"{m.factor * v:.{m.digits}f}" for v in values]
         table.add_row(m.label.format(threshold=threshold), *shown)
     console.print(table)
+    if found.get("coverage") is not None:
+        console.print(
+            f"{100 * found['coverage']:.1f} % of the points have a score of at least "
+            f"{found['min_score']:g}"
+        )
+    if found.get("by_score"):
+        tenths = Table(title="NME by score, %: tenths, lowest first", title_justify="left")
+        for tenth in range(1, 11):
+            tenths.add_column(str(tenth), justify="right")
+        tenths.add_row(*(f"{100 * v:.2f}" for v in found["by_score"]))
+        console.print(tenths)
     if len(found["regions"]) > 1:
         regions = Table(title="NME by region, %", title_justify="left")
         for name in found["regions"]:

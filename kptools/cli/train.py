@@ -204,7 +204,7 @@ def train(
 
 train.__doc__ = HELP
 _of_architectures = [
-    parameter(option, default=None, help=f"{', '.join(of)}: {option.help} [{option.default}].")
+    parameter(option, default=None, help=f"{', '.join(of)}: {option.help}.")
     for option, of in archs.all_options().values()
 ]
 set_parameters(train, [*signature(train).parameters.values(), *_of_architectures])

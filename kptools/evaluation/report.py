@@ -5,10 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kptools import geometry as g
 from kptools.errors import RecordError, UsageError
 from kptools.evaluation.metrics import OVER_NORM
 from kptools.evaluation.norms import check_norm, norm_for
+from kptools.evaluation.risk import RiskTally
 from kptools.evaluation.score import OneNorm, Score, compare, truth_of
 from kptools.evaluation.tally import Tally
 from kptools.records import keys
@@ -23,16 +27,24 @@ class Scorer:
     """Tallies of the prediction and of the mean shape, over all, by split and by norm.
 
     `points` names the points that are scored, as `--points` of kp-prep does; the norm is still
-    that of the whole face. With `one_norm` all faces have to share that norm.
+    that of the whole face. With `min_score` a point of a lower `score` is left out, and counted.
+    With `one_norm` all faces have to share that norm.
     """
 
     def __init__(
-        self, norm: str | None = None, points: str | None = None, one_norm: OneNorm | None = None
+        self,
+        norm: str | None = None,
+        points: str | None = None,
+        one_norm: OneNorm | None = None,
+        min_score: float | None = None,
     ) -> None:
         check_norm(norm)
         self.wanted = norm
         self.points = points
         self.one_norm = one_norm
+        self.min_score = min_score
+        self.risk = RiskTally()  # of the points that have a score
+        self.known = self.kept = 0  # points
         self.sources: dict[str, int] = {}
         self.schemes: dict[str, int] = {}
         self.all = Tally()
@@ -70,9 +82,23 @@ class Scorer:
             name = chosen.name
             found = replace(found, offsets=found.offsets[keep])
             baseline = baseline and replace(baseline, offsets=baseline.offsets[keep])
+        scores = self._scores(record, len(truth))
+        if self.points is not None and scores is not None:
+            scores = scores[keep]
+        whole = found
+        if self.min_score is not None:
+            low = np.asarray(scores) < self.min_score
+            found = replace(found, offsets=np.where(low[:, None], np.nan, found.offsets))
+            baseline = baseline and replace(
+                baseline, offsets=np.where(low[:, None], np.nan, baseline.offsets)
+            )
         if self.one_norm is not None:
             self.one_norm.require(found.norm_name, name)
         # all is sound: count
+        self.known += int(whole.known.sum())
+        self.kept += int(found.known.sum())
+        if scores is not None and whole.norm > 0:
+            self.risk.add(scores, whole.distances / whole.norm)
         self.all.add(found)
         self._split(record).add(found)
         self._norm(found.norm_name).add(found)
@@ -136,7 +162,20 @@ class Scorer:
             "splits": {name: tally.report(threshold) for name, tally in self.splits.items()},
             "regions": self.regions(),
             "points": self.all.by_point() if len(self.schemes) <= 1 else [],
+            **self._by_score(),
         }
+
+    def _by_score(self) -> dict[str, Any]:
+        """What the scores come to, where there are any: `by_score`, the NME of each tenth of the
+        points from the lowest scores to the highest; with `min_score` the `coverage`, the share of
+        the points that were kept."""
+        found: dict[str, Any] = {}
+        if self.risk.points:
+            found["by_score"] = self.risk.by_tenth()
+        if self.min_score is not None:
+            found["min_score"] = self.min_score
+            found["coverage"] = self.kept / self.known if self.known else None
+        return found
 
     def _mixed(self, threshold: float, norms: list[str]) -> dict[str, Any]:
         none = dict.fromkeys(OVER_NORM)
@@ -154,6 +193,15 @@ class Scorer:
             "regions": {},
             "points": [],
         }
+
+    def _scores(self, record: Record, count: int) -> NDArray[np.float64] | None:
+        """The scores (K,), None where there are none. RecordError where --min-score needs them."""
+        found = keys.per_point(record, "score", count)
+        if found is None and self.min_score is not None:
+            raise RecordError(
+                "bad_points", "no `score`, which --min-score needs; kp-predict gives it"
+            )
+        return None if found is None else np.array(found, dtype=np.float64)
 
     def _norm(self, name: str) -> Tally:
         return self.norms.setdefault(name, Tally())

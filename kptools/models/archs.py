@@ -62,7 +62,8 @@ class Arch:
         known = {option.name: option for option in options}
         for name, value in given.items():
             if value is not None and name not in known:
-                owners = ", ".join(all_options().get(name, (None, []))[1])
+                named = all_options().get(name, (None, []))[1]
+                owners = ", ".join(text.split()[0] for text in named)
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(
                     f"{flag} is an option of {owners or 'no network'}, not of {arch} with a head "
@@ -125,6 +126,7 @@ ARCHS: Mapping[str, Arch] = {
         schedule=((2e-3, 60),),
         margin=0.15,
         heads=("heatmap", "integral", "points"),
+        options=(Option("stride", int, 2, "input pixels per map pixel", choices=(2, 4)),),
         pretrained=True,
         optimizer="adamw",
         weight_decay=0.05,
@@ -154,13 +156,15 @@ def get(name: str) -> Arch:
 
 
 def all_options() -> dict[str, tuple[Option, list[str]]]:
-    """By name: each option of an architecture or a head, and which ones have it."""
+    """By name: each option of an architecture or a head, and which ones have it. Of several of one
+    name the last is given, which takes what the others take, too."""
     found: dict[str, tuple[Option, list[str]]] = {}
     owners = {name: entry.options for name, entry in ARCHS.items()}
     owners |= {name: entry.options for name, entry in heads.HEADS.items()}
     for name, options in owners.items():
         for option in options:
-            found.setdefault(option.name, (option, []))[1].append(name)
+            _, names = found.get(option.name, (option, []))
+            found[option.name] = option, [*names, f"{name} [{option.default}]"]
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kptools.errors import KptoolsError, UsageError
@@ -76,8 +77,8 @@ def load(path: str) -> Checkpoint:
     """Raises KptoolsError: not there, not a checkpoint, another version, weights not finite."""
     tensors, meta = read_tensors(path)
     model = _model_of(path, meta)
-    if meta["version"] < 3 and model.arch == "unet":
-        tensors = {_of_parts(name): tensor for name, tensor in tensors.items()}
+    if meta["version"] < 3:
+        tensors = _of_version_3(tensors, model)
     history, run = meta.get("history", []), meta.get("run", {})
     if not isinstance(history, list) or not isinstance(run, dict):
         raise KptoolsError(f"{path}: its metadata is not kp-train's (history)")
@@ -134,9 +135,23 @@ def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_parts(name: str) -> str:
-    """The name, since version 3, of a weight of a U-Net, which was no network of parts before."""
-    return name if name.startswith("head.") else f"backbone.{name}"
+def _of_version_3(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Tensor]:
+    """The weights of an older checkpoint as this version has them: a U-Net was no network of parts
+    then, and networks of points gave no scores."""
+    if model.arch == "unet":
+        return {
+            name if name.startswith("head.") else f"backbone.{name}": tensor
+            for name, tensor in tensors.items()
+        }
+    network = build.build_shapes(
+        model.arch, model.count, model.input.size, model.options, head=model.head
+    )
+    added = {
+        name: torch.zeros(tensor.shape)
+        for name, tensor in network.state_dict().items()
+        if name.endswith(("distance_weight", "distance_bias")) and name not in tensors
+    }
+    return tensors | added
 
 
 def _parse_model(m: dict[str, Any]) -> ModelSpec:

@@ -12,7 +12,7 @@ from kptools.models.necks.pyramid import Pyramid
 from kptools.models.network import Head, Network
 from kptools.units import Size
 
-WIDTH = 96  # channels of a pyramid
+WIDTH = 96  # channels of a pyramid; half of it where its maps are half of the input
 
 
 class Backbone(Protocol):
@@ -48,6 +48,7 @@ def assemble(
     elif len(backbone.channels) == 1:
         neck, inputs = Finest(), channels
     else:
-        neck, inputs = Pyramid(backbone.channels, WIDTH), WIDTH
+        widths = [WIDTH // 2 if level == 2 else WIDTH for level in backbone.strides]
+        neck, inputs = Pyramid(backbone.channels, widths), widths[0]
     head: Head = entry.load().build(inputs, count, size, stride, **options)
     return PartsNetwork(backbone, neck, head)

@@ -239,6 +239,32 @@ def ced(sources: Sequence[Source], threshold: float, title: str = "") -> Figure:
     return figure
 
 
+def risk(sources: Sequence[Source], title: str = "") -> Figure:
+    """Risk and coverage, a curve a source: the mean error of the points whose scores are highest,
+    as more and more of them are taken. A ring at the tenth of the points that score highest, and
+    the end of the curve, say what the scores are worth."""
+    figure, axes = new_axes()
+    handles = []
+    for index, source in enumerate(sources):
+        shade, found = colour(index), source.scorer.risk
+        curve, tenths = found.curve(), found.by_tenth()
+        axes.plot(100 * curve.coverage, 100 * curve.risk, color=shade, linewidth=1.7)
+        axes.plot([10], [100 * tenths[-1]], "o", color=shade, markersize=6, markerfacecolor="white")
+        label = (
+            f"{plain(source.name)}, {found.points} points\n"
+            f"tenths: {100 * tenths[0]:.2f} % to {100 * tenths[-1]:.2f} %"
+        )
+        handles.append(Line2D([], [], color=shade, linewidth=2, label=label))
+    axes.set_xlim(0, 100)
+    axes.set_ylim(bottom=0)
+    norms = dict.fromkeys(source.norm for source in sources if source.norm)
+    axes.set_xlabel("points kept, those of the highest scores, %")
+    axes.set_ylabel(f"their NME, % ({', '.join(norms)})")
+    _title(figure, axes, title)
+    _legend(figure, handles)
+    return figure
+
+
 def _steps(errors: Errors, threshold: float) -> tuple[Errors, Errors]:
     """x in percent, y in 0..1; from 0 to the threshold."""
     known = np.sort(errors[errors <= threshold])

@@ -9,6 +9,7 @@ PICTURES = (
     "grid",
     "curves",
     "ced",
+    "risk",
     "filters",
     "heatmap",
     "report",

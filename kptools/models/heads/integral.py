@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools.models.codecs import marginal
+from kptools.models.heads import confidence
 from kptools.models.network import Criterion, Decoded, Loss
 from kptools.runtime import send
 from kptools.units import Size
@@ -42,8 +43,12 @@ class IntegralHead(nn.Conv2d):
     def decode(self, output: Tensor, method: str | None = None) -> Decoded:
         columns, rows = marginal.marginals(output.detach())  # (B, K, w), (B, K, h)
         x, y = marginal.mean(columns), marginal.mean(rows)
+        width, height = self.map_size
+        across = marginal.variance(columns, x) / width**2
+        down = marginal.variance(rows, y) / height**2
+        scores = confidence.score((across + down).sqrt())
         points = torch.stack([x, y], dim=-1).cpu().numpy().astype(np.float64)
-        return Decoded(g.map_to_unit(points, self.map_size))
+        return Decoded(g.map_to_unit(points, self.map_size), scores.cpu().numpy().astype(float))
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""

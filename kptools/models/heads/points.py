@@ -1,27 +1,35 @@
 """A head that gives points: linear layers, trained on the coordinates themselves."""
 
+import math
 from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kptools import geometry as g
+from kptools.models.heads import confidence
 from kptools.models.network import Criterion, Decoded, Loss
 from kptools.runtime import send
 from kptools.units import Size
 
+DISTANCE = 0.05  # expected at the start, fractions of the input
 HIDDEN = 200  # units of the layer before the last, behind a deep backbone
 
 
 class PointsHead(nn.Sequential):
-    """(B, inputs) features to points (B, K, 2) in fractions of the network's input: linear layers,
+    """(B, inputs) features to (B, K, 3): points (B, K, 2) in fractions of the network's input, and
+    the log of the distance, in the same unit, by which each is expected to be off. Linear layers,
     with ReLU between them if `relu`.
 
     They learn points as deviations from a mean shape, in units of their spread over the training
     set: `start` sets both. Without it a network first has to learn where a face's points are at
     all. Behind a deep backbone a ReLU here dies within an epoch at Adam's 1e-3 (its features share
     a sign), and the network gives the mean shape for ever after: leave it out there.
+
+    The distance is learnt from the last layer's input, to which no gradient goes back from it: the
+    points are what they would be without it.
 
     It computes in float32 under autocast too: bf16 has 8 bits, a third of a pixel at 224.
     """
@@ -40,25 +48,39 @@ class PointsHead(nn.Sequential):
         super().__init__(*layers, nn.Linear(inputs, 2 * count))
         self.register_buffer("mean", torch.full((2 * count,), 0.5))
         self.register_buffer("spread", torch.ones(2 * count))
+        self.distance_weight = nn.Parameter(torch.zeros(count, inputs))
+        self.distance_bias = nn.Parameter(torch.full((count,), math.log(DISTANCE)))
 
     def forward(self, x: Tensor) -> Tensor:
         device = "cpu" if x.is_meta else x.device.type  # shapes alone know no autocast
         with torch.autocast(device, enabled=False):
             x = x.float()
-            for layer in self:
+            for layer in list(self)[:-1]:
                 x = layer(x)
-            return torch.addcmul(self.mean, x, self.spread).view(len(x), -1, 2)
+            distance = F.linear(x.detach(), self.distance_weight, self.distance_bias)
+            points = torch.addcmul(self.mean, self[-1](x), self.spread).view(len(x), -1, 2)
+            return torch.cat([points, distance.unsqueeze(-1)], dim=-1)
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the coordinates of the annotated points."""
         target = send(torch.from_numpy(truth), output.device, torch.float32)
         known = target.isfinite()
-        losses = criterion(output.float(), torch.nan_to_num(target))  # (B, K, 2)
+        target = torch.nan_to_num(target)
+        points, distance = output[..., :2].float(), output[..., 2]
+        losses = criterion(points, target)  # (B, K, 2)
         count = known.float().sum().clamp(min=1)
-        return Loss((losses * known).sum() / count, count)
+        mean = (losses * known).sum() / count
+        # the likelihood of the distances adds its gradient, and nothing to the value
+        off = (points.detach() - target).norm(dim=-1)
+        surprise = ((off * torch.exp(-distance) + distance) * known.all(dim=-1)).sum() / count
+        return Loss(mean + (surprise - surprise.detach()), count)
 
     def decode(self, output: Tensor, method: str | None = None) -> Decoded:
-        return Decoded(output.detach().float().cpu().numpy().astype(np.float64))
+        points = output[..., :2].detach().float().cpu().numpy().astype(np.float64)
+        if not self.distance_weight.any():  # of a checkpoint of before there were scores
+            return Decoded(points)
+        scores = confidence.score(output[..., 2].detach().float().exp())
+        return Decoded(points, scores.cpu().numpy().astype(np.float64))
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         self.mean.copy_(mean.flatten())
