@@ -62,8 +62,8 @@ def predict(
     expect: Expect = None,
     strict: Strict = False,
 ) -> int:
-    """Add to each record `pred` (K points), `mean` (the training mean shape in its box) and, from
-    heatmaps, `score` (the probability at each peak).
+    """Add to each record `pred` (K points), `score` (how sure the network is of each, 0 to 1) and
+    `mean` (the training mean shape in its box).
 
     \b
     kp-predict model.safetensors < photos.jsonl > preds.jsonl

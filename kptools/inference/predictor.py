@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kptools import geometry as g
@@ -50,17 +51,28 @@ def prediction(
     spec: InputSpec,
     mean: g.Points,
 ) -> Record:
-    """The keys of a prediction, in the pixels of the face's file: `pred`, `mean` and, of heatmaps,
-    `score`. `points` (K, 2) are in fractions of the input, of the face as `transform` showed it;
-    `mean` (K, 2) in fractions of the box. RecordError where a point is not finite."""
+    """The keys of a prediction, in the pixels of the face's file: `pred`, `mean` and `score`, which
+    is 0 outside the image. `points` (K, 2) are in fractions of the input, of the face as
+    `transform` showed it; `mean` (K, 2) in fractions of the box. RecordError where a point is not finite."""
     seen = spec.to_file(points, face.box)
     if not np.isfinite(seen).all():
         raise RecordError("bad_points", "the network gave numbers that are not finite")
-    found: Record = {"pred": transform.invert_points(seen).tolist()}
+    points = transform.invert_points(seen)
+    found: Record = {"pred": points.tolist()}
     if scores is not None:
-        found["score"] = transform.rename(scores.tolist())
+        named = np.array(transform.rename(scores.tolist()))
+        found["score"] = np.where(_is_outside(points, face.record), 0.0, named).tolist()
     found["mean"] = g.denormalize(mean, face.box).tolist()
     return found
+
+
+def _is_outside(points: g.Points, record: Record) -> NDArray[np.bool_]:
+    """Which of the points (K, 2) lie outside the image, where the record has its size."""
+    try:
+        size = np.array(keys.size(record))
+    except RecordError:
+        return np.zeros(len(points), dtype=bool)
+    return np.asarray(((points < -0.5) | (points > size - 0.5)).any(axis=1))
 
 
 @dataclass
