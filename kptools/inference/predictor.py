@@ -53,7 +53,8 @@ def prediction(
 ) -> Record:
     """The keys of a prediction, in the pixels of the face's file: `pred`, `mean` and `score`, which
     is 0 outside the image. `points` (K, 2) are in fractions of the input, of the face as
-    `transform` showed it; `mean` (K, 2) in fractions of the box. RecordError where a point is not finite."""
+    `transform` showed it; `mean` (K, 2) in fractions of the box. RecordError where a point is not
+    finite."""
     seen = spec.to_file(points, face.box)
     if not np.isfinite(seen).all():
         raise RecordError("bad_points", "the network gave numbers that are not finite")
