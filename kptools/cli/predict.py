@@ -68,6 +68,7 @@ def predict(
     \b
     kp-predict model.safetensors < photos.jsonl > preds.jsonl
     kp-prep photos holiday/ | kp-predict model.safetensors | kp-viz grid -o holiday.png
+    kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
     if decode is not None:
@@ -75,6 +76,15 @@ def predict(
     if checkpoint.endswith((".jsonl", ".json")):
         raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
     names = need_input(files)
+
+    from kptools.models import adapter
+
+    if adapter.is_adapter(checkpoint):
+        of_pixels = {"--decode": decode, "--heatmaps": heatmaps, "--passes": passes, "--flip": flip}
+        for option, value in of_pixels.items():
+            if value is not None:
+                raise UsageError(f"{option}: {checkpoint} is an adapter, which sees no image")
+        return _adapt(checkpoint, names, output, strict=strict, resume=resume, expect=expect)
 
     from kptools import runtime
     from kptools.inference.passes import resolve
@@ -129,6 +139,30 @@ def predict(
                     f"{trained}; other boxes may cost accuracy (iBUG's dataset boxes are dlib's)"
                 )
             stream.write(item)
+    return stream.close()
+
+
+def _adapt(
+    checkpoint: str,
+    names: list[str],
+    output: str,
+    *,
+    strict: bool,
+    resume: bool,
+    expect: int | None,
+) -> int:
+    """Give records that have `pred` the points that an annotator of another kind would set."""
+    from kptools.inference.adapting import adapt
+    from kptools.models import adapter
+    from kptools.storage.run_file import hash_of_file
+
+    made = adapter.load(checkpoint)
+    run: dict[str, Any] = {"tool": "kp-predict"}
+    if output != "-":
+        run["checkpoint"] = hash_of_file(checkpoint)
+    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    for item in adapt(stream, made, stream.fail):
+        stream.write(item)
     return stream.close()
 
 

@@ -22,11 +22,13 @@ from kptools.cli.options import (
     set_parameters,
 )
 from kptools.console import report
+from kptools.errors import UsageError
 from kptools.models import archs
 from kptools.models.heads import HEADS
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
+ADAPTER = "adapter"  # the --arch that sees no image, but points
 KEEP = ("best", "last")
 HELP = f"""Train on the records of split train, validate on those of split val.
 
@@ -39,6 +41,7 @@ object an epoch to STEM.log.jsonl, and the validation records, with `pred`, to s
 kp-prep ibug | kp-augment --preset face | kp-train -o model.safetensors > val.jsonl
 kp-prep imm --points nose | kp-augment --rotate 15 --shift 0.05 | kp-train --arch nose | kp-eval
 kp-train --arch resnet18 --epochs 5 -o r18.safetensors faces.jsonl | kp-viz grid -o val.png
+kp-predict other.safetensors faces.jsonl | kp-train --arch adapter -o adapter.safetensors | kp-eval
 kp-train --arch face --init face.safetensors --lr 1e-4 --epochs 100 -o long.safetensors faces.jsonl
 ''')
 }
@@ -56,7 +59,11 @@ def train(
     inputs: Files = None,
     arch: Annotated[
         str,
-        one_of(archs.ARCHS, metavar="NAME", help="The network; see the table."),
+        one_of(
+            (*archs.ARCHS, ADAPTER),
+            metavar="NAME",
+            help="The network; see the table. adapter: a map from `pred` to `points`.",
+        ),
     ] = archs.DEFAULT,
     output: Annotated[
         str | None,
@@ -143,6 +150,33 @@ def train(
     **options: float | None,
 ) -> int:
     names = need_input(inputs)
+    if arch == ADAPTER:
+        of_networks = {
+            "head": head,
+            "loss": loss,
+            "schedule": schedule,
+            "input_size": input_size,
+            "epochs": epochs,
+            "lr": lr,
+            "batch_size": batch_size,
+            "margin": margin,
+            "weights": weights,
+            "init": init or None,
+            "average": average,
+            "align": align,
+            "optimizer": optimizer,
+            "weight_decay": weight_decay,
+            "decay": decay,
+            "resume": resume or None,
+            "compile": compile_network or None,
+            **options,
+        }
+        for name, value in of_networks.items():
+            if value is not None:
+                raise UsageError(f"--{name.replace('_', '-')}: not for an adapter; leave it out")
+        return _train_adapter(
+            names, Path(output or f"{arch}.safetensors"), val, val_fraction, strict
+        )
     from kptools.training.settings import resolve
 
     settings = resolve(
@@ -197,6 +231,28 @@ def train(
             val_name=val or "",
             val_fraction=val_fraction,
         )
+    for item in validated:
+        stream.write(item)
+    return stream.close()
+
+
+def _train_adapter(
+    names: list[str], out: Path, val: str | None, val_fraction: float | None, strict: bool
+) -> int:
+    claim_output(out)
+
+    from kptools.training.adapter import train_adapter
+
+    stream = Stream(names, "-", strict=strict)
+    validated = train_adapter(
+        stream,
+        stream.failures,
+        out,
+        val_items=None if val is None else stream.more([val]),
+        val_name=val or "",
+        val_fraction=val_fraction,
+        report=lambda line: report(f"kp-train: {line}"),
+    )
     for item in validated:
         stream.write(item)
     return stream.close()
