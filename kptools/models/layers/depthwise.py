@@ -1,9 +1,9 @@
 """Depthwise convolutions with a backward pass that is quick on a CPU.
 
-oneDNN has no quick kernel for two of the gradients: that of the input where the stride is 2, and
-that of the weights where the kernel is larger than 3 x 3. Its reference code takes 3 to 40 times as
-long as the work needs (tests/benchmarks/depthwise.py). Here the first is a convolution of the
-gradient with zeros in between, and the second is taken in tiles of 3 x 3.
+oneDNN has no quick kernel for two of the gradients: that of the input where the stride is 2, in
+bf16, and that of the weights where the kernel is larger than 3 x 3. Its reference code takes 3 to
+40 times as long as the work needs (tests/benchmarks/depthwise.py). Here the first is a convolution
+of the gradient with zeros in between, and the second is taken in tiles of 3 x 3.
 """
 
 from typing import Any
@@ -77,9 +77,12 @@ class _Convolution(torch.autograd.Function):
 
 def _input_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """(B, C, H, W) as `x`, of the output's gradient `g` (B, C, h, w): the convolution with the
-    kernel turned by 180 degrees, of `g` with stride - 1 zeros between its numbers."""
+    kernel turned by 180 degrees, of `g` with stride - 1 zeros between its numbers. (In float32 a
+    strided one has a quick kernel, as far as it goes.)"""
     batch, channels, height, width = x.shape
     side = weight.shape[2]
+    if stride > 1 and g.dtype != torch.bfloat16:
+        return _direct(g, x, weight, stride, padding, of_input=True)
     if stride > 1:
         rows, columns = (n + 2 * padding - side + 1 for n in (height, width))
         spread = g.new_zeros(batch, rows, columns, channels).permute(0, 3, 1, 2)
@@ -92,7 +95,7 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding:
     """(C, 1, k, k) as `weight`: tile by tile, of which neighbours share a row or a column."""
     side = weight.shape[2]
     if side == TILE:
-        return _direct_weight_gradient(g, x, weight, stride, padding)
+        return _direct(g, x, weight, stride, padding, of_input=False)
     padded = F.pad(x, (padding,) * 4) if padding else x
     reach = [(n - 1) * stride + TILE for n in g.shape[2:]]
     tile = weight[:, :, :TILE, :TILE].contiguous()
@@ -101,15 +104,16 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding:
         for column in range(0, side - 1, TILE - 1):
             part = padded[:, :, row : row + reach[0], column : column + reach[1]]
             part = part.contiguous(memory_format=torch.channels_last)
-            gradient[:, :, row : row + TILE, column : column + TILE] = _direct_weight_gradient(
-                g, part, tile, stride, 0
+            gradient[:, :, row : row + TILE, column : column + TILE] = _direct(
+                g, part, tile, stride, 0, of_input=False
             )
     return gradient
 
 
-def _direct_weight_gradient(
-    g: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int
+def _direct(
+    g: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, *, of_input: bool
 ) -> Tensor:
+    """torch's own gradient, of the input or of the weights."""
     gradient: Tensor = torch.ops.aten.convolution_backward(
         g,
         x,
@@ -121,6 +125,6 @@ def _direct_weight_gradient(
         False,
         [0, 0],
         x.shape[1],
-        [False, True, False],
-    )[1]
+        [of_input, not of_input, False],
+    )[0 if of_input else 1]
     return gradient
