@@ -1,0 +1,168 @@
+"""The accuracy of `examples/accuracy.sh` on faces that no run sees, beside dlib's shape predictor
+trained on the same faces: the mean of some seeds with its interval.
+
+    python tests/benchmarks/accuracy.py ROOT IDS.txt --out out/accuracy
+
+ROOT holds iBUG 300-W in dlib's layout with the .pts files, IDS.txt the ids of the faces to keep
+apart, one a line. A run that was cut off is resumed. dlib needs `pip install dlib-bin`.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import orjson
+from PIL import Image
+
+from kptools.geometry import from_list
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "accuracy.sh"
+# Student's t, two-sided 95 %, by the number of seeds
+T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", help="iBUG 300-W, or a folder above it")
+    parser.add_argument("ids", type=Path, help="the ids to keep apart, one a line")
+    parser.add_argument("--out", type=Path, default=Path("out/accuracy"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--no-dlib", action="store_true")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows, reports = [], []
+    for seed in range(args.seeds):
+        checkpoint = args.out / f"seed{seed}.safetensors"
+        _train(args.root, checkpoint, args.ids, seed)
+        report = _score(checkpoint.with_name(f"seed{seed}.preds.jsonl"))
+        log = common.read(checkpoint.with_name(f"seed{seed}.log.jsonl"))
+        minutes = sum(epoch["seconds"] for epoch in log) / 60
+        reports.append(report)
+        rows.append((f"kptools, seed {seed}", *_figures(report), minutes))
+    rows.append(("kptools, mean", *(_mean([r[i] for r in rows]) for i in range(1, 6)), ""))
+    if not args.no_dlib:
+        began = time.perf_counter()
+        predictions = _dlib(args.out)
+        rows.append(
+            ("dlib, same faces", *_figures(_score(predictions)), (time.perf_counter() - began) / 60)
+        )
+    head = ("", "NME, %", "MAE of the photos, px", "failures, %", "AUC", "tenths by score")
+    common.table((*head, "minutes"), rows)
+    nmes = [100 * report["nme"] for report in reports]
+    if len(nmes) in T95:
+        half = T95[len(nmes)] * statistics.stdev(nmes) / math.sqrt(len(nmes))
+        print(f"NME {statistics.mean(nmes):.3f} +- {half:.3f} % (95 %, over seeds)")
+    print("NME {:.2f} to {:.2f} % (95 %, over faces, seed 0)".format(*_over_faces(args.out)))
+    size = (args.out / "seed0.safetensors").stat().st_size
+    print(f"checkpoint {size / 1e6:.1f} MB; {_rate(args.out):.0f} faces/s from files")
+
+
+def _train(root: str, checkpoint: Path, ids: Path, seed: int) -> None:
+    venv = Path(sys.prefix)
+    env = os.environ | {"SEED": str(seed), "KPTOOLS_VENV": str(venv)}
+    for extras in ("", "[pretrained]"):
+        if not (venv / f".kptools{extras}").exists():
+            sys.exit(f"run this with kptools{extras} installed by examples/env.sh in {venv}")
+    subprocess.run(["sh", SCRIPT, root, checkpoint, ids], env=env, stdout=sys.stderr, check=True)
+
+
+def _score(path: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(common.tool("eval", path))
+    return report
+
+
+def _figures(report: dict[str, Any]) -> tuple[float, float, float, float, float]:
+    """NME, MAE of the photos, failures, AUC, and the error of the tenth of the points of the lowest
+    scores over that of the highest."""
+    tenths = report.get("by_score") or [math.nan] * 10
+    return (
+        100 * report["nme"],
+        report.get("mae_original", math.nan),
+        100 * report["failure_rate"],
+        report["auc"],
+        tenths[0] / tenths[-1],
+    )
+
+
+def _mean(values: list[Any]) -> float:
+    return statistics.mean(float(value) for value in values)
+
+
+def _over_faces(out: Path) -> tuple[float, float]:
+    """The interval, 95 %, of the mean NME over faces, by the bootstrap."""
+    lines = common.tool("eval", "--records", out / "seed0.preds.jsonl").splitlines()
+    nmes = np.array([orjson.loads(line)["nme"] for line in lines])
+    picks = np.random.default_rng(0).integers(len(nmes), size=(2000, len(nmes)))
+    low, high = np.percentile(100 * nmes[picks].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _rate(out: Path) -> float:
+    """Faces a second of kp-predict from their files, without its start."""
+    faces, few = out / "seed0.train.jsonl", common.head(out / "seed0.train.jsonl", 64)
+    seconds, counts = [], []
+    for path in (few, faces):
+        began = time.perf_counter()
+        lines = common.tool("predict", out / "seed0.safetensors", path).splitlines()
+        seconds.append(time.perf_counter() - began)
+        counts.append(len(lines))
+    return (counts[1] - counts[0]) / (seconds[1] - seconds[0])
+
+
+def _dlib(out: Path) -> Path:
+    """Train dlib's shape predictor (Kazemi and Sullivan, 2014) on the training faces, and predict
+    the others: the file of predictions."""
+    import dlib
+
+    train = [orjson.loads(line) for line in (out / "seed0.train.jsonl").open("rb")]
+    images: dict[str, Any] = {}
+    for record in train:
+        images[record["image"]] = np.array(Image.open(record["image"]).convert("RGB"))
+    options = dlib.shape_predictor_training_options()
+    options.cascade_depth, options.tree_depth, options.num_trees_per_cascade_level = 15, 4, 500
+    options.oversampling_amount, options.nu, options.feature_pool_size = 20, 0.1, 400
+    options.num_threads = os.cpu_count() or 1
+    options.random_seed = "kptools"
+    detections = [
+        [dlib.full_object_detection(_rectangle(record), _points(record))] for record in train
+    ]
+    model = str(out / "dlib.dat")
+    predictor = dlib.train_shape_predictor(
+        [images[record["image"]] for record in train], detections, options
+    )
+    predictor.save(model)
+    path = out / "dlib.preds.jsonl"
+    with path.open("wb") as lines:
+        for line in (out / "seed0.held-out.jsonl").open("rb"):
+            record = orjson.loads(line)
+            image = np.array(Image.open(record["image"]).convert("RGB"))
+            found = predictor(image, _rectangle(record))
+            record["pred"] = [[found.part(i).x, found.part(i).y] for i in range(found.num_parts)]
+            lines.write(orjson.dumps(record) + b"\n")
+    return path
+
+
+def _rectangle(record: dict[str, Any]) -> Any:
+    import dlib
+
+    return dlib.rectangle(*(round(edge) for edge in record["box"]))
+
+
+def _points(record: dict[str, Any]) -> Any:
+    import dlib
+
+    points = from_list(record["points"]).round().astype(int).tolist()
+    return dlib.points([dlib.point(x, y) for x, y in points])
+
+
+if __name__ == "__main__":
+    main()
