@@ -99,6 +99,10 @@ def predict(
     runtime.tune_process()  # all that the network needs is imported now
     if not network.head.decoders and (heatmaps is not None or decode is not None):
         raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
+    if heatmaps is not None:  # maps are of a face in its box, and `pred` is what is read from them
+        if passes == 2 or flip:
+            raise UsageError("--heatmaps saves the maps of one pass; leave --passes and --flip out")
+        passes, flip = 1, False
     how = resolve(model, count=passes, flip=flip)
     mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)

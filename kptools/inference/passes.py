@@ -6,6 +6,7 @@ the first align it (`kptools.augment.align`). With a mirror image the last pass 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +19,8 @@ from kptools.models.network import Decoded, Network, forward
 from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.units import Box
+
+COARSE = "quarter"  # the decoder of a first pass
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,21 @@ def decode(
     *,
     precision: str,
     decoder: str | None = None,
-    first: Decoded | None = None,
+    first_output: Any = None,
 ) -> Decoded:
     """The points of B faces, (B, K, 2) in fractions of the input, as `transforms` show them, and
     their scores; the maps are those of the first pass. `see` gives the network's input of these
-    faces under any transforms. `first` is what the first pass came to, where that is known."""
+    faces under any transforms. `first_output` is the network's output in the first pass, where that
+    is there already."""
 
-    def ask(some: Sequence[Transform]) -> Decoded:
-        return network.head.decode(forward(network, see(some), precision), decoder)
+    def ask(some: Sequence[Transform], output: Any = None, method: str | None = decoder) -> Decoded:
+        if output is None:
+            output = forward(network, see(some), precision)
+        return network.head.decode(output, method)
 
-    found = first or ask(transforms)
+    # a quarter of a pixel is near enough to align a face by, and sooner known
+    quick = passes.count == 2 and COARSE in network.head.decoders
+    found = ask(transforms, first_output, COARSE if quick else decoder)
     if passes == Passes():
         return found
     views = [(transforms, found)]

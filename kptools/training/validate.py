@@ -100,7 +100,7 @@ def _decode(
         batch.transforms,
         passes.resolve(model),
         precision=settings.precision,
-        first=network.head.decode(output),
+        first_output=output,
     )
 
 
