@@ -73,7 +73,7 @@ def write_records(records: Iterable[Record], path: str | Path) -> None:
 
 def train(
     records: Iterable[Record],
-    arch: str = "resnet18",
+    arch: str = archs.DEFAULT,
     *,
     val: Iterable[Record] | None = None,
     val_fraction: float | None = None,
@@ -96,8 +96,9 @@ def train(
     With `output` the checkpoint is written there, the log next to it, and `resume` goes on where a
     run was cut off. What it finds about the records is reported on stderr. It sets torch's threads,
     random seed and float32 precision, as the command does. `settings` are the other options of
-    kp-train, under their names (`margin`, `loss`, `lr`, `schedule`, `weights`, `init`, `keep`,
-    `seed`, `average`) and those of the architecture (`width`, ...). `input_size` is (width,
+    kp-train, under their names (`head`, `margin`, `loss`, `lr`, `schedule`, `weights`, `init`,
+    `keep`, `seed`, `average`, `optimizer`, `weight_decay`, `decay`, `align`) and those of the
+    architecture (`width`, ...). `input_size` is (width,
     height). `progress` is called after each epoch with what the log has of it.
 
     >>> import kptools as kp
