@@ -149,7 +149,7 @@ def tiny_unet(folder: Path) -> tuple[Network, ModelSpec]:
     network = build.build("unet", 68, (32, 32), options)
     model = checkpoint.load(str(untrained(folder / "m.safetensors"))).model
     spec = InputSpec((32, 32), 0.0, grey=False)
-    return network, replace(model, arch="unet", input=spec, options=options)
+    return network, replace(model, arch="unet", input=spec, options=options, head="heatmap")
 
 
 def train(

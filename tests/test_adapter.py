@@ -106,7 +106,7 @@ def records():
     given = faces(40, points=68, seed=6)
     found = []
     for index, (points, m) in enumerate(given):
-        off = g.transform(m, (*g.transform(g.invert(m), points), 4.0, -2.0))
+        off = g.transform(m, g.transform(g.invert(m), points) + np.array([4.0, -2.0]))
         found.append(
             {
                 "image": "no such file.jpg",

@@ -13,6 +13,7 @@ from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
 from kptools.pixels.crop_spec import crop_spec
 from kptools.records.face import Face
+from kptools.records.policy import OPERATIONS, PRESETS
 
 BOX = [10.0, 20.0, 50.0, 80.0]
 
@@ -113,6 +114,27 @@ def test_values_out_of_bounds_are_wrong_use():
         done = run("augment", option, value, stdin=b"")
         assert done.returncode == 2, option
         assert option.encode() in done.stderr
+
+
+def test_a_preset_is_a_policy_that_other_options_change(face, quick):
+    def stage(*options):
+        done = quick("augment", "--preset", "face", "--seed", 7, *options, stdin=[face(0)])
+        assert done.returncode == 0, done.stderr
+        ((found,),) = (r["augment"] for r in parse(done.stdout))
+        return found
+
+    preset = stage()
+    assert preset == PRESETS["face"] | {"seed": 7}
+    assert all(0 < value <= OPERATIONS[name][0] for name, value in PRESETS["face"].items())
+    assert stage("--rotate", 45, "--hue", 0.1) == preset | {"rotate": 45.0, "hue": 0.1}
+    without = stage("--flip", 0)
+    assert without == {name: value for name, value in preset.items() if name != "flip"}
+
+
+def test_a_preset_that_is_none_is_wrong_use(face, quick):
+    done = quick("augment", "--preset", "body", stdin=[face(0)])
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--preset 'body': one of face" in done.stderr
 
 
 def test_written_images_follow_their_points(face, tmp_path):

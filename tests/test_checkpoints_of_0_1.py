@@ -1,11 +1,12 @@
-"""Checkpoints that kptools 0.1 wrote (version 1) load, and predict the same."""
+"""Checkpoints that kptools 0.1 wrote (versions 1 and 2) load, and predict the same."""
 
 import copy
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
-from conftest import parse, run
+from conftest import parse, run, tiny_unet, untrained
 
 from kptools.errors import KptoolsError
 from kptools.models import build, checkpoint
@@ -146,3 +147,50 @@ def test_another_version_is_refused(tmp_path):
     write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 4})
     with pytest.raises(KptoolsError, match="of version 4; this kptools reads versions 1 to 3"):
         checkpoint.load_model(str(tmp_path / "m.safetensors"))
+
+
+# Version 2, which had no scores of points, and in which a U-Net was not made of parts
+
+
+def of_version_2(path, network, model):
+    """The weights and the description as version 2 had them."""
+    described = asdict(model)
+    for name in ("head", "passes", "flip"):
+        del described[name]
+    del described["input"]["focus"]
+    weights = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in network.state_dict().items()
+        if "distance" not in name
+    }
+    write_tensors(path, weights, {"version": 2, "model": described, "history": [], "run": {}})
+    return checkpoint.load(str(path))
+
+
+def test_a_network_of_points_of_version_2_predicts_the_same_without_scores(tmp_path, face, quick):
+    new = checkpoint.load(str(untrained(tmp_path / "new.safetensors")))
+    network = new.network()
+    torch.nn.init.ones_(network.head.distance_weight)
+    checkpoint.save(
+        tmp_path / "new.safetensors", checkpoint.Checkpoint(new.model, network.state_dict())
+    )
+    old = of_version_2(tmp_path / "old.safetensors", network, new.model)
+    assert old.model == new.model
+    with_scores, without = (
+        parse(quick("predict", tmp_path / f"{name}.safetensors", stdin=[face(0)]).stdout)[0]
+        for name in ("new", "old")
+    )
+    assert len(with_scores.pop("score")) == 68
+    assert np.allclose(without.pop("pred"), with_scores.pop("pred"), atol=1e-4)
+    assert without == with_scores
+
+
+def test_a_unet_of_version_2_gives_the_same_maps(tmp_path):
+    network, model = tiny_unet(tmp_path)
+    old = of_version_2(tmp_path / "old.safetensors", network, model)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(old.network()(x), network.eval()(x))
+    assert old.model.options == {"width": 2, "stride": 2, "sigma": 1.0, "pos_weight": 1.0}
+    old.save(tmp_path / "new.safetensors")  # as version 3
+    new = checkpoint.load(str(tmp_path / "new.safetensors"))
+    assert torch.equal(new.network()(x), old.network()(x))

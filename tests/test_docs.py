@@ -10,7 +10,7 @@ from kptools.evaluation import NORMS
 from kptools.evaluation.metrics import METRICS
 from kptools.models.archs import ARCHS
 from kptools.models.codecs import DECODERS
-from kptools.models.losses import HEATMAP_LOSSES, POINT_LOSSES
+from kptools.models.heads import HEADS
 from kptools.records.keys import PREDICTION
 from kptools.records.policy import OPERATIONS
 from kptools.schemes.catalog import FULL
@@ -37,7 +37,7 @@ def words(page):
             "networks.md",
             [option.name.split("_")[0] for a in ARCHS.values() for option in a.options],
         ),
-        ("networks.md", [*POINT_LOSSES, *HEATMAP_LOSSES]),
+        ("networks.md", [*HEADS, *(name for entry in HEADS.values() for name in entry.losses)]),
         ("networks.md", DECODERS),
         ("data.md", DATASETS),
         ("data.md", OPERATIONS),

@@ -54,16 +54,16 @@ def copy(tmp_path_factory):
 
 def test_the_page_shows_one_of_each():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    assert len(NEW_FILE.findall(text)) == 5
+    assert len(NEW_FILE.findall(text)) == 6
     tables = [table for _, table, _ in LINE.findall(text)]
-    assert tables == ["DATASETS", "NAMES", "ARCHS", "POINT_LOSSES", "METRICS", "PICTURES"]
+    assert tables == ["DATASETS", "NAMES", "HEADS", "ARCHS", "POINT_LOSSES", "METRICS", "PICTURES"]
 
 
 def test_a_dataset_an_architecture_a_metric_and_a_picture_work_in_a_pipe(copy):
     done = copy(
         "kp-prep table faces.csv --shift 1 --val-fraction 0.3 | tee all.jsonl |"
         " kp-augment --rotate 10 --flip 0.5 |"
-        " kp-train --arch mean_place --channels 8 --threads 1 -o m.safetensors |"
+        " kp-train --arch two_layers --channels 8 --threads 1 -o m.safetensors |"
         " kp-viz boxes -o boxes.png | kp-eval --format json --fail-if 'nme_p75>9'"
     )
     assert done.returncode == 0, done.stderr
@@ -81,10 +81,10 @@ def test_its_options_are_its_own(copy):
     assert "--channels" in copy("kp-train --help").stdout
     done = copy("kp-train --arch nose --channels 8 all.jsonl")
     assert done.returncode == 2
-    assert "--channels is an option of mean_place, not of nose" in done.stderr
-    done = copy("kp-train --arch mean_place --loss mse all.jsonl")
+    assert "--channels is an option of two_layers, not of nose" in done.stderr
+    done = copy("kp-train --arch two_layers --loss mse all.jsonl")
     assert done.returncode == 2
-    assert "--loss mse is not for mean_place; use root" in done.stderr
+    assert "--loss mse is not for two_layers with a head of mean_place; use root" in done.stderr
 
 
 def test_a_loss_trains(copy):
@@ -112,6 +112,6 @@ def test_a_scheme_is_known(copy):
 
 def test_help_of_the_copy_lists_what_is_new(copy):
     assert "table" in copy("kp-prep --help").stdout
-    assert "mean_place" in copy("kp-train --help").stdout
+    assert "two_layers" in copy("kp-train --help").stdout
     assert "boxes" in copy("kp-viz --help").stdout
     assert "--shift" in copy("kp-prep table --help").stdout

@@ -1,16 +1,20 @@
 """kp-predict and its predictor: a prediction a face, in order, or a failure."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import lines, parse, run, tiny_unet, untrained
 
 from kptools import runtime
+from kptools.augment.transform import Transform
 from kptools.errors import KptoolsError
-from kptools.inference.predictor import Predictor
+from kptools.inference.predictor import Predictor, prediction
 from kptools.models import checkpoint
 from kptools.models.backbones.nose import Nose
+from kptools.records.face import Face
 from kptools.records.item import Item
 from kptools.records.stream import Stream
+from kptools.specs import InputSpec
 
 
 def on_cpu(network, model, batch):
@@ -82,6 +86,21 @@ def test_a_face_whose_maps_are_nan_fails(few, tmp_path):
     out = parse((tmp_path / "out.jsonl").read_bytes())
     assert [r["status"] for r in out] == ["bad_points"] * 3
     assert all("score" not in r and "pred" not in r for r in out)
+
+
+def test_a_point_outside_the_image_has_a_score_of_0():
+    record = {"image": "a.png", "box": [0, 0, 40, 40], "size": [40, 30], "scheme": "mine"}
+    spec = InputSpec((32, 32), 0.0, grey=True)
+    unit = np.array([[0.5, 0.5], [0.5, 0.73], [0.5, 0.75], [-0.1, 0.5]])
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+
+    def score(record):
+        face = Face.parse(record)
+        return prediction(face, unit, scores, Transform(), spec, np.zeros((4, 2)))["score"]
+
+    assert score(record) == [0.9, 0.8, 0.0, 0.0]  # the last row of pixels ends at 29.5
+    del record["size"]
+    assert score(record) == scores.tolist()  # nobody knows
 
 
 def test_a_new_prediction_leaves_nothing_of_the_old_one(face, tmp_path):

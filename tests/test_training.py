@@ -27,7 +27,8 @@ from kptools.storage import files
 from kptools.training import loop
 from kptools.training.ema import EMA
 from kptools.training.gather import gather, training_sets
-from kptools.training.settings import Settings, set_length
+from kptools.training.optimizer import make_optimizer
+from kptools.training.settings import Settings, rate_at, resolve, set_length
 from kptools.training.state import State
 
 CPU = torch.device("cpu")
@@ -115,6 +116,21 @@ def test_each_kind_of_network_trains_and_improves_its_loss(drawn, tmp_path, arch
     assert ("score" in out[0]) == (arch == "unet")
 
 
+def test_an_aligned_run_is_validated_in_the_passes_in_which_it_predicts(few, tmp_path, quick):
+    words = ["--arch", "nose", "--input-size", "32x32", "--threads", 1, "--epochs", 2]
+    words += ["--align", 0.5, "--keep", "last", "-o", tmp_path / "m.safetensors"]
+    done = quick("train", *words, stdin=few)
+    assert done.returncode == 0, done.stderr
+    figures = parse(quick("eval", "--format", "json", stdin=done.stdout).stdout)[0]
+    log = parse((tmp_path / "m.log.jsonl").read_bytes())[-1]
+    assert log["val_nme"] == pytest.approx(figures["nme"], rel=1e-9)
+    trained = parse(done.stdout)
+    for options, same in (([], True), (["--passes", 1], False), (["--no-flip"], False)):
+        out = quick("predict", tmp_path / "m.safetensors", *options, stdin=done.stdout)
+        pairs = zip(trained, parse(out.stdout), strict=True)
+        assert same == all(np.allclose(a["pred"], b["pred"], atol=0.02) for a, b in pairs)
+
+
 def test_without_an_average_the_weights_are_those_of_the_last_step(drawn, tmp_path):
     done = train(tmp_path, drawn, "--average", 0, "--lr", 1e-3)
     assert done.returncode == 0, done.stderr
@@ -174,12 +190,20 @@ def test_a_wrong_use_is_told_before_any_work(tmp_path, quick, monkeypatch):
         (["--arch", "nose", "--input-size", "big"], b"WIDTHxHEIGHT"),
         (["--arch", "nose", "--weights", "default"], b"--init"),
         (["--arch", "nose", "--keep", "first"], b"best, last"),
-        (["--arch", "nose", "--stride", "2"], b"unet"),
+        (["--arch", "nose", "--stride", "2"], b"of efficientnet_lite0, unet, not of nose"),
+        (["--arch", "nose", "--head", "heatmap"], b"use points"),
+        (["--arch", "unet", "--head", "points"], b"use heatmap or integral"),
+        (["--head", "blobs"], b"points, heatmap, integral"),
+        (["--head", "integral", "--loss", "bce"], b"use integral"),
+        (["--head", "integral", "--sigma", "2"], b"--sigma is an option of heatmap"),
+        (["--arch", "swin_t", "--head", "heatmap", "--weights", "none"], b"use --head points"),
+        (["--arch", "nose", "--optimizer", "sgd"], b"adam, adamw"),
+        (["--arch", "nose", "--decay", "linear"], b"none, cosine"),
+        (["--arch", "nose", "--align", "1.5"], b"--align"),
         (["--arch", "unet", "--stride", "3"], b"1, 2, 4"),
         (["--arch", "squeezenet1_0"], b"no linear layer"),
         (["--arch", "vit_b_16", "--input-size", "64x64"], b"64x64"),
         (["--arch", "resnet18", "--input-size", "32x32", "--batch-size", "1"], b"batches of 1"),
-        ([], b"--arch NAME"),
     ):
         done = quick("train", *words)
         assert done.returncode == 2, (words, done.stderr)
@@ -213,6 +237,61 @@ def test_a_schedule_is_cut_or_goes_on_at_its_last_rate():
     assert set_length(schedule, 5) == ((1e-3, 5),)
     assert set_length(schedule, 20) == ((1e-3, 15), (3e-4, 5))
     assert set_length(schedule, 40) == ((1e-3, 15), (3e-4, 25))
+
+
+def test_a_cosine_takes_the_rate_from_all_of_it_to_zero():
+    cosine = settings(decay="cosine")
+    found = [rate_at(cosine, 2e-3, done) for done in (0.0, 1 / 3, 0.5, 2 / 3, 1.0)]
+    assert found == pytest.approx([2e-3, 1.5e-3, 1e-3, 0.5e-3, 0.0], abs=1e-12)
+    assert [rate_at(settings(), 2e-3, done) for done in (0.0, 0.5, 1.0)] == [2e-3] * 3
+
+
+def test_the_cosine_spans_the_run_step_by_step_and_starts_again_with_another(
+    few, tmp_path, quick, monkeypatch
+):
+    over = []
+    monkeypatch.setattr(
+        loop, "rate_at", lambda some, rate, done: over.append(done) or rate_at(some, rate, done)
+    )
+    words = ["--arch", "nose", "--input-size", "32x32", "--threads", 1, "--decay", "cosine"]
+    a, b = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    done = quick("train", *words, "--epochs", 3, "-o", a, stdin=few)  # of 12 faces, 8 at a time
+    assert done.returncode == 0, done.stderr
+    assert over == pytest.approx([i / 6 for i in range(1, 7)])
+    over.clear()
+    done = quick("train", *words, "--epochs", 2, "--init", a, "-o", b, stdin=few)
+    assert done.returncode == 0, done.stderr
+    assert over == pytest.approx([i / 4 for i in range(1, 5)])
+
+
+def test_adamw_lets_kernels_decay_and_no_bias_or_normalisation():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2)
+    )
+    torch.nn.init.constant_(network[1].bias, 0.3)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    optimizer = make_optimizer(network, settings(optimizer="adamw", weight_decay=0.1))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.5
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    decayed = {"0.weight": 0.95, "2.weight": 0.95}  # 1 - 0.5 * 0.1
+    for name, parameter in network.named_parameters():
+        assert torch.allclose(parameter, decayed.get(name, 1.0) * before[name]), name
+
+
+def test_the_network_that_is_taken_by_default_brings_its_own_course():
+    ours = resolve("efficientnet_lite0", weights="none")
+    assert (ours.head, ours.loss, ours.optimizer, ours.decay) == (
+        "heatmap", "bce", "adamw", "cosine",
+    )  # fmt: skip
+    assert (ours.align, ours.weight_decay) == (0.5, 0.05)
+    given = resolve("efficientnet_lite0", weights="none", align=0.0, weight_decay=0.0, decay="none")
+    assert (given.align, given.weight_decay, given.decay) == (0.0, 0.0, "none")
+    plain = resolve("nose")
+    assert (plain.optimizer, plain.decay, plain.align, plain.average) == ("adam", "none", 0, 0.98)
 
 
 # Records, gathered by split
@@ -529,6 +608,37 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(drawn, tmp_path):
     options[3] = epochs + 1
     other = run("train", *options, "-o", "cut.safetensors", "--resume", "in.jsonl", cwd=tmp_path)
     assert other.returncode == 2
+
+
+def test_an_aligned_run_that_was_cut_off_ends_with_the_same_bytes(
+    few, tmp_path, quick, monkeypatch
+):
+    words = ["--arch", "nose", "--input-size", "32x32", "--threads", 1, "--epochs", 3]
+    words += ["--align", 0.5, "--optimizer", "adamw", "--weight-decay", 0.1, "--decay", "cosine"]
+    whole = quick("train", *words, "-o", tmp_path / "whole.safetensors", stdin=few)
+    assert whole.returncode == 0, whole.stderr
+    save, saved = State.save, []
+
+    def cut(state, path):
+        if saved:
+            raise KptoolsError("cut off")
+        saved.append(path)
+        save(state, path)
+
+    monkeypatch.setattr(State, "save", cut)
+    again = [*words, "-o", tmp_path / "cut.safetensors", "--resume"]
+    assert b"cut off" in quick("train", *again, stdin=few).stderr
+    assert saved[0].exists()
+    monkeypatch.setattr(State, "save", save)
+    resumed = quick("train", *again, stdin=few)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == whole.stdout
+    made = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert made[0] == made[1]
+    model = checkpoint.load_model(str(tmp_path / "cut.safetensors"))
+    assert (model.passes, model.flip) == (2, True)
+    x0, y0, x1, y1 = model.input.focus
+    assert x1 - x0 == pytest.approx(y1 - y0)
 
 
 def test_a_finished_run_tells_its_failures_again(drawn, tmp_path):

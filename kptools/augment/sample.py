@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kptools import geometry as g
 from kptools.augment.align import JITTER, Alignment
 from kptools.augment.transform import Transform
+from kptools.records import keys
 from kptools.records.face import Face
 from kptools.records.policy import Stage
 from kptools.units import Box, Fraction
@@ -51,7 +52,8 @@ def _aligned(face: Face, epoch: int, alignment: Alignment | None) -> g.Matrix | 
     """The map that aligns the face, or None where chance lets it be as it is."""
     if alignment is None or face.points is None:
         return None
-    if uniforms(f"{face.key or face.name}\0{epoch}", "align")[0] >= alignment.share:
+    key = f"{keys.identity(face.record)}\0{keys.copy_index(face.record)}\0{epoch}"
+    if uniforms(key, "align")[0] >= alignment.share:
         return None
     return alignment.matrix(face.points, face.box)
 

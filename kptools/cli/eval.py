@@ -166,7 +166,7 @@ def _print_table(found: dict[str, Any]) -> None:
         tenths = Table(title="NME by score, %: tenths, lowest first", title_justify="left")
         for tenth in range(1, 11):
             tenths.add_column(str(tenth), justify="right")
-        tenths.add_row(*(f"{100 * v:.2f}" for v in found["by_score"]))
+        tenths.add_row(*(f"{100 * v:.1f}" for v in found["by_score"]))
         console.print(tenths)
     if len(found["regions"]) > 1:
         regions = Table(title="NME by region, %", title_justify="left")

@@ -102,6 +102,8 @@ def predict(
     if heatmaps is not None:  # maps are of a face in its box, and `pred` is what is read from them
         if passes == 2 or flip:
             raise UsageError("--heatmaps saves the maps of one pass; leave --passes and --flip out")
+        if model.passes == 2 and passes is None:
+            report("kp-predict: --heatmaps: the network looks at each face once, not twice")
         passes, flip = 1, False
     how = resolve(model, count=passes, flip=flip)
     mode = runtime.precision_for(where, precision)

@@ -43,7 +43,7 @@ class Scorer:
         self.points = points
         self.one_norm = one_norm
         self.min_score = min_score
-        self.risk = RiskTally()  # of the points that have a score
+        self.risks: dict[str, RiskTally] = {}  # by norm: of the points that have a score
         self.known = self.kept = 0  # points
         self.sources: dict[str, int] = {}
         self.schemes: dict[str, int] = {}
@@ -98,7 +98,8 @@ class Scorer:
         self.known += int(whole.known.sum())
         self.kept += int(found.known.sum())
         if scores is not None and whole.norm > 0:
-            self.risk.add(scores, whole.distances / whole.norm)
+            risk = self.risks.setdefault(whole.norm_name, RiskTally())
+            risk.add(scores, whole.distances / whole.norm)
         self.all.add(found)
         self._split(record).add(found)
         self._norm(found.norm_name).add(found)
@@ -125,6 +126,11 @@ class Scorer:
             if item.failed:
                 self.fail(item.record)
             yield item
+
+    @property
+    def risk(self) -> RiskTally:
+        """Of the points that have a score; of none where their faces have several norms."""
+        return next(iter(self.risks.values())) if len(self.risks) == 1 else RiskTally()
 
     @property
     def scheme(self) -> Scheme | None:
@@ -192,11 +198,18 @@ class Scorer:
             "splits": splits,
             "regions": {},
             "points": [],
+            **self._by_score(),
         }
 
     def _scores(self, record: Record, count: int) -> NDArray[np.float64] | None:
-        """The scores (K,), None where there are none. RecordError where --min-score needs them."""
-        found = keys.per_point(record, "score", count)
+        """The scores (K,), None where there are none. RecordError where --min-score needs them; a
+        `score` of another kind is nobody's business otherwise."""
+        try:
+            found = keys.per_point(record, "score", count)
+        except RecordError:
+            if self.min_score is not None:
+                raise
+            return None
         if found is None and self.min_score is not None:
             raise RecordError(
                 "bad_points", "no `score`, which --min-score needs; kp-predict gives it"

@@ -132,7 +132,8 @@ def _ridge(
     for index, pattern in enumerate(patterns.T):
         columns = np.flatnonzero(which.ravel() == index)
         if pattern.sum() < MIN_FACES:  # too few to learn from: the mean
-            offset[columns] = np.nan_to_num(np.nanmean(y[:, columns], axis=0), nan=0.5)
+            some = y[np.ix_(pattern, columns)]
+            offset[columns] = some.mean(axis=0) if len(some) else 0.5
             continue
         xs, ys = x[pattern], y[np.ix_(pattern, columns)]
         centre, level = xs.mean(axis=0), ys.mean(axis=0)
@@ -147,6 +148,14 @@ def _ridge(
     return weight, offset, residuals
 
 
+def require_shape(points: g.Points) -> None:
+    """RecordError where points (L, 2) are no shape to map: one is null, or all are in one place."""
+    if not np.isfinite(points).all():
+        raise RecordError("bad_points", "a predicted point is null; the adapter needs them all")
+    if not np.ptp(points, axis=0).any():
+        raise RecordError("bad_points", "the predicted points lie in one place")
+
+
 def _to_frame(points: g.Points, mean: g.Points, box: Box) -> g.Matrix:
     """The similarity (2, 3), continuous, file to file, that aligns points (L, 2) with the mean
     shape in this box. RecordError where there is none."""
@@ -154,9 +163,5 @@ def _to_frame(points: g.Points, mean: g.Points, box: Box) -> g.Matrix:
         raise RecordError(
             "bad_points", f"{len(points)} predicted points; the adapter takes {len(mean)}"
         )
-    if not np.isfinite(points).all():
-        raise RecordError("bad_points", "a predicted point is null; the adapter needs them all")
-    m = g.similarity(points, g.denormalize(mean, box))
-    if not np.isfinite(m).all() or g.zoom(m) < 1e-6:
-        raise RecordError("bad_points", "the predicted points lie in one place")
-    return m
+    require_shape(points)
+    return g.similarity(points, g.denormalize(mean, box))

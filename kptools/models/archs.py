@@ -120,7 +120,7 @@ ARCHS: Mapping[str, Arch] = {
     "googlenet": _classifier("googlenet"),
     "efficientnet_lite0": Arch(
         module=f"{PACKAGE}.efficientnet_lite",
-        input=(128, 128),
+        input=(160, 160),
         grey=False,
         batch=8,
         schedule=((2e-3, 60),),

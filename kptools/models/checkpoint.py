@@ -94,6 +94,8 @@ def load_model(path: str) -> ModelSpec:
 
 
 def _model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
+    if "adapter" in meta:
+        raise KptoolsError(f"{path} is an adapter (kp-train --arch adapter), and no network")
     version = meta.get("version")
     if version not in range(1, VERSION + 1):
         raise KptoolsError(

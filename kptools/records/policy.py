@@ -75,6 +75,7 @@ def swap_table(record: Record) -> tuple[int, ...]:
     scheme = keys.scheme(record)
     if scheme.swap is None:
         raise RecordError(
-            "bad_scheme", f"{scheme.name} has no table of left and right; leave --flip out"
+            "bad_scheme",
+            f"{scheme.name} has no table of left and right; leave --flip out, or give --flip 0",
         )
     return scheme.swap

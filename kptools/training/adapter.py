@@ -61,10 +61,9 @@ def train_adapter(
 
 
 def _predicted(item: Item) -> g.Points:
-    """The predicted points (L, 2), all of them finite. RecordError."""
+    """The predicted points (L, 2), which are a shape. RecordError."""
     points = g.from_list(keys.points(item.record, "pred"))
-    if any(point is None for point in g.to_list(points)):
-        raise RecordError("bad_points", "a predicted point is null; the adapter needs them all")
+    adapter.require_shape(points)
     return points
 
 

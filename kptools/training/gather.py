@@ -194,8 +194,10 @@ def _report_leak(what: str, names: Iterable[str], failures: Failures, report: Re
 
 
 def focus(found: Gathered) -> Box:
-    """Where in their boxes the faces to train on are, in fractions of the box: about the mean
-    middle of their points' tight boxes, and of the mean area of these."""
+    """Where in their boxes the faces to train on are, in fractions of the box: a square about the
+    mean middle of their points' tight boxes, about as large as these are on average. Points that
+    are a part of the face, as a mouth or a nose, are seen with what is about them: it is at least
+    half of the box wide."""
     tight = []
     for _, face in found.train:
         assert face.points is not None
@@ -203,7 +205,9 @@ def focus(found: Gathered) -> Box:
         tight.append(g.normalize(corners, face.box).ravel())
     boxes = np.array(tight)  # (N, 4)
     x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).mean(axis=0).tolist()
-    half = float(np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)).mean()) / 2
+    sides = boxes[:, 2:] - boxes[:, :2]
+    side = float(np.sqrt(sides.prod(axis=1)).mean())
+    half = max(0.5, side, 0.9 * float(sides.max(axis=1).mean())) / 2
     return (x - half, y - half, x + half, y + half)
 
 
@@ -217,11 +221,11 @@ def training_sets(
 ) -> tuple[TrainingSet, TrainingSet | None]:
     """The faces of train and val, with crops of at most `memory` bytes in memory, the rest in a
     mapped file; the threads of `pool` decode them when they are begun."""
+    if heads.get(settings.head).bounded:
+        _report_outside(found, settings.input, report)
     train = _training_set(found.train, settings, pool, memory, failures)
     if settings.align:
         train.alignment = Alignment(train.mean_shape(), settings.align)
-    elif heads.get(settings.head).bounded:
-        _report_outside(found, settings.input, report)
     if not found.val:
         return train, None
     used = train.crops.pixels.nbytes
@@ -253,12 +257,13 @@ def _report_outside(found: Gathered, spec: InputSpec, report: Report) -> None:
     needed = 0.0
     for _, face in (*found.train, *found.val):
         assert face.points is not None
-        beyond = g.distance_outside(face.points, face.box, spec.margin)
+        box = spec.focused(face.box)
+        beyond = g.distance_outside(face.points, box, spec.margin)
         count = int((beyond > 0).sum())
         known += int(np.isfinite(beyond).sum())
         outside += count
         touched += count > 0
-        needed = max(needed, spec.margin + float(np.nanmax(beyond)) / g.side(face.box))
+        needed = max(needed, spec.margin + float(np.nanmax(beyond)) / g.side(box))
     if outside:
         all_held = math.ceil(100 * needed - 1e-6) / 100
         report(

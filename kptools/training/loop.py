@@ -118,7 +118,8 @@ def train(
         meter.close()
         in_steps = time.perf_counter() - began
 
-        entry: dict[str, Any] = {"epoch": epoch + 1, "lr": rate, "train_loss": meter.mean}
+        middle = rate_at(settings, rate, (epoch - first + 0.5) / len(schedule))
+        entry: dict[str, Any] = {"epoch": epoch + 1, "lr": middle, "train_loss": meter.mean}
         if val is not None:
             entry |= validate(ema.network, val, criterion, settings, model, device, epoch)
         state.history.append(entry)

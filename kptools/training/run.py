@@ -86,10 +86,10 @@ def train_records(
         val_fraction=val_fraction,
         report=observer.report,
     )
-    if settings.align:
-        theirs = checkpoint.load_model(settings.init).input.focus if settings.init else None
-        seen = replace(settings.input, focus=theirs or focus(found))
-        settings = replace(settings, input=seen)
+    if settings.init or settings.align:
+        model = checkpoint.load_model(settings.init) if settings.init else None
+        looks_at = focus(found) if model is None else model.input.focus
+        settings = replace(settings, input=replace(settings.input, focus=looks_at))
     with (
         decoding_threads(options.workers) as pool,
         runtime.report_out_of_memory(settings.batch),

@@ -1,0 +1,192 @@
+"""Heads: what each makes of its output, its loss, and how sure it says that it is."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kptools.models import build
+from kptools.models.codecs import marginal
+from kptools.models.heads import confidence
+from kptools.models.heads.integral import IntegralHead
+from kptools.models.heads.points import PointsHead
+from kptools.models.losses import integral
+
+NAN = math.nan
+
+
+def points(*xy):
+    """Points (1, K, 2) of one face."""
+    return torch.tensor([xy], dtype=torch.float32)
+
+
+# Marginals
+
+
+def test_marginals_are_the_sums_of_one_softmax():
+    z = torch.tensor([[[[1.0, 2.0, 3.0], [2.0, 0.0, 2.0]]]]).log()  # of sum 10
+    columns, rows = marginal.marginals(z)
+    assert columns[0, 0].tolist() == pytest.approx([0.3, 0.2, 0.5])
+    assert rows[0, 0].tolist() == pytest.approx([0.6, 0.4])
+    mean = marginal.mean(columns)
+    assert mean.item() == pytest.approx(1.2)
+    assert marginal.variance(columns, mean).item() == pytest.approx(0.76)  # 0.2 + 2.0 - 1.2^2
+
+
+def test_the_label_of_a_marginal_is_a_gaussian_of_sum_1():
+    label = marginal.encode(torch.tensor([[1.0]]), 4, 2.0)[0, 0]
+    e = [math.exp(-1 / 8), 1.0, math.exp(-1 / 8), math.exp(-4 / 8)]
+    assert label.tolist() == pytest.approx([v / sum(e) for v in e])
+
+
+# The loss of maps whose mean is the point
+
+
+def test_the_integral_loss_worked_by_hand():
+    """A map of two pixels in a row, of probabilities 1/4 and 3/4; the point is the first's centre.
+    The mean is 3/4 of a pixel off, and the label of the columns 1 : exp(-1/2)."""
+    z = torch.tensor([[[[1.0, 3.0]]]]).log()
+    e = math.exp(-0.5)
+    cross_entropy = -(math.log(0.25) + e * math.log(0.75)) / (1 + e)
+    found = integral.loss(z, points((0.0, 0.0)))
+    assert found.mean.item() == pytest.approx(0.75 + cross_entropy, rel=1e-5)
+    assert found.count == 1
+
+
+def test_a_point_outside_its_map_has_the_distance_alone():
+    z = torch.tensor([[[[1.0, 3.0]]]]).log()
+    assert integral.loss(z, points((3.0, -2.0))).mean.item() == pytest.approx(2.25 + 2.0)
+    # to the outer edge of the last pixel it is inside
+    within, beyond = (integral.loss(z, points((x, 0.0))).mean.item() for x in (1.49, 1.51))
+    assert within > 0.74 + 0.1
+    assert beyond == pytest.approx(0.76)
+
+
+def test_points_that_are_not_known_have_no_part_in_the_integral_loss():
+    torch.manual_seed(0)
+    z = torch.randn(1, 3, 6, 8)
+    two = integral.loss(z[:, [0, 2]], points((3.0, 2.0), (5.5, 1.0)))
+    z.requires_grad_()
+    loss = integral.loss(z, points((3.0, 2.0), (NAN, NAN), (5.5, 1.0)))
+    assert loss.mean.item() == pytest.approx(two.mean.item(), rel=1e-6)
+    assert loss.count == two.count == 2
+    loss.mean.backward()
+    assert z.grad[0, 1].abs().max() == 0
+    assert z.grad[0, 0].abs().max() > 0
+    none = integral.loss(z, points(*[(NAN, NAN)] * 3))
+    assert (none.mean.item(), none.count.item()) == (0, 1)
+
+
+def test_a_map_learns_where_its_point_is():
+    """From a flat map, by the head's own loss: fractions of the input in, fractions out."""
+    head = IntegralHead(1, 1, (64, 48), stride=4)
+    z = torch.zeros(1, 1, 12, 16, requires_grad=True)
+    truth = np.array([[[0.2, 0.7]]])
+    steps = torch.optim.Adam([z], lr=0.3)
+    for _ in range(60):
+        head.loss(z, truth, integral.loss).mean.backward()
+        steps.step()
+        steps.zero_grad()
+    found = head.decode(z).points[0, 0]
+    assert found == pytest.approx([0.2, 0.7], abs=0.01)
+
+
+# Decoding by the mean place
+
+
+def decoded(*peaks):
+    """The point and the score of a map of 8 x 6, of an input of 32 x 24, with equal peaks."""
+    z = torch.full((1, 1, 6, 8), -100.0)
+    for column, row in peaks:
+        z[0, 0, row, column] = 0.0
+    found = IntegralHead(1, 1, (32, 24), stride=4).decode(z)
+    return found.points[0, 0].tolist(), found.scores[0, 0].item()
+
+
+def test_a_single_hot_pixel_is_its_own_centre_and_sure():
+    for column, row in ((5, 2), (0, 0), (7, 5)):
+        point, score = decoded((column, row))
+        assert point == pytest.approx([(column + 0.5) / 8, (row + 0.5) / 6])
+        assert score == pytest.approx(1.0)
+
+
+def test_two_equal_peaks_are_their_middle_and_less_sure():
+    point, score = decoded((1, 4), (5, 4))
+    assert point == pytest.approx([3.5 / 8, 4.5 / 6])
+    assert score == pytest.approx(1 - math.exp(-0.02 / (2 / 8)))  # 2 of 8 pixels off
+    _, nearer = decoded((2, 4), (4, 4))
+    assert score < nearer < 1
+
+
+def test_a_score_falls_from_1_to_0_with_the_distance():
+    distances = torch.tensor([[0.0, 0.01, 0.02, 0.2, 1e6]])
+    scores = confidence.score(distances)[0].tolist()
+    assert scores[0] == 1
+    assert scores[2] == pytest.approx(1 - 1 / math.e)  # as far as what counts as near
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] == pytest.approx(0, abs=1e-7)
+
+
+# Points, and by how much they are expected to be off
+
+
+def points_head(distance):
+    """A head of 4 points on 6 inputs, whose expected distance is that everywhere; chance in all
+    else."""
+    torch.manual_seed(0)
+    head = PointsHead(6, (5,), 4, relu=False)
+    torch.nn.init.normal_(head.distance_weight)
+    torch.nn.init.constant_(head.distance_bias, math.log(distance))
+    return head
+
+
+def test_the_expected_distance_has_no_part_in_how_points_are_learnt():
+    chance = np.random.default_rng(0)
+    x = torch.from_numpy(chance.normal(size=(3, 6))).float()
+    truth = chance.random((3, 4, 2))
+    truth[1, 2] = NAN
+    criterion = build.criterion("points", "mse")
+    values, gradients, of_distance = [], [], []
+    for distance in (0.01, 3.0):
+        head = points_head(distance)
+        there = x.clone().requires_grad_()
+        loss = head.loss(head(there), truth, criterion).mean
+        loss.backward()
+        values.append(loss.item())
+        apart = ("distance_weight", "distance_bias")
+        found = dict(head.named_parameters())
+        of_distance.append([found.pop(name).grad for name in apart])
+        gradients.append([there.grad, *(parameter.grad for parameter in found.values())])
+    known = np.isfinite(truth)
+    off = points_head(1.0)(x)[..., :2].detach().numpy() - truth
+    assert values == pytest.approx([(off[known] ** 2).mean()] * 2, rel=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert all(tensor.abs().max() > 0 for tensor in gradients[0])
+    assert not any(torch.equal(a, b) for a, b in zip(*of_distance, strict=True))
+
+
+def test_a_point_that_is_often_far_off_has_a_lower_score():
+    """Two points of noise of 0.005 and 0.1 about one place: what is learnt is how far they are
+    off in the mean, and the score falls with it."""
+    torch.manual_seed(0)
+    head = PointsHead(1, (), 2, relu=False)
+    criterion = build.criterion("points", "mse")
+    noise = np.random.default_rng(0).normal(size=(512, 2, 2)) * [[[0.005], [0.1]]]
+    truth, x = 0.5 + noise, torch.ones(512, 1)
+    steps = torch.optim.Adam(head.parameters(), lr=0.03)
+    for _ in range(300):
+        head.loss(head(x), truth, criterion).mean.backward()
+        steps.step()
+        steps.zero_grad()
+    output = head(x[:1])
+    expected = output[0, :, 2].exp().tolist()
+    assert expected == pytest.approx(np.linalg.norm(noise, axis=2).mean(axis=0), rel=0.1)
+    (steady, restless) = head.decode(output).scores[0]
+    assert steady > 0.9
+    assert restless < 0.3
+
+
+def test_a_head_that_never_learnt_distances_gives_no_scores():
+    head = PointsHead(6, (), 4, relu=False)
+    assert head.decode(head(torch.ones(2, 6))).scores is None
