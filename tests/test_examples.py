@@ -20,7 +20,7 @@ def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
     """Run an example in its short form, with the environment that runs the tests."""
     venv = cwd / "venv"
     (venv / "bin").mkdir(parents=True, exist_ok=True)
-    for extras in ("", "[detect]"):
+    for extras in ("", "[detect]", "[pretrained]"):
         (venv / f".kptools{extras}").touch()  # made: env.sh installs nothing
     bin_folder = str(Path(sys.executable).parent)
     return subprocess.run(
@@ -98,6 +98,20 @@ def test_the_heatmap_script_compares_the_decoders(ibug_root, tmp_path):
         assert name in done.stdout
 
 
+def test_the_accuracy_script_scores_the_faces_that_it_leaves_out(ibug_root, tmp_path):
+    faces = run("prep", "ibug", ibug_root, "--annotations", "pts", "--limit", 60).stdout
+    ids = [record["id"] for record in parse(faces)][:9]
+    (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n")
+    done = script("accuracy.sh", ibug_root, "out.safetensors", "ids.txt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"9 faces, 0 failed" in done.stdout
+    held_out = parse((tmp_path / "out.preds.jsonl").read_bytes())
+    assert [record["id"] for record in held_out] == ids
+    trained = parse((tmp_path / "out.train.jsonl").read_bytes())
+    assert len(trained) == 51
+    assert not {record["id"] for record in trained} & set(ids)
+
+
 def test_the_photos_script_finds_faces(tmp_path):
     pytest.importorskip("dlib", reason="needs dlib: pip install dlib-bin")
     folder = SHARED / "dlib_faces"
@@ -125,7 +139,7 @@ def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
 SUBCOMMANDS = {
     "prep": ("ibug", "imm", "synth", "photos"),
     "heatmap": ("encode", "decode"),
-    "viz": ("grid", "curves", "ced", "filters", "heatmap", "report"),
+    "viz": ("grid", "curves", "ced", "risk", "filters", "heatmap", "report"),
 }
 
 
