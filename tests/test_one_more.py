@@ -81,10 +81,10 @@ def test_its_options_are_its_own(copy):
     assert "--channels" in copy("kp-train --help").stdout
     done = copy("kp-train --arch nose --channels 8 all.jsonl")
     assert done.returncode == 2
-    assert "--channels is an option of two_layers, not of nose" in done.stderr
+    assert "--channels is an option of two_layers, not of nose with --head points" in done.stderr
     done = copy("kp-train --arch two_layers --loss mse all.jsonl")
     assert done.returncode == 2
-    assert "--loss mse is not for two_layers with a head of mean_place; use root" in done.stderr
+    assert "--loss mse is not for two_layers with --head mean_place; use root" in done.stderr
 
 
 def test_a_loss_trains(copy):

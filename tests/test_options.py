@@ -40,7 +40,7 @@ def complete(line: str) -> list[str]:
         ("kp-predict --decode so", ["softargmax"]),
         ("kp-eval --norm inter", ["interocular", "interpupil"]),
         ("kp-eval --points region:right_e", ["region:right_eye"]),
-        ("kp-viz ", ["grid", "curves", "ced", "filters", "heatmap", "report"]),
+        ("kp-viz ", ["grid", "curves", "ced", "risk", "filters", "heatmap", "report"]),
     ],
 )
 def test_the_shell_completes(line, offered):
@@ -55,11 +55,20 @@ def test_each_tool_says_its_version(tool):
     assert not done.stderr
 
 
-@pytest.mark.parametrize("option", ["--width", "--stride", "--sigma", "--pos-weight"])
-def test_an_option_of_one_architecture_is_refused_by_another(option):
+@pytest.mark.parametrize(
+    ("option", "owners"),
+    [
+        ("--width", "unet"),
+        ("--stride", "efficientnet_lite0, unet"),
+        ("--sigma", "--head heatmap"),
+        ("--pos-weight", "--head heatmap"),
+    ],
+)
+def test_an_option_of_one_architecture_is_refused_by_another(option, owners):
     done = run("train", "--arch", "nose", option, 2)
     assert done.returncode == 2
-    assert f"{option} is an option of unet, not of nose".encode() in done.stderr
+    text = f"{option} is an option of {owners}, not of nose with --head points"
+    assert text.encode() in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -68,7 +77,7 @@ def test_an_option_of_one_architecture_is_refused_by_another(option):
     [
         (("--sigma", 0), b"--sigma 0: more than 0"),
         (("--stride", 3), b"--stride 3: one of 1, 2, 4, 8"),
-        (("--loss", "mse"), b"--loss mse is not for unet; use bce"),
+        (("--loss", "mse"), b"--loss mse is not for unet with --head heatmap; use bce"),
         (("--loss", "huber"), b"--loss 'huber': one of mse, l1, smooth_l1, wing, bce"),
         (("--weights", "default"), b"--weights default: there are none for unet"),
     ],

@@ -77,7 +77,7 @@ def test_crops_are_warped_and_coloured_without_64_bits():
 def test_networks_learn_and_predict_without_64_bits(arch):
     size, grey = (48, 40), arch in ("nose", "face")
     network = build.build(arch, 5, size, {"width": 4} if arch == "unet" else {})
-    criterion = build.criterion(arch, "bce" if arch == "unet" else "wing")
+    criterion = build.criterion(*(("heatmap", "bce") if arch == "unet" else ("points", "wing")))
     average = EMA(network, 0.9)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     truth = np.random.default_rng(0).uniform(0.2, 0.8, (3, 5, 2))

@@ -63,11 +63,11 @@ class Arch:
         for name, value in given.items():
             if value is not None and name not in known:
                 named = all_options().get(name, (None, []))[1]
-                owners = ", ".join(text.split()[0] for text in named)
+                owners = ", ".join(text.rpartition(" ")[0] for text in named)
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(
-                    f"{flag} is an option of {owners or 'no network'}, not of {arch} with a head "
-                    f"of {head}"
+                    f"{flag} is an option of {owners or 'no network'}, not of {arch} with "
+                    f"--head {head}"
                 )
         values = {name: given.get(name) for name in known}
         return {
@@ -160,7 +160,7 @@ def all_options() -> dict[str, tuple[Option, list[str]]]:
     name the last is given, which takes what the others take, too."""
     found: dict[str, tuple[Option, list[str]]] = {}
     owners = {name: entry.options for name, entry in ARCHS.items()}
-    owners |= {name: entry.options for name, entry in heads.HEADS.items()}
+    owners |= {f"--head {name}": entry.options for name, entry in heads.HEADS.items()}
     for name, options in owners.items():
         for option in options:
             _, names = found.get(option.name, (option, []))

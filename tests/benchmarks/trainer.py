@@ -73,9 +73,11 @@ class RawStep:
     def __init__(self, settings: Settings, count: int, device: torch.device) -> None:
         self.settings, self.device = settings, device
         spec = settings.input
-        self.network = build.build(settings.arch, count, spec.size, settings.options)
+        self.network = build.build(
+            settings.arch, count, spec.size, settings.options, head=settings.head
+        )
         self.network.to(device, memory_format=torch.channels_last)
-        self.criterion = build.criterion(settings.arch, settings.loss)
+        self.criterion = build.criterion(settings.head, settings.loss)
         self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-4, fused=True)
         x = torch.randn(settings.batch, spec.channels, *reversed(spec.size), device=device)
         self.x = x.contiguous(memory_format=torch.channels_last)

@@ -86,4 +86,4 @@ def check_loss(arch: str, head: str, loss: str) -> None:
     if loss not in get(head).losses:
         *others, last = get(head).losses
         valid = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"--loss {loss} is not for {arch} with a head of {head}; use {valid}")
+        raise UsageError(f"--loss {loss} is not for {arch} with --head {head}; use {valid}")
