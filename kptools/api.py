@@ -182,8 +182,8 @@ def predict(
     precision: str = "auto",
     workers: int = 0,
 ) -> list[Record] | g.Points:
-    """The keypoints of faces, as `kp-predict` finds them: records with `pred`, `mean` and, from
-    heatmaps, `score`; a face that fails has a `status`.
+    """The keypoints of faces, as `kp-predict` finds them: records with `pred`, `score` and
+    `mean`; a face that fails has a `status`.
 
     Or of a picture: an RGB array (H, W, 3) uint8, with the boxes [x0, y0, x1, y1] of its N faces.
     Then the points are an array (N, K, 2). Both are pixels of the picture, and the centre of its

@@ -149,6 +149,35 @@ def test_it_is_trained_and_applied_in_a_pipe_and_opens_no_image(records, quick, 
     assert "mean" not in again[0]
 
 
+def test_points_of_another_number_are_adapted(records, quick, tmp_path):
+    """As 98 to 68: `pred` is of another scheme than `points`."""
+    path = tmp_path / "adapter.safetensors"
+    more = [r | {"pred": r["pred"] + r["pred"][:30], "score": [0.5] * 98} for r in records]
+    trained = quick("train", "--arch", "adapter", "-o", path, stdin=more)
+    assert trained.returncode == 0, trained.stderr
+    done = quick("predict", path, stdin=more)
+    assert done.returncode == 0, done.stderr
+    found = parse(done.stdout)[0]
+    assert np.array(found["pred"]).shape == (68, 2)
+    assert "score" not in found
+
+
+def test_what_is_adapted_is_not_adapted_again(records, quick, tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    once = quick("train", "--arch", "adapter", "-o", path, stdin=records)
+    done = quick("predict", path, stdin=parse(once.stdout))
+    assert done.returncode == 1
+    assert b"was adapted before" in done.stderr
+
+
+def test_a_point_that_is_hardly_ever_annotated_is_refused(records, quick, tmp_path):
+    sparse = [r | {"points": [None, *r["points"][1:]]} for r in records[:35]] + records[35:]
+    done = quick("train", "--arch", "adapter", "-o", tmp_path / "a.safetensors", stdin=sparse)
+    assert done.returncode == 3
+    assert b"point 0 is annotated on 5 faces; 10 are needed" in done.stderr
+    assert not (tmp_path / "a.safetensors").exists()
+
+
 def test_what_cannot_be_adapted_is_a_failed_record(records, quick, tmp_path):
     path = tmp_path / "adapter.safetensors"
     quick("train", "--arch", "adapter", "-o", path, stdin=records)

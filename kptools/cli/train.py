@@ -101,7 +101,7 @@ def train(
         str | None,
         typer.Option(
             metavar="default|none|FILE",
-            help="ImageNet's, which torchvision downloads once; nothing; or a classifier's "
+            help="ImageNet's, from a wheel or torchvision's download; nothing; or a classifier's "
             "state_dict [default: default; none with --init, and where there are none].",
         ),
     ] = None,

@@ -13,11 +13,20 @@ from kptools.records.keys import Record
 _STALE = ("heatmap", "nme", "pred_visible", "mean")  # of the points that were there before
 
 
+def predicted(record: Record) -> g.Points:
+    """The points (L, 2) under `pred`, of whatever scheme. RecordError where there are none, or
+    where an adapter made them."""
+    if "adapter" in record:
+        raise RecordError("bad_points", "its `pred` was adapted before; predict it again first")
+    return g.from_list(keys.points({"pred": record.get("pred")}, "pred"))
+
+
 def adapted(record: Record, adapter: Adapter) -> Record:
     """The keys of a record whose `pred` is adapted: `pred`, and the scores, where each point is
     still itself. RecordError where it has no such points."""
-    points = g.from_list(keys.points(record, "pred"))
+    points = predicted(record)
     found: Record = {"pred": adapter.apply(points, keys.box(record)).tolist()}
+    found["adapter"] = adapter.identity
     scores = keys.per_point(record, "score", len(points))
     if scores is not None and adapter.inputs == adapter.count:
         found["score"] = list(scores)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from kptools import geometry as g
@@ -38,7 +37,12 @@ from kptools.records.keys import PREDICTION, Record
 from kptools.runtime import send
 from kptools.specs import InputSpec, ModelSpec
 
-_STALE = ("heatmap", "nme", "pred_visible")  # what an earlier prediction left, and has no place now
+_STALE = (
+    "heatmap",
+    "nme",
+    "pred_visible",
+    "adapter",
+)  # what an earlier prediction left, and has no place now
 
 BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
 
@@ -61,19 +65,10 @@ def prediction(
     points = transform.invert_points(seen)
     found: Record = {"pred": points.tolist()}
     if scores is not None:
-        named = np.array(transform.rename(scores.tolist()))
-        found["score"] = np.where(_is_outside(points, face.record), 0.0, named).tolist()
+        named = transform.rename(scores.tolist())
+        found["score"] = keys.scores_inside(face.record, points, named)
     found["mean"] = g.denormalize(mean, face.box).tolist()
     return found
-
-
-def _is_outside(points: g.Points, record: Record) -> NDArray[np.bool_]:
-    """Which of the points (K, 2) lie outside the image, where the record has its size."""
-    try:
-        size = np.array(keys.size(record))
-    except RecordError:
-        return np.zeros(len(points), dtype=bool)
-    return np.asarray(((points < -0.5) | (points > size - 0.5)).any(axis=1))
 
 
 @dataclass

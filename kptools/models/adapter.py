@@ -8,6 +8,7 @@ there. Its penalty is the one whose predictions of left-out faces are nearest.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ class Adapter:
     def count(self) -> int:
         """K."""
         return len(self.offset) // 2
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other adapters: a hash of its numbers."""
+        digest = blake2b(self.scheme.encode(), digest_size=8)
+        for array in (self.mean, self.weight, self.offset):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def apply(self, points: g.Points, box: Box) -> g.Points:
         """Points (L, 2) of a face in this box to (K, 2), file frame. RecordError where they are not
@@ -105,6 +114,12 @@ def fit(
         x.append((g.normalize(g.transform(to_frame, points), box) - mean).ravel())
         y.append(g.normalize(g.transform(to_frame, truth), box).ravel())
     inputs, targets = np.stack(x), np.stack(y)  # (N, 2 L), (N, 2 K)
+    annotated = np.isfinite(targets).sum(axis=0)[::2]
+    if annotated.min() < MIN_FACES:
+        raise KptoolsError(
+            f"point {int(annotated.argmin())} is annotated on {annotated.min()} faces; "
+            f"{MIN_FACES} are needed"
+        )
     count = targets.shape[1]
     weight, offset = np.zeros((count, inputs.shape[1])), np.zeros(count)
     best: dict[str, Any] = {}
@@ -131,10 +146,6 @@ def _ridge(
     patterns, which = np.unique(known, axis=1, return_inverse=True)
     for index, pattern in enumerate(patterns.T):
         columns = np.flatnonzero(which.ravel() == index)
-        if pattern.sum() < MIN_FACES:  # too few to learn from: the mean
-            some = y[np.ix_(pattern, columns)]
-            offset[columns] = some.mean(axis=0) if len(some) else 0.5
-            continue
         xs, ys = x[pattern], y[np.ix_(pattern, columns)]
         centre, level = xs.mean(axis=0), ys.mean(axis=0)
         u, s, vt = np.linalg.svd(xs - centre, full_matrices=False)

@@ -79,7 +79,12 @@ class Arch:
 _COURSE: Schedule = ((1e-3, 15), (3e-4, 15))  # of the course's networks on ImageNet weights
 
 
-def _classifier(module: str = "torchvision", size: Size = (224, 224)) -> Arch:
+_HEADS = ("points", "heatmap", "integral")
+
+
+def _classifier(
+    module: str = "torchvision", size: Size = (224, 224), heads: tuple[str, ...] = _HEADS
+) -> Arch:
     """A classifier of torchvision, its last layer replaced by a head of points."""
     return Arch(
         module=f"{PACKAGE}.{module}",
@@ -88,7 +93,7 @@ def _classifier(module: str = "torchvision", size: Size = (224, 224)) -> Arch:
         batch=16,
         schedule=_COURSE,
         margin=0.15,
-        heads=("points", "heatmap", "integral"),
+        heads=heads,
         pretrained=True,
     )
 
@@ -116,7 +121,7 @@ ARCHS: Mapping[str, Arch] = {
     "resnet34": _classifier(),
     "resnet50": _classifier(),
     "resnet152": _classifier(),
-    "inception_v3": _classifier("inception", (299, 299)),
+    "inception_v3": _classifier("inception", (299, 299), heads=("points",)),
     "googlenet": _classifier("googlenet"),
     "efficientnet_lite0": Arch(
         module=f"{PACKAGE}.efficientnet_lite",
@@ -168,6 +173,13 @@ def all_options() -> dict[str, tuple[Option, list[str]]]:
     return found
 
 
+def _more(a: Arch) -> str:
+    """How its training differs from that of the others."""
+    if a.optimizer == "adam":
+        return ""
+    return f" {a.decay}, {a.optimizer} {a.weight_decay:g}, average {a.average:g}, align {a.align:g}"
+
+
 def table() -> str:
     """The defaults as lines of text, for `kp-train --help`."""
     lines = []
@@ -176,6 +188,6 @@ def table() -> str:
         colour = "grey" if a.grey else "rgb"
         lines.append(
             f"{name:<18} {a.input[0]}x{a.input[1]:<4} {colour:<5} batch {a.batch:<3} "
-            f"{a.heads[0]:<8} margin {a.margin:<5g} {schedule}"
+            f"{a.heads[0]:<8} margin {a.margin:<5g} {schedule}{_more(a)}"
         )
     return "\n".join(lines)

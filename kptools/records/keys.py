@@ -6,7 +6,7 @@ that the record then bears. A tool checks the keys it uses and no others.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -30,7 +30,7 @@ STATUSES = (
 )
 SPLITS = ("train", "val", "test")
 # What a prediction consists of, and what was measured on it
-PREDICTION = ("pred", "score", "pred_visible", "mean", "heatmap", "nme")
+PREDICTION = ("pred", "score", "pred_visible", "mean", "heatmap", "nme", "adapter")
 
 
 def failed(record: Record) -> bool:
@@ -225,6 +225,21 @@ def per_point(record: Record, key: str, count: int) -> Sequence[float] | None:
     if not isinstance(value, list) or len(value) != count or not all(map(_number, value)):
         raise RecordError("bad_points", f"`{key}` is not {count} numbers; one for each point")
     return value
+
+
+def scores_inside(
+    record: Record, points: Iterable[Iterable[float]], scores: Iterable[float]
+) -> list[float]:
+    """The scores (K,) of points (K, 2), pixels of the file: 0 of a point outside the image, where
+    the record has its size."""
+    try:
+        width, height = size(record)
+    except RecordError:
+        return list(map(float, scores))
+    return [
+        float(score) if -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5 else 0.0
+        for (x, y), score in zip(points, scores, strict=True)
+    ]
 
 
 def _short(value: Any) -> str:

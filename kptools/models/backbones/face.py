@@ -10,7 +10,7 @@ from kptools.units import Size
 
 
 class FullFace(Network):
-    """(B, 1, H, W) grey in -0.5..0.5 to (B, K, 2) in fractions of the input."""
+    """(B, 1, H, W) grey in -0.5..0.5 to (B, K, 3), as PointsHead gives it."""
 
     head: PointsHead
 

@@ -33,8 +33,8 @@ STRIDES = (4, 8, 16, 32)  # of a backbone's features
 
 
 class Classifier(Network):
-    """A backbone whose last layer gives points: (B, 3, H, W) to (B, K, 2) in fractions of the
-    input; a pair of these in training where it has an auxiliary output.
+    """A backbone whose last layer gives points: (B, 3, H, W) to (B, K, 3), as PointsHead gives
+    it; a pair of these in training where it has an auxiliary output.
 
     `last` and `auxiliary` are the names of the layers in the backbone that are heads of points.
     """
@@ -87,10 +87,7 @@ def features(name: str, weights: str = "none") -> Features:
     """The classifier as a backbone. UsageError where there is none of this name or where it has no
     maps of features, KptoolsError where the weights are not available."""
     check(name)
-    options: dict[str, Any] = (
-        {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
-    )
-    return Features(classifier(name, weights, **options), name)
+    return Features(classifier(name, weights), name)
 
 
 def _feature_nodes(classifier: nn.Module, name: str) -> tuple[list[str], tuple[int, ...]]:

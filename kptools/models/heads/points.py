@@ -15,6 +15,7 @@ from kptools.runtime import send
 from kptools.units import Size
 
 DISTANCE = 0.05  # expected at the start, fractions of the input
+LIMIT = 10.0  # of the log of a distance
 HIDDEN = 200  # units of the layer before the last, behind a deep backbone
 
 
@@ -58,6 +59,7 @@ class PointsHead(nn.Sequential):
             for layer in list(self)[:-1]:
                 x = layer(x)
             distance = F.linear(x.detach(), self.distance_weight, self.distance_bias)
+            distance = LIMIT * torch.tanh(distance / LIMIT)  # its exponential stays finite
             points = torch.addcmul(self.mean, self[-1](x), self.spread).view(len(x), -1, 2)
             return torch.cat([points, distance.unsqueeze(-1)], dim=-1)
 
