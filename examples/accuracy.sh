@@ -26,7 +26,7 @@ xml=labels_ibug_300W_train.xml
 found=$(find -L "$faces" -name "$xml" | sort | head -n 1)
 [ -n "$found" ] && faces=$(dirname -- "$found")
 
-# boxes from the XML, points from the .pts that each image needs beside it
+# boxes from the XML, points from the .pts that each image needs next to it
 # shellcheck disable=SC2086
 try kp-prep ibug "$faces" --annotations pts --xml $xml $limit -o "$work.faces.jsonl"
 if [ -n "$ids" ]; then
