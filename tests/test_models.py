@@ -19,7 +19,7 @@ from kptools.models import archs, build, checkpoint
 from kptools.models.backbones import efficientnet_lite
 from kptools.models.backbones import torchvision as backbones
 from kptools.models.heads.points import PointsHead
-from kptools.models.layers import grid_pool
+from kptools.models.layers import depthwise, grid_pool
 from kptools.models.layers.depthwise import DepthwiseConv2d, use_quick_depthwise
 from kptools.models.losses import wing
 from kptools.pixels.batch import normalize_pixels
@@ -263,6 +263,12 @@ def test_the_weights_of_the_wheel_expect_the_pixels_that_they_are_given():
 # Depthwise convolutions
 
 
+@pytest.fixture
+def quick_in_float64(monkeypatch):
+    """In use it is for bf16 alone; its arithmetic is checked in float64."""
+    monkeypatch.setattr(depthwise, "QUICKER", {torch.float64, torch.bfloat16})
+
+
 def twins(*words, **options):
     """A convolution in float64, and the same one as a network's that has the quick gradients."""
     torch.manual_seed(0)
@@ -274,7 +280,9 @@ def twins(*words, **options):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
-def test_the_quick_gradients_of_a_depthwise_convolution_are_autograds(kernel, stride):
+def test_the_quick_gradients_of_a_depthwise_convolution_are_autograds(
+    quick_in_float64, kernel, stride
+):
     for padding, size in itertools.product((0, kernel // 2), ((7, 7), (11, 8), (9, 14))):
         plain, quick = twins(4, 4, kernel, stride, padding, groups=4)
         assert type(quick[0]) is DepthwiseConv2d
@@ -288,7 +296,7 @@ def test_the_quick_gradients_of_a_depthwise_convolution_are_autograds(kernel, st
             assert torch.allclose(a, b, atol=1e-12), (name, padding, size)
 
 
-def test_a_first_layer_and_a_frozen_one_have_the_gradient_that_they_need():
+def test_a_first_layer_and_a_frozen_one_have_the_gradient_that_they_need(quick_in_float64):
     plain, quick = twins(3, 3, 5, 2, 2, groups=3)
     x = torch.randn(2, 3, 9, 8, dtype=torch.float64)
     for network in (plain, quick):

@@ -202,8 +202,8 @@ class Scorer:
         }
 
     def _scores(self, record: Record, count: int) -> NDArray[np.float64] | None:
-        """The scores (K,), None where there are none. RecordError where --min-score needs them; a
-        `score` of another kind is nobody's business otherwise."""
+        """The scores (K,), None where there are none. RecordError where --min-score needs them;
+        without it, a `score` of another kind is ignored."""
         try:
             found = keys.per_point(record, "score", count)
         except RecordError:

@@ -101,7 +101,7 @@ def decode(
 
 
 def _mirrored(transform: Transform, box: Box, swap: tuple[int, ...]) -> Transform:
-    """What a transform shows, in a mirror beside the box's centre line."""
+    """What a transform shows, mirrored about the vertical line through the box's centre."""
     mirror = g.about(g.scaling(-1, 1), *g.centre(box))
     return replace(
         transform,

@@ -1,7 +1,7 @@
 """Depthwise convolutions with a backward pass that is quick on a CPU.
 
-oneDNN has no quick kernel for two of the gradients: that of the input where the stride is 2, in
-bf16, and that of the weights where the kernel is larger than 3 x 3. Its reference code takes 3 to
+In bf16 oneDNN has no quick kernel for two of the gradients: that of the input where the stride is
+2, and that of the weights where the kernel is larger than 3 x 3. Its reference code takes 3 to
 40 times as long as the work needs (tests/benchmarks/depthwise.py). Here the first is a convolution
 of the gradient with zeros in between, and the second is taken in tiles of 3 x 3.
 """
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+QUICKER = {torch.bfloat16}  # the numbers in which this is quicker than torch's own
 TILE = 3  # side of the kernels whose weight gradient is quick
 
 
@@ -22,10 +23,11 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(dtype), weight.to(dtype)
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+        if dtype not in QUICKER:
+            return super().forward(x)
+        x, weight = x.to(dtype), self.weight.to(dtype)
         stride, padding = self.stride[0], self.padding[0]
         assert isinstance(padding, int)
         out: Tensor = _Convolution.apply(x, weight, stride, padding)
@@ -77,12 +79,9 @@ class _Convolution(torch.autograd.Function):
 
 def _input_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """(B, C, H, W) as `x`, of the output's gradient `g` (B, C, h, w): the convolution with the
-    kernel turned by 180 degrees, of `g` with stride - 1 zeros between its numbers. (In float32 a
-    strided one has a quick kernel, as far as it goes.)"""
+    kernel turned by 180 degrees, of `g` with stride - 1 zeros between its numbers."""
     batch, channels, height, width = x.shape
     side = weight.shape[2]
-    if stride > 1 and g.dtype != torch.bfloat16:
-        return _direct(g, x, weight, stride, padding, of_input=True)
     if stride > 1:
         rows, columns = (n + 2 * padding - side + 1 for n in (height, width))
         spread = g.new_zeros(batch, rows, columns, channels).permute(0, 3, 1, 2)
@@ -95,7 +94,7 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding:
     """(C, 1, k, k) as `weight`: tile by tile, of which neighbours share a row or a column."""
     side = weight.shape[2]
     if side == TILE:
-        return _direct(g, x, weight, stride, padding, of_input=False)
+        return _direct(g, x, weight, stride, padding)
     padded = F.pad(x, (padding,) * 4) if padding else x
     reach = [(n - 1) * stride + TILE for n in g.shape[2:]]
     tile = weight[:, :, :TILE, :TILE].contiguous()
@@ -105,15 +104,13 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding:
             part = padded[:, :, row : row + reach[0], column : column + reach[1]]
             part = part.contiguous(memory_format=torch.channels_last)
             gradient[:, :, row : row + TILE, column : column + TILE] = _direct(
-                g, part, tile, stride, 0, of_input=False
+                g, part, tile, stride, 0
             )
     return gradient
 
 
-def _direct(
-    g: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, *, of_input: bool
-) -> Tensor:
-    """torch's own gradient, of the input or of the weights."""
+def _direct(g: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """torch's own gradient of the weights."""
     gradient: Tensor = torch.ops.aten.convolution_backward(
         g,
         x,
@@ -125,6 +122,6 @@ def _direct(
         False,
         [0, 0],
         x.shape[1],
-        [of_input, not of_input, False],
-    )[0 if of_input else 1]
+        [False, True, False],
+    )[1]
     return gradient
