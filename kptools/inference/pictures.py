@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kptools import geometry as g
-from kptools import runtime
 from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
 from kptools.inference.passes import decode, resolve
-from kptools.inference.predictor import check_decoding
+from kptools.inference.predictor import check_decoding, prepare
 from kptools.models.network import Network
 from kptools.pixels.batch import network_input
 from kptools.pixels.crop_spec import crop_spec
@@ -50,7 +49,7 @@ def predict_picture(
             f"of {picture.shape}"
         )
     check_decoding(network, batch, decoder)
-    runtime.to_device(network, device).eval()
+    prepare(network, device)
     image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
     passes = resolve(model)
     spec = crop_spec([], model.input, align=passes.count > 1)

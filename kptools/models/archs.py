@@ -131,7 +131,6 @@ ARCHS: Mapping[str, Arch] = {
         schedule=((2e-3, 60),),
         margin=0.15,
         heads=("heatmap", "integral", "points"),
-        options=(Option("stride", int, 2, "input pixels per map pixel", choices=(2, 4)),),
         pretrained=True,
         optimizer="adamw",
         weight_decay=0.05,

@@ -70,6 +70,7 @@ class Network(nn.Module):
     """A backbone that ends in a `head`."""
 
     head: Head
+    takes_any_size = False  # it takes inputs of other sizes than it was built for
 
 
 def forward(network: nn.Module, x: Tensor, precision: str) -> Any:

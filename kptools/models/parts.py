@@ -12,7 +12,8 @@ from kptools.models.necks.pyramid import Pyramid
 from kptools.models.network import Head, Network
 from kptools.units import Size
 
-WIDTH = 96  # channels of a pyramid; half of it where its maps are half of the input
+WIDTH = 96  # channels of a pyramid
+MAP_STRIDE = 2  # input pixels for each pixel of the maps on a pyramid
 
 
 class Backbone(Protocol):
@@ -26,6 +27,8 @@ class Backbone(Protocol):
 
 class PartsNetwork(Network):
     """(B, C, H, W) to what its head gives."""
+
+    takes_any_size = True
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, head: Head) -> None:
         super().__init__()
@@ -41,14 +44,13 @@ def assemble(
 ) -> PartsNetwork:
     """The backbone, the neck that this head wants, and the head, for `count` points and inputs of
     `size` (W, H). `options` are the head's own."""
-    channels, stride = backbone.channels[-1], backbone.strides[0]
+    channels, stride, upscale = backbone.channels[-1], backbone.strides[0], 1
     neck: nn.Module
     if entry.neck == "cells":
         neck, inputs = Cells(), Cells.CELLS * channels
     elif len(backbone.channels) == 1:
         neck, inputs = Finest(), channels
     else:
-        widths = [WIDTH // 2 if level == 2 else WIDTH for level in backbone.strides]
-        neck, inputs = Pyramid(backbone.channels, widths), widths[0]
-    head: Head = entry.load().build(inputs, count, size, stride, **options)
+        neck, inputs, upscale = Pyramid(backbone.channels, WIDTH), WIDTH, stride // MAP_STRIDE
+    head: Head = entry.load().build(inputs, count, size, stride, upscale, **options)
     return PartsNetwork(backbone, neck, head)

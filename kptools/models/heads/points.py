@@ -89,6 +89,6 @@ class PointsHead(nn.Sequential):
         self.spread.copy_(spread.flatten())
 
 
-def build(channels: int, count: int, size: Size, stride: int) -> PointsHead:
-    """The head of a network of parts; `size` and `stride` have no part in it."""
+def build(channels: int, count: int, size: Size, stride: int, upscale: int) -> PointsHead:
+    """The head of a network of parts; `size`, `stride` and `upscale` have no part in it."""
     return PointsHead(channels, (HIDDEN,), count, relu=False)

@@ -4,7 +4,6 @@ As in Feature Pyramid Networks (Lin et al., 2017), but for one output, the fines
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,30 +12,23 @@ from kptools.models.layers.block import convolution
 
 
 class Pyramid(nn.Module):
-    """Features of a backbone, (B, C_i, H_i, W_i) from fine to coarse, to (B, width_0, H_0, W_0).
+    """Features of a backbone, (B, C_i, H_i, W_i) from fine to coarse, to (B, width, H_0, W_0).
 
-    `channels` are the C_i. From the coarsest on, each level is brought to its width, what comes
-    from above is laid over it, at its width and size, and the sum is smoothed by 3 x 3.
+    `channels` are the C_i. From the coarsest on, each level is brought to `width` channels, what
+    comes from above is laid over it, at its size, and the sum is smoothed by 3 x 3.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(
-            _projection(inputs, width) for inputs, width in zip(channels, widths, strict=True)
-        )
-        self.above = nn.ModuleList(
-            nn.Identity() if above == width else _projection(above, width)
-            for width, above in pairwise(widths)
-        )
-        self.smooth = nn.ModuleList(convolution(width, width, 3) for width in widths)
+        self.lateral = nn.ModuleList(_projection(inputs, width) for inputs in channels)
+        self.smooth = nn.ModuleList(convolution(width, width, 3) for _ in channels)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         coarsest = len(features) - 1
         x: Tensor = self.smooth[coarsest](self.lateral[coarsest](features[coarsest]))
         for level in range(coarsest - 1, -1, -1):
-            here = self.lateral[level](features[level])  # (B, width_i, H_i, W_i)
-            above = self.above[level](x)  # (B, width_i, H_i+1, W_i+1)
-            above = F.interpolate(above, size=here.shape[-2:], mode="nearest")
+            here = self.lateral[level](features[level])  # (B, width, H_i, W_i)
+            above = F.interpolate(x, size=here.shape[-2:], mode="nearest")
             x = self.smooth[level](here + above)
         return x
 
