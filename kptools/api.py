@@ -22,6 +22,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.evaluation import MERGES, THRESHOLD
 from kptools.evaluation.merge import merge_copies
 from kptools.evaluation.report import Scorer
+from kptools.inference.passes import resolve as resolve_passes
 from kptools.inference.pictures import predict_picture
 from kptools.inference.predictor import Predictor, of_scheme
 from kptools.models import archs
@@ -151,6 +152,8 @@ def predict(
     *,
     batch_size: int = 32,
     decode: str | None = None,
+    passes: int | None = None,
+    flip: bool | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -165,6 +168,8 @@ def predict(
     *,
     batch_size: int = 32,
     decode: str | None = None,
+    passes: int | None = None,
+    flip: bool | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -178,6 +183,8 @@ def predict(
     *,
     batch_size: int = 32,
     decode: str | None = None,
+    passes: int | None = None,
+    flip: bool | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -188,6 +195,9 @@ def predict(
     Or of a picture: an RGB array (H, W, 3) uint8, with the boxes [x0, y0, x1, y1] of its N faces.
     Then the points are an array (N, K, 2). Both are pixels of the picture, and the centre of its
     top-left pixel is (0, 0).
+
+    `passes`, 1 or 2, is how often the network looks at each face, and `flip` whether at its mirror
+    image too: by default as it was trained.
 
     >>> import kptools as kp
     >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
@@ -201,6 +211,7 @@ def predict(
     (1, 68, 2)
     """
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    how = resolve_passes(loaded.model, count=passes, flip=flip)
     network = loaded.network(share=True)
     where = runtime.device(device)
     mode = runtime.precision_for(where, precision)
@@ -217,6 +228,7 @@ def predict(
             precision=mode,
             batch=batch_size,
             decoder=decode,
+            passes=how,
         )
     failures = Failures()
     predictor = Predictor(
@@ -227,6 +239,7 @@ def predict(
         batch=batch_size,
         workers=workers or cpu_count() or 1,
         decoder=decode,
+        passes=how,
     )
     items = of_scheme(_items(faces), loaded.model.scheme, failures.add)
     return [item.record for item in predictor.run(items, failures.add, lambda: True)]
@@ -239,10 +252,12 @@ def evaluate(
     threshold: float = THRESHOLD,
     points: str | None = None,
     merge: Literal["mean", "median"] | None = None,
+    min_score: float | None = None,
 ) -> dict[str, Any]:
     """The report that `kp-eval` makes of predictions: NME, AUC and the other metrics
     (docs/metrics.md). `norm` is interocular, interpupil, box or diagonal; `points` names those
-    that are scored, as `region:mouth`; `merge` takes consecutive records of one id as one.
+    that are scored, as `region:mouth`; `merge` takes consecutive records of one id as one;
+    `min_score` leaves out the points of a lower `score`.
 
     >>> import kptools as kp
     >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
@@ -252,7 +267,9 @@ def evaluate(
     """
     if merge is not None and merge not in MERGES:
         raise UsageError(f"merge {merge!r}: one of {', '.join(MERGES)}")
-    failures, scorer = Failures(), Scorer(norm, points)
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise UsageError(f"min_score {min_score:g}: from 0 to 1")
+    failures, scorer = Failures(), Scorer(norm, points, min_score=min_score)
     items = _items(records)
     if merge is not None:
         items = merge_copies(items, merge, failures.add)

@@ -83,6 +83,8 @@ def test_predictions_and_figures_are_those_of_the_commands(place):
     report = kp.evaluate(predicted, norm="box", points="region:mouth", threshold=0.1)
     words = ("--norm", "box", "--points", "region:mouth", "--threshold", 0.1)
     assert report == parse(run("eval", *words, stdin=shell).stdout)[0]
+    sure = kp.evaluate(predicted, min_score=0.2)
+    assert sure == parse(run("eval", "--min-score", 0.2, stdin=shell).stdout)[0]
 
 
 def test_a_picture_in_memory_gives_the_points_of_its_file(place):
@@ -95,6 +97,19 @@ def test_a_picture_in_memory_gives_the_points_of_its_file(place):
     assert points.shape == (2, 68, 2)
     assert np.abs(points[0] - np.array(of_file["pred"])).max() < 1e-4
     assert kp.predict("nose.safetensors", picture, boxes=[]).shape == (0, 68, 2)
+
+
+def test_how_often_a_face_is_looked_at_is_as_the_command_has_it(place):
+    record = next(kp.read_records("faces.jsonl"))
+    (once,) = kp.predict("nose.safetensors", [record], passes=1, flip=False)
+    (again,) = kp.predict("nose.safetensors", [record], passes=2, flip=True)
+    words = ("nose.safetensors", "faces.jsonl", "--passes", 2, "--flip")
+    of_command = parse(run("predict", *words, cwd=place).stdout)[0]
+    assert np.abs(np.array(again["pred"]) - of_command["pred"]).max() < 1e-4
+    assert np.abs(np.array(again["pred"]) - once["pred"]).max() > 0.01
+    picture = np.asarray(Image.open(record["image"]))
+    points = kp.predict("nose.safetensors", picture, boxes=[record["box"]], passes=2, flip=True)
+    assert np.abs(points[0] - np.array(again["pred"])).max() < 1
 
 
 def test_a_sheet_is_that_of_the_command(place):
@@ -154,6 +169,8 @@ def test_python_m_kptools_lists_the_tools():
         (lambda: kp.evaluate([], norm="inter-ocular"), "norm 'inter-ocular': one of interocular"),
         (lambda: kp.evaluate([], merge="average"), "merge 'average': one of mean, median"),
         (lambda: kp.evaluate([], threshold=-1), "more than 0"),
+        (lambda: kp.evaluate([], min_score=2), "min_score 2: from 0 to 1"),
+        (lambda: kp.predict("nose.safetensors", [], passes=3), "--passes 3: 1 or 2"),
         (lambda: kp.predict("nose.safetensors", [], batch_size=0), "at least 1"),
         (lambda: kp.predict("nose.safetensors", [], decode="dark"), "makes no heatmaps"),
         (lambda: kp.predict("nose.safetensors", [], device="gpu"), "one of auto, cpu, cuda, mps"),

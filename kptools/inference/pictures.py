@@ -11,7 +11,7 @@ from PIL import Image
 from kptools import geometry as g
 from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
-from kptools.inference.passes import decode, resolve
+from kptools.inference.passes import Passes, decode, resolve
 from kptools.inference.predictor import check_decoding, prepare
 from kptools.models.network import Network
 from kptools.pixels.batch import network_input
@@ -34,6 +34,7 @@ def predict_picture(
     precision: str,
     batch: int = 32,
     decoder: str | None = None,
+    passes: Passes | None = None,
 ) -> g.Points:
     """The points (N, K, 2) of the faces in N boxes of an RGB picture (H, W, 3) or a grey one
     (H, W), uint8. Points and boxes are in pixels of the picture: the centre of its top-left pixel
@@ -51,8 +52,8 @@ def predict_picture(
     check_decoding(network, batch, decoder)
     prepare(network, device)
     image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
-    passes = resolve(model)
-    spec = crop_spec([], model.input, align=passes.count > 1)
+    how = passes or resolve(model)
+    spec = crop_spec([], model.input, align=how.count > 1)
     found: list[g.Points] = []
     for first in range(0, len(boxes), batch):
         some, crops = [], []
@@ -70,7 +71,7 @@ def predict_picture(
             partial(network_input, pixels, some, spec=spec),
             some,
             [Transform()] * len(some),
-            passes,
+            how,
             precision=precision,
             decoder=decoder,
         )

@@ -4,10 +4,14 @@ trained on the same faces: the mean of some seeds with its interval.
     python tests/benchmarks/accuracy.py ROOT IDS.txt --out out/accuracy
 
 ROOT holds iBUG 300-W in dlib's layout with the .pts files, IDS.txt the ids of the faces to keep
-apart, one a line. A run that was cut off is resumed. dlib needs `pip install dlib-bin`.
+apart, one a line. A run that was cut off is resumed, and one that is there is not repeated. dlib
+needs `pip install dlib-bin`. `--imm` and `--youtube` name folders of other people's pictures, whose
+boxes are by dlib's detector: the IMM face database, by the ten points that it shares with iBUG, and
+the frames of Udacity's course with their CSV.
 """
 
 import argparse
+import csv
 import json
 import math
 import os
@@ -15,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,10 @@ from PIL import Image
 from kptools.geometry import from_list
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "accuracy.sh"
+# Of IMM's points those that iBUG has too: the corners of the eyes and of the mouth, its top and
+# bottom, the base of the nose and the chin
+IMM_IN_IBUG = {21: 36, 25: 39, 17: 42, 13: 45, 39: 48, 41: 51, 43: 54, 45: 57, 52: 33, 6: 8}
+Record = dict[str, Any]
 # Student's t, two-sided 95 %, by the number of seeds
 T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
@@ -37,12 +46,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--no-dlib", action="store_true")
+    parser.add_argument("--imm", type=Path, help="a folder of the IMM face database")
+    parser.add_argument("--youtube", type=Path, help="a folder of Udacity's frames and their CSV")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     rows, reports = [], []
     for seed in range(args.seeds):
         checkpoint = args.out / f"seed{seed}.safetensors"
-        _train(args.root, checkpoint, args.ids, seed)
+        if not checkpoint.with_name(f"seed{seed}.worst.png").exists():  # the last thing it makes
+            _train(args.root, checkpoint, args.ids, seed)
         report = _score(checkpoint.with_name(f"seed{seed}.preds.jsonl"))
         log = common.read(checkpoint.with_name(f"seed{seed}.log.jsonl"))
         minutes = sum(epoch["seconds"] for epoch in log) / 60
@@ -55,6 +67,10 @@ def main() -> None:
         rows.append(
             ("dlib, same faces", *_figures(_score(predictions)), (time.perf_counter() - began) / 60)
         )
+    for name, records in _others(args.imm, args.youtube):
+        for seed in range(args.seeds):
+            path = _predict_other(args.out, f"{name}.seed{seed}", records, seed)
+            rows.append((f"kptools, seed {seed}, on {name}", *_figures(_score(path)), ""))
     head = ("", "NME, %", "MAE of the photos, px", "failures, %", "AUC", "tenths by score")
     common.table((*head, "minutes"), rows)
     nmes = [100 * report["nme"] for report in reports]
@@ -91,6 +107,65 @@ def _figures(report: dict[str, Any]) -> tuple[float, float, float, float, float]
         report["auc"],
         tenths[0] / tenths[-1],
     )
+
+
+def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[Record]]]:
+    """Other people's pictures: records with the points that are compared, and their scheme."""
+    if imm is not None:
+        records = [orjson.loads(line) for line in common.tool("prep", "imm", imm).splitlines()]
+        for record in records:
+            record["scheme"] = "ibug68:" + ",".join(map(str, IMM_IN_IBUG.values()))
+            record["points"] = [record["points"][point] for point in IMM_IN_IBUG]
+        yield "IMM", [_boxed(record) for record in records]
+    if youtube is not None:
+        (table,) = youtube.glob("*.csv")
+        rows = list(csv.reader(table.open()))[1:]
+        pictures = {path.name: path for path in youtube.rglob("*.jpg")}
+        records = [
+            {
+                "image": str(pictures[name]),
+                "scheme": "ibug68",
+                "points": np.array(values, dtype=float).reshape(-1, 2).tolist(),
+            }
+            for name, *values in rows
+            if name in pictures
+        ]
+        yield "YouTube", [_boxed(record) for record in records]
+
+
+def _boxed(record: Record) -> Record:
+    """The record with the box of dlib's detector that is nearest to its points, else with their own
+    box."""
+    import dlib
+
+    image = np.array(Image.open(record["image"]).convert("RGB"))
+    points = from_list(record["points"])
+    middle, (low, high) = points.mean(axis=0), (points.min(axis=0), points.max(axis=0))
+    boxes = [[*low.tolist(), *high.tolist()]]
+    for found in dlib.get_frontal_face_detector()(image, 1):
+        box = np.array([found.left(), found.top(), found.right(), found.bottom()], dtype=float)
+        if (box[:2] < middle).all() and (middle < box[2:]).all():
+            boxes.append(box.tolist())
+    return record | {"box": boxes[-1], "box_source": "dlib" if len(boxes) > 1 else "points"}
+
+
+def _predict_other(out: Path, name: str, records: list[Record], seed: int) -> Path:
+    """The predictions of other people's pictures, of the points that are compared."""
+    faces = [
+        {key: record[key] for key in ("image", "box", "box_source")} | {"scheme": "ibug68"}
+        for record in records
+    ]
+    stdin = b"".join(orjson.dumps(face) + b"\n" for face in faces)
+    lines = common.tool("predict", out / f"seed{seed}.safetensors", stdin=stdin).splitlines()
+    path = out / f"{name}.preds.jsonl"
+    with path.open("wb") as file:
+        for record, line in zip(records, lines, strict=True):
+            found = orjson.loads(line)
+            _, _, chosen = record["scheme"].partition(":")
+            at = [int(word) for word in chosen.split(",")] if chosen else range(68)
+            picked = {key: [found[key][point] for point in at] for key in ("pred", "score")}
+            file.write(orjson.dumps(record | picked) + b"\n")
+    return path
 
 
 def _mean(values: list[Any]) -> float:
