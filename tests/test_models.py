@@ -221,19 +221,6 @@ def test_without_the_wheel_the_error_says_what_to_install(monkeypatch):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(
-    ("length", "kernel", "stride", "before", "after"),
-    [(5, 3, 2, 1, 1), (6, 3, 2, 0, 1), (6, 5, 2, 1, 2), (7, 5, 2, 2, 2), (8, 5, 4, 0, 1)],
-)
-def test_same_padding_is_tensorflows(length, kernel, stride, before, after):
-    """As few zeros as give ceil(length / stride) outputs, the odd one at the end."""
-    padding = efficientnet_lite.SamePadding(kernel, stride)
-    x = torch.ones(1, 1, length, 20)
-    shown = padding(x)[0, 0, :, 10].tolist()
-    assert shown == [0] * before + [1] * length + [0] * after
-    assert padding(x.transpose(2, 3))[0, 0, 10].tolist() == shown
-
-
 def test_the_weights_of_the_wheel_expect_the_pixels_that_they_are_given():
     """Their batch norms hold the means of ImageNet's photos; a smooth picture has ones like it."""
     pytest.importorskip(
@@ -447,8 +434,8 @@ def test_the_numbers_of_a_feature_are_a_block_of_its_points_map():
         head.weight.copy_(torch.arange(8.0).view(8, 1, 1, 1))
         head.bias.zero_()
         (maps,) = head(torch.tensor([[[[1.0, 10.0]]]]))
-    assert maps[0].tolist() == [[0, 1, 0, 10], [2, 3, 20, 30]]
-    assert maps[1].tolist() == [[4, 5, 40, 50], [6, 7, 60, 70]]
+    assert maps[0].tolist() == [[0, 2, 0, 20], [4, 6, 40, 60]]
+    assert maps[1].tolist() == [[1, 3, 10, 30], [5, 7, 50, 70]]
 
 
 @pytest.mark.parametrize(

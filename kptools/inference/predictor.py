@@ -29,6 +29,7 @@ from kptools.pixels.batch import network_input
 from kptools.pixels.cache import decoding_threads
 from kptools.pixels.crop_spec import CropSpec, crop_spec
 from kptools.pixels.decode import Pixels8, decode_crop
+from kptools.pixels.warp import centred
 from kptools.records import keys
 from kptools.records.face import Face
 from kptools.records.failures import Fail
@@ -208,6 +209,8 @@ class Predictor:
         alike = len(set(specs)) == 1
         stacks = [np.stack(crops)] if alike else [crop[None] for crop in crops]
         pixels = [send(torch.from_numpy(stack), self.device) for stack in stacks]
+        if self.passes.count > 1:  # all of them warp
+            pixels = [centred(some) for some in pixels]
 
         def see(transforms: Sequence[Transform]) -> Tensor:
             if alike:

@@ -23,7 +23,8 @@ def network_input(
     crops: Tensor, boxes: Sequence[Box], transforms: Sequence[Transform], spec: CropSpec
 ) -> Tensor:
     """The crops as the network takes them: warped, recoloured and normalised. (B, Hs, Ws, C) uint8
-    stored crops to (B, C, H, W) float32, on their device."""
+    stored crops, or those `centred` where a warp follows, to (B, C, H, W) float32, on their
+    device."""
     if _is_input(transforms, spec):
         return normalize_pixels(crops.permute(0, 3, 1, 2).to(torch.float32), spec.input, 0, 255)
     black = -FILL / 255
@@ -36,8 +37,8 @@ def visible_pixels(
 ) -> Tensor:
     """What the network sees, before normalisation.
 
-    `crops`: (B, Hs, Ws, C) uint8 stored crops. Returns (B, C, H, W) float32, mid-grey (`FILL`) at
-    0 and 255 levels to 1.
+    `crops`: (B, Hs, Ws, C) uint8 stored crops, or those `centred`. Returns (B, C, H, W) float32,
+    mid-grey (`FILL`) at 0 and 255 levels to 1.
     """
     size = spec.input.size
     if _is_input(transforms, spec):

