@@ -136,7 +136,7 @@ ARCHS: Mapping[str, Arch] = {
         weight_decay=0.05,
         decay="cosine",
         average=0.998,
-        align=0.5,
+        align=0.8,
     ),
     "unet": Arch(
         module=f"{PACKAGE}.unet",
