@@ -197,7 +197,7 @@ class Seeing(nn.Module):
     def forward(self, x):
         return x
 
-    def decode(self, output, method=None):
+    def decode(self, output, method=None, size=None):
         self.asked.append(method)
         found = output[..., 0].numpy()
         return Decoded(found[..., :2] + self.bias, found[..., 2])
@@ -271,7 +271,8 @@ def test_what_the_first_pass_came_to_is_not_asked_for_again():
     truth = g.transform(moved(20, 1.2), PLACED)
     _, (first,) = asked(truth, [Transform()], Passes())
     output = torch.from_numpy(first).unsqueeze(-1)
-    decoded, shown = asked(truth, [Transform()], Passes(2), first_output=output)
+    first = {"first_input": output, "first_output": output}
+    decoded, shown = asked(truth, [Transform()], Passes(2), **first)
     assert len(shown) == 1
     assert in_file(decoded, [Transform()])[0] == pytest.approx(truth)
 
@@ -279,23 +280,23 @@ def test_what_the_first_pass_came_to_is_not_asked_for_again():
 @pytest.mark.parametrize(
     ("how", "shown"),
     [
-        (Passes(), [(64, 96)]),
-        (Passes(1, SWAP), [(64, 96), (64, 96)]),
-        (Passes(2), [(48, 64), (64, 96)]),
-        (Passes(2, SWAP), [(48, 64), (64, 96), (64, 96)]),
+        (Passes(), [(80, 112)]),
+        (Passes(1, SWAP), [(80, 112), (80, 112)]),
+        (Passes(2), [(64, 80), (80, 112)]),  # 0.7 of it, but not less than 64
+        (Passes(2, SWAP), [(64, 80), (80, 112), (80, 112)]),
     ],
     ids=["one", "mirror", "two", "both"],
 )
 def test_the_first_of_two_passes_is_at_a_lower_resolution(how, shown):
-    network = build.build("unet", 3, (96, 64), {"width": 2}).eval()
+    network = build.build("unet", 3, (112, 80), {"width": 2}).eval()
     sizes = []
     network.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
-    of = replace(model(), input=InputSpec((96, 64), 0.1, grey=False))
+    of = replace(model(), input=InputSpec((112, 80), 0.1, grey=False))
     with torch.no_grad():
         passes.decode(
             network,
             of,
-            lambda some: torch.zeros(len(some), 3, 64, 96),
+            lambda some: torch.zeros(len(some), 3, 80, 112),
             [BOX],
             [Transform()],
             how,

@@ -144,8 +144,16 @@ def test_a_description_out_of_bounds_is_refused(tmp_path, key, value):
 
 
 def test_another_version_is_refused(tmp_path):
-    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 4})
-    with pytest.raises(KptoolsError, match="of version 4; this kptools reads versions 1 to 3"):
+    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 5})
+    with pytest.raises(KptoolsError, match="of version 5; this kptools reads versions 1 to 4"):
+        checkpoint.load_model(str(tmp_path / "m.safetensors"))
+
+
+def test_a_network_on_a_pyramid_of_version_3_is_refused(tmp_path):
+    """It was written for a day of development, and its maps' channels lay otherwise."""
+    meta = {"version": 3, "model": {"arch": "resnet18", "head": "heatmap"}}
+    write_tensors(tmp_path / "m.safetensors", {}, meta)
+    with pytest.raises(KptoolsError, match="early development version; train it again"):
         checkpoint.load_model(str(tmp_path / "m.safetensors"))
 
 
@@ -191,6 +199,6 @@ def test_a_unet_of_version_2_gives_the_same_maps(tmp_path):
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(old.network()(x), network.eval()(x))
     assert old.model.options == {"width": 2, "stride": 2, "sigma": 1.0, "pos_weight": 1.0}
-    old.save(tmp_path / "new.safetensors")  # as version 3
+    old.save(tmp_path / "new.safetensors")  # as version 4
     new = checkpoint.load(str(tmp_path / "new.safetensors"))
     assert torch.equal(new.network()(x), old.network()(x))

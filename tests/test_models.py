@@ -18,6 +18,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.models import archs, build, checkpoint
 from kptools.models.backbones import efficientnet_lite
 from kptools.models.backbones import torchvision as backbones
+from kptools.models.codecs import heatmap
 from kptools.models.heads.points import PointsHead
 from kptools.models.layers import depthwise, grid_pool
 from kptools.models.layers.depthwise import DepthwiseConv2d, use_quick_depthwise
@@ -360,6 +361,27 @@ def test_a_folded_network_gives_the_same_numbers_and_leaves_the_weights_alone():
     assert all(torch.equal(weights[name], before[name]) for name in weights)
 
 
+@pytest.mark.parametrize("between", [nn.ReLU(), nn.Identity()])
+def test_a_norm_that_does_not_follow_its_convolution_at_once_is_not_folded(between):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), between, nn.Conv2d(4, 4, 1), between)
+    network.append(nn.BatchNorm2d(4)).eval()
+    nn.init.uniform_(network[-1].running_var, 0.5, 1.5)
+    nn.init.uniform_(network[-1].running_mean, -1, 1)
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = network(x)
+        fold_batch_norms(network)
+        assert torch.equal(network(x), plain)
+    assert isinstance(network[-1], nn.BatchNorm2d)
+
+
+def test_a_convolution_that_someone_listens_to_is_not_folded():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    network[0].register_forward_hook(lambda module, given, output: 2 * output)
+    fold_batch_norms(network)
+    assert isinstance(network[1], nn.BatchNorm2d)
+
+
 def test_a_block_that_joins_its_layers_itself_is_not_folded():
     network = build.build("resnet18", 3, (64, 64)).eval()
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -419,13 +441,26 @@ def test_a_map_of_an_odd_input_covers_its_last_pixels():
     network = build.build_shapes(LITE0, 2, (97, 67), head="heatmap")
     maps = network(torch.zeros(2, 3, 67, 97, device="meta"))
     assert maps.shape == (2, 2, 34, 50)  # by features of 17 x 25
-    assert network.head.size_on(maps) == (48.5, 33.5)  # the last pixels are no more than parts
+    assert network.head.map_size() == (48.5, 33.5)  # the last pixels are no more than parts
 
 
-def test_an_input_of_another_size_has_maps_of_its_own_size():
-    network = build.build_shapes(LITE0, 2, (160, 160))
-    maps = network(torch.zeros(1, 3, 112, 104, device="meta"))
-    assert network.head.size_on(maps) == (52, 56)
+@pytest.mark.parametrize(
+    ("arch", "size"),
+    [(LITE0, (160, 160)), (LITE0, (97, 67)), ("googlenet", (226, 98)), ("convnext_tiny", (98, 90))],
+)
+@pytest.mark.parametrize("head", ["heatmap", "integral"])
+def test_maps_that_show_a_point_give_that_point_whatever_the_backbone_rounds(arch, size, head):
+    """Also of an input that the network was not built for: some round up, and some down."""
+    network = build.build_shapes(arch, 1, size, head=head)
+    truth = np.array([[[0.7, 0.6]]])
+    for width, height in (size, (size[0] - 24, size[1] - 18)):
+        shape = network(torch.zeros(1, 3, height, width, device="meta")).shape
+        at = truth[0] * np.array(network.head.map_size((width, height))) - 0.5
+        labels = torch.from_numpy(heatmap.encode(at, (shape[3], shape[2]), 1.0)).unsqueeze(0)
+        labels = labels.clamp(1e-9, 1 - 1e-6)
+        logits = torch.logit(labels) if head == "heatmap" else torch.log(labels)
+        found = network.head.decode(logits, size=(width, height)).points
+        assert np.abs((found - truth) * (width, height)).max() < 0.1
 
 
 def test_the_numbers_of_a_feature_are_a_block_of_its_points_map():

@@ -59,7 +59,7 @@ def test_each_tool_says_its_version(tool):
     ("option", "owners"),
     [
         ("--width", "unet"),
-        ("--stride", "efficientnet_lite0, unet"),
+        ("--stride", "unet"),
         ("--sigma", "--head heatmap"),
         ("--pos-weight", "--head heatmap"),
     ],

@@ -190,7 +190,7 @@ def test_a_wrong_use_is_told_before_any_work(tmp_path, quick, monkeypatch):
         (["--arch", "nose", "--input-size", "big"], b"WIDTHxHEIGHT"),
         (["--arch", "nose", "--weights", "default"], b"--init"),
         (["--arch", "nose", "--keep", "first"], b"best, last"),
-        (["--arch", "nose", "--stride", "2"], b"of efficientnet_lite0, unet, not of nose"),
+        (["--arch", "nose", "--stride", "2"], b"of unet, not of nose"),
         (["--arch", "nose", "--head", "heatmap"], b"use points"),
         (["--arch", "unet", "--head", "points"], b"use heatmap or integral"),
         (["--head", "blobs"], b"points, heatmap, integral"),

@@ -1,8 +1,8 @@
 """From crops to points, in as many passes as the network was trained for.
 
 In a single pass the network sees each face in its box. In two, the second sees it as the points of
-the first align it (`kptools.augment.align`); the first then is to be quick, and is at a lower
-resolution where the network takes one. With a mirror image the last pass is the mean of both.
+the first align it (`kptools.augment.align`); the first then is at a lower resolution, where the
+network takes one. With a mirror image the last pass is the mean of both.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.units import Box
 
-# Of a first pass of two, near enough to align a face by (docs/networks.md): its decoder, and its
-# side, of the input's, rounded to a multiple of STEP, which is a whole pixel on maps of any stride
-COARSE = "quarter"
+# Of a first pass of two, which is to align the face and no more: its decoder, and its side, of the
+# input's, in pixels a multiple of 8 and not less than 64 (docs/networks.md)
+COARSE_DECODER = "quarter"
 COARSE_SIDE = 0.7
-STEP = 8
+STEP, LEAST = 8, 64
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,28 @@ def decode(
     *,
     precision: str,
     decoder: str | None = None,
+    first_input: Tensor | None = None,
     first_output: Any = None,
 ) -> Decoded:
     """The points of B faces, (B, K, 2) in fractions of the input, as `transforms` show them, and
     their scores; the maps are those of the first pass. `see` gives the network's input of these
-    faces under any transforms. `first_output` is the network's output for them as `transforms` show
-    them, where that is there already."""
+    faces under any transforms. `first_input` is that under `transforms`, and `first_output` the
+    network's output for it, where these are there already."""
 
-    def ask(some: Sequence[Transform], method: str | None = decoder) -> Decoded:
-        return network.head.decode(forward(network, see(some), precision), method)
+    def ask(some: Sequence[Transform]) -> Decoded:
+        return network.head.decode(forward(network, see(some), precision), decoder)
 
     def ask_first() -> Decoded:
-        quick = passes.count == 2
-        method = COARSE if quick and COARSE in network.head.decoders else decoder
-        if quick and network.takes_any_size:
-            output = forward(network, _shrunk(see(transforms)), precision)
-        else:
-            output = first_output
+        x = see(transforms) if first_input is None else first_input
+        output, method = first_output, decoder
+        if passes.count == 2:
+            if COARSE_DECODER in network.head.decoders:
+                method = COARSE_DECODER
+            if network.takes_any_size:
+                x, output = _shrunk(x), None
         if output is None:
-            return ask(transforms, method)
-        return network.head.decode(output, method)
+            output = forward(network, x, precision)
+        return network.head.decode(output, method, size=(x.shape[3], x.shape[2]))
 
     found = ask_first()
     if passes == Passes():
@@ -114,8 +116,8 @@ def decode(
 
 
 def _shrunk(x: Tensor) -> Tensor:
-    """(B, C, H, W) as a coarse pass sees it."""
-    size = [max(1, round(COARSE_SIDE * side / STEP)) * STEP for side in x.shape[2:]]
+    """(B, C, H, W) at the resolution of a coarse pass."""
+    size = [min(side, max(LEAST, round(COARSE_SIDE * side / STEP) * STEP)) for side in x.shape[2:]]
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 

@@ -24,7 +24,7 @@ from kptools.storage.tensors import (
     write_tensors,
 )
 
-VERSION = 3  # kptools 0.1 wrote version 1
+VERSION = 4
 
 
 @dataclass
@@ -102,6 +102,8 @@ def _model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
             f"{path} is a checkpoint of version {version!r}; this kptools reads versions 1 to "
             f"{VERSION}"
         )
+    if version == 3 and _has_pyramid(meta):  # for a day of development
+        raise KptoolsError(f"{path} is of an early development version; train it again")
     try:
         described = _from_version_1(meta) if version == 1 else meta["model"]
         model = _parse_model(described)
@@ -109,6 +111,12 @@ def _model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
     return model
+
+
+def _has_pyramid(meta: dict[str, Any]) -> bool:
+    model = meta.get("model")
+    described = model if isinstance(model, dict) else {}
+    return described.get("head") in ("heatmap", "integral") and described.get("arch") != "unet"
 
 
 def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:

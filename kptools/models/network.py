@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools import runtime
-from kptools.units import Pixels
+from kptools.units import Pixels, Size
 
 Criterion = Callable[..., Any]  # `loss` of one of the modules in `kptools.models.losses`
 
@@ -58,8 +58,9 @@ class Head(Protocol):
         """The loss of the network's output against points (B, K, 2) in fractions of its input, NaN
         where not annotated, reduced in float32."""
 
-    def decode(self, output: Any, method: str | None = None) -> Decoded:
-        """The points of the network's output. `method` is one of `decoders`."""
+    def decode(self, output: Any, method: str | None = None, size: Size | None = None) -> Decoded:
+        """The points of the network's output. `method` is one of `decoders`, and `size` the (W, H)
+        of the input, where it is not that which the network was built for."""
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Let it start from a mean shape and the standard deviation about it, both (K, 2) in
@@ -70,7 +71,7 @@ class Network(nn.Module):
     """A backbone that ends in a `head`."""
 
     head: Head
-    takes_any_size = False  # it takes inputs of other sizes than it was built for
+    takes_any_size = False  # whether it also takes inputs that it was not built for
 
 
 def forward(network: nn.Module, x: Tensor, precision: str) -> Any:

@@ -17,9 +17,9 @@ MAP_STRIDE = 2  # input pixels for each pixel of the maps on a pyramid
 
 
 class Backbone(Protocol):
-    """The module that a network of parts begins with: (B, C, H, W) to its features, a list of
-    (B, C_i, H_i, W_i) from fine to coarse. `channels` are the C_i; `strides`: how many pixels of
-    the input one of theirs spans."""
+    """The module that a network of parts begins with: (B, C, H, W) of any size to its features, a
+    list of (B, C_i, H_i, W_i) from fine to coarse. `channels` are the C_i; `strides`: how many
+    pixels of the input one of theirs spans."""
 
     channels: Sequence[int]
     strides: Sequence[int]
@@ -51,6 +51,7 @@ def assemble(
     elif len(backbone.channels) == 1:
         neck, inputs = Finest(), channels
     else:
-        neck, inputs, upscale = Pyramid(backbone.channels, WIDTH), WIDTH, stride // MAP_STRIDE
+        neck, inputs = Pyramid(backbone.channels, WIDTH), WIDTH
+        upscale = max(1, stride // MAP_STRIDE)
     head: Head = entry.load().build(inputs, count, size, stride, upscale, **options)
     return PartsNetwork(backbone, neck, head)

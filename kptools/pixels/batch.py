@@ -23,9 +23,8 @@ def network_input(
     crops: Tensor, boxes: Sequence[Box], transforms: Sequence[Transform], spec: CropSpec
 ) -> Tensor:
     """The crops as the network takes them: warped, recoloured and normalised. (B, Hs, Ws, C) uint8
-    stored crops, or those `centred` where a warp follows, to (B, C, H, W) float32, on their
-    device."""
-    if _is_input(transforms, spec):
+    stored crops, or those `centred`, to (B, C, H, W) float32, on their device."""
+    if _is_input(transforms, spec) and not crops.is_floating_point():
         return normalize_pixels(crops.permute(0, 3, 1, 2).to(torch.float32), spec.input, 0, 255)
     black = -FILL / 255
     shown = visible_pixels(crops, boxes, transforms, spec)

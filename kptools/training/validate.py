@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from kptools import runtime
 from kptools.errors import KptoolsError, RecordError
 from kptools.evaluation import THRESHOLD
 from kptools.evaluation.score import compare
 from kptools.evaluation.tally import Tally
 from kptools.inference import passes
-from kptools.inference.predictor import prediction
+from kptools.inference.predictor import prediction, prepare
 from kptools.models.network import Criterion, Decoded, Network, forward
 from kptools.records import keys
 from kptools.records.keys import Record
@@ -46,7 +45,7 @@ def validate(
             raise diverged(f"the validation loss became {loss}", epoch, settings, names)
         total += loss * len(batch)
         done += len(batch)
-        decoded = _decode(network, val, batch, output, settings, model, device)
+        decoded = _decode(network, val, batch, settings, model, device, output)
         for face, unit in zip(faces, decoded.points, strict=True):
             found = settings.input.to_file(unit, face.box)
             if not np.isfinite(found).all():
@@ -64,14 +63,14 @@ def validate(
 def predict(
     network: Network, val: TrainingSet, settings: Settings, model: ModelSpec, device: torch.device
 ) -> list[Record]:
-    """The predictions of the faces of `val`, in order: what `prediction` gives, or nothing where
-    the image cannot be read. KptoolsError where a prediction is not finite."""
-    runtime.to_device(network, device).eval()
+    """The predictions of the faces of `val`, in order, by a network that from here on does nothing
+    else: what `prediction` gives, or nothing where the image cannot be read. KptoolsError where a
+    prediction is not finite."""
+    prepare(network, device)
     mean = np.array(model.mean)
     found: list[Record] = [{} for _ in range(len(val))]
     for batch in val.batches(range(len(val)), settings.batch, 0, device):
-        output = forward(network, batch.input, settings.precision)
-        decoded = _decode(network, val, batch, output, settings, model, device)
+        decoded = _decode(network, val, batch, settings, model, device)
         for row, (i, transform) in enumerate(zip(batch.indices, batch.transforms, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
             face, points = val.faces[i], decoded.points[row]
@@ -86,12 +85,12 @@ def _decode(
     network: Network,
     val: TrainingSet,
     batch: Batch,
-    output: Any,
     settings: Settings,
     model: ModelSpec,
     device: torch.device,
+    output: Any = None,
 ) -> Decoded:
-    """The points of a batch, whose `output` is that of the first pass."""
+    """The points of a batch; `output` is the network's, where it is there already."""
     return passes.decode(
         network,
         model,
@@ -100,6 +99,7 @@ def _decode(
         batch.transforms,
         passes.resolve(model),
         precision=settings.precision,
+        first_input=batch.input,
         first_output=output,
     )
 

@@ -4,7 +4,7 @@ trained on the same faces: the mean of some seeds with its interval.
     python tests/benchmarks/accuracy.py ROOT IDS.txt --out out/accuracy
 
 ROOT holds iBUG 300-W in dlib's layout with the .pts files, IDS.txt the ids of the faces to keep
-apart, one a line. A run that was cut off is resumed, and one that is there is not repeated. dlib
+apart, one a line. A run that was cut off is resumed; `--no-train` scores runs that have ended. dlib
 needs `pip install dlib-bin`. `--imm` and `--youtube` name folders of other people's pictures, whose
 boxes are by dlib's detector: the IMM face database, by the ten points that it shares with iBUG, and
 the frames of Udacity's course with their CSV.
@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ import numpy as np
 import orjson
 from PIL import Image
 
+from kptools.datasets.photos import find
+from kptools.errors import RecordError
 from kptools.geometry import from_list
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "accuracy.sh"
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("ids", type=Path, help="the ids to keep apart, one a line")
     parser.add_argument("--out", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--no-train", action="store_true", help="score the runs in --out")
     parser.add_argument("--no-dlib", action="store_true")
     parser.add_argument("--imm", type=Path, help="a folder of the IMM face database")
     parser.add_argument("--youtube", type=Path, help="a folder of Udacity's frames and their CSV")
@@ -53,7 +56,7 @@ def main() -> None:
     rows, reports = [], []
     for seed in range(args.seeds):
         checkpoint = args.out / f"seed{seed}.safetensors"
-        if not checkpoint.with_name(f"seed{seed}.worst.png").exists():  # the last thing it makes
+        if not args.no_train:
             _train(args.root, checkpoint, args.ids, seed)
         report = _score(checkpoint.with_name(f"seed{seed}.preds.jsonl"))
         log = common.read(checkpoint.with_name(f"seed{seed}.log.jsonl"))
@@ -111,12 +114,19 @@ def _figures(report: dict[str, Any]) -> tuple[float, float, float, float, float]
 
 def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[Record]]]:
     """Other people's pictures: records with the points that are compared, and their scheme."""
+    if imm is None and youtube is None:
+        return
+    import dlib
+
+    detector = dlib.get_frontal_face_detector()
     if imm is not None:
-        records = [orjson.loads(line) for line in common.tool("prep", "imm", imm).splitlines()]
+        records = [
+            orjson.loads(line) for line in common.tool("prep", "imm", imm, "--repair").splitlines()
+        ]
         for record in records:
             record["scheme"] = "ibug68:" + ",".join(map(str, IMM_IN_IBUG.values()))
             record["points"] = [record["points"][point] for point in IMM_IN_IBUG]
-        yield "IMM", [_boxed(record) for record in records]
+        yield "IMM", [_boxed(record, detector) for record in records]
     if youtube is not None:
         (table,) = youtube.glob("*.csv")
         rows = list(csv.reader(table.open()))[1:]
@@ -130,23 +140,24 @@ def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[
             for name, *values in rows
             if name in pictures
         ]
-        yield "YouTube", [_boxed(record) for record in records]
+        yield "YouTube", [_boxed(record, detector) for record in records]
 
 
-def _boxed(record: Record) -> Record:
-    """The record with the box of dlib's detector that is nearest to its points, else with their own
-    box."""
-    import dlib
-
-    image = np.array(Image.open(record["image"]).convert("RGB"))
+def _boxed(record: Record, detector: Callable[..., Any]) -> Record:
+    """The record with the box of dlib's detector whose centre is nearest to that of its points,
+    else with their own box."""
     points = from_list(record["points"])
-    middle, (low, high) = points.mean(axis=0), (points.min(axis=0), points.max(axis=0))
-    boxes = [[*low.tolist(), *high.tolist()]]
-    for found in dlib.get_frontal_face_detector()(image, 1):
-        box = np.array([found.left(), found.top(), found.right(), found.bottom()], dtype=float)
-        if (box[:2] < middle).all() and (middle < box[2:]).all():
-            boxes.append(box.tolist())
-    return record | {"box": boxes[-1], "box_source": "dlib" if len(boxes) > 1 else "points"}
+    middle = points.mean(axis=0)
+    try:
+        boxes = find(record["image"], detector)
+    except RecordError as error:
+        sys.exit(f"{record['image']}: {error}")
+    about = [box for box in boxes if (middle > box[:2]).all() and (middle < box[2:]).all()]
+    if not about:
+        corners = np.concatenate([points.min(axis=0), points.max(axis=0)])
+        return record | {"box": corners.tolist(), "box_source": "points"}
+    away = [np.hypot(*(np.reshape(box, (2, 2)).mean(axis=0) - middle)) for box in about]
+    return record | {"box": list(about[int(np.argmin(away))]), "box_source": "detector:dlib"}
 
 
 def _predict_other(out: Path, name: str, records: list[Record], seed: int) -> Path:

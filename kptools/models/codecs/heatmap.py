@@ -52,10 +52,11 @@ def decode(
     """
     if method not in DECODERS:
         raise ValueError(f"no decoder {method!r}; there are {', '.join(DECODERS)}")
-    # NaN counts as the largest. amax takes no index, and is several times quicker for it, along
-    # the rows of maps that lie together in memory, as channels last has them
-    column_peaks = z.permute(0, 2, 3, 1).amax(dim=1)  # (B, W, K)
-    peaks, columns = column_peaks.max(dim=1)  # (B, K)
+    # NaN counts as the largest
+    if z.stride(1) == 1:  # channels last: amax, which takes no index, is several times quicker
+        peaks, columns = z.permute(0, 2, 3, 1).amax(dim=1).max(dim=1)  # of (B, W, K)
+    else:
+        peaks, columns = z.max(dim=2).values.max(dim=2)  # of (B, K, W)
     height = z.shape[2]
     column = z.gather(3, columns[..., None, None].expand(-1, -1, height, 1))  # (B, K, H, 1)
     rows = column.squeeze(3).max(dim=2).indices

@@ -7,6 +7,7 @@ from torch import Tensor
 from kptools import geometry as g
 from kptools.models.heads.points import PointsHead
 from kptools.models.network import Criterion, Decoded, Loss
+from kptools.units import Size
 
 WEIGHT = 0.4  # of the second output's loss, as in torchvision's own training of Inception-v3
 
@@ -28,7 +29,9 @@ class AuxiliaryHead:
         auxiliary = self.auxiliary.loss(output[1], truth, criterion)
         return Loss(main.mean + WEIGHT * auxiliary.mean, main.count)
 
-    def decode(self, output: Tensor, method: str | None = None) -> Decoded:
+    def decode(
+        self, output: Tensor, method: str | None = None, size: Size | None = None
+    ) -> Decoded:
         return self.main.decode(output)
 
     def start(self, mean: Tensor, spread: Tensor) -> None:

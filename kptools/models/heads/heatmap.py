@@ -44,16 +44,18 @@ class HeatmapHead(MapConv2d):
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the pixels of the maps of annotated points."""
-        on_map = torch.from_numpy(g.unit_to_map(truth, self.map_size))
+        on_map = torch.from_numpy(g.unit_to_map(truth, self.map_size()))
         points = send(on_map, output.device, torch.float32)
         loss: Loss = criterion(output, points, self.sigma, self.pos_weight)
         return loss
 
-    def decode(self, output: Tensor, method: str | None = None) -> Decoded:
+    def decode(
+        self, output: Tensor, method: str | None = None, size: Size | None = None
+    ) -> Decoded:
         logits = output.detach()
         points, scores = heatmap.decode(logits, method or DECODER, self.sigma)
-        size = self.size_on(logits)
-        return Decoded(g.map_to_unit(points, size), scores, Maps(logits, size, self.sigma))
+        on_map = self.map_size(size)
+        return Decoded(g.map_to_unit(points, on_map), scores, Maps(logits, on_map, self.sigma))
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""

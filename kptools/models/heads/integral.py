@@ -35,20 +35,22 @@ class IntegralHead(MapConv2d):
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the annotated points."""
-        on_map = torch.from_numpy(g.unit_to_map(truth, self.map_size))
+        on_map = torch.from_numpy(g.unit_to_map(truth, self.map_size()))
         loss: Loss = criterion(output, send(on_map, output.device, torch.float32))
         return loss
 
-    def decode(self, output: Tensor, method: str | None = None) -> Decoded:
+    def decode(
+        self, output: Tensor, method: str | None = None, size: Size | None = None
+    ) -> Decoded:
         columns, rows = marginal.marginals(output.detach())  # (B, K, w), (B, K, h)
         x, y = marginal.mean(columns), marginal.mean(rows)
-        size = self.size_on(output)
-        width, height = size
+        on_map = self.map_size(size)
+        width, height = on_map
         across = marginal.variance(columns, x) / width**2
         down = marginal.variance(rows, y) / height**2
         scores = confidence.score((across + down).sqrt())
         points = torch.stack([x, y], dim=-1).cpu().numpy().astype(np.float64)
-        return Decoded(g.map_to_unit(points, size), scores.cpu().numpy().astype(float))
+        return Decoded(g.map_to_unit(points, on_map), scores.cpu().numpy().astype(float))
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""

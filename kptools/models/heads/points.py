@@ -77,7 +77,9 @@ class PointsHead(nn.Sequential):
         surprise = ((off * torch.exp(-distance) + distance) * known.all(dim=-1)).sum() / count
         return Loss(mean + (surprise - surprise.detach()), count)
 
-    def decode(self, output: Tensor, method: str | None = None) -> Decoded:
+    def decode(
+        self, output: Tensor, method: str | None = None, size: Size | None = None
+    ) -> Decoded:
         points = output[..., :2].detach().float().cpu().numpy().astype(np.float64)
         if not self.distance_weight.any():  # of a checkpoint of before there were scores
             return Decoded(points)

@@ -1,9 +1,12 @@
 """Batch normalisation folded into the convolution before it, for a network that only predicts."""
 
 from itertools import pairwise
+from typing import TypeGuard
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kptools.models.layers.depthwise import DepthwiseConv2d
 
 
 def fold_batch_norms(network: nn.Module) -> None:
@@ -14,7 +17,25 @@ def fold_batch_norms(network: nn.Module) -> None:
     for module in list(network.modules()):
         if type(module).forward is not nn.Sequential.forward:
             continue  # what it does with its parts is its own affair
-        for (name, conv), (after, norm) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
+        parts = list(module._modules.items())  # also a layer that is there twice
+        for (name, conv), (after, norm) in pairwise(parts):
+            if _is_plain_convolution(conv) and _is_plain_norm(norm):
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, after, nn.Identity())
+
+
+def _is_plain_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    known = type(module) is nn.Conv2d or type(module) is DepthwiseConv2d
+    return known and not _is_hooked(module)
+
+
+def _is_plain_norm(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
+    return (
+        type(module) is nn.BatchNorm2d
+        and module.running_mean is not None
+        and not _is_hooked(module)
+    )
+
+
+def _is_hooked(module: nn.Module | None) -> bool:
+    return module is not None and bool(module._forward_hooks or module._forward_pre_hooks)
