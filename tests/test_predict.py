@@ -36,15 +36,15 @@ def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ahead", "ready", "left"),
-    [(0, True, [0, 0, 2, 2, 4]), (1, True, [0, 0, 0, 0, 2]), (1, False, [0, 0, 2, 2, 4])],
+    ("streams", "ready", "left"),
+    [(1, True, [0, 0, 0, 0, 2]), (2, True, [0, 0, 0, 0, 0]), (2, False, [0, 0, 2, 2, 4])],
 )
 def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
-    drawn, tmp_path, ahead, ready, left
+    drawn, tmp_path, streams, ready, left
 ):
     loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
     predictor = on_cpu(loaded.network(), loaded.model, batch=2)
-    predictor.ahead = ahead
+    predictor.streams = streams
     out, before_each = [], []
 
     def items():
@@ -56,6 +56,31 @@ def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
         out.append(item.line)
     assert out == [1, 2, 3, 4, 5]
     assert before_each == left
+
+
+def test_batches_that_are_worked_on_at_once_come_out_in_order_and_the_same(drawn, tmp_path):
+    loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
+    records = [record for _ in range(3) for record in parse(drawn)]
+    records[4] |= {"image": str(tmp_path / "gone.png")}
+    records[7] |= {"box": [0, 0]}
+    threads = torch.get_num_threads()
+
+    def predicted(streams):
+        predictor = on_cpu(loaded.network(), loaded.model, batch=3)
+        predictor.streams = streams
+        items = [Item(dict(record), "in.jsonl", n) for n, record in enumerate(records, start=1)]
+        failed = []
+
+        def fail(item, error):
+            failed.append(item.line)
+
+        done = list(predictor.run(items, fail, lambda: True))
+        assert [item.line for item in done] == list(range(1, len(records) + 1))
+        assert failed == [5, 8]
+        return [item.record for item in done]
+
+    assert predicted(3) == predicted(1)
+    assert torch.get_num_threads() == threads
 
 
 def test_a_face_whose_prediction_is_not_finite_fails_and_has_the_mean(drawn, tmp_path):

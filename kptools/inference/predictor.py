@@ -1,14 +1,15 @@
 """From stored crops to points in the pixels of each file.
 
-`Predictor` streams: where the network has a device of its own, threads decode the next faces while
-it works. On a CPU both want the same cores, and a step whose threads wait for each other suffers
-most, so there they take turns. A bounded number of faces is held, and the order is kept.
+`Predictor` streams: threads decode the next faces while the network works. On a CPU several batches
+are worked on at once, each by threads of its own, mostly one: the threads of one operation would
+wait for each other at its end, and a neighbour on the cores would hold up all of them. A bounded
+number of faces is held, and the order is kept.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from kptools.inference.passes import Passes, decode, resolve
 from kptools.models.layers.folding import fold_batch_norms
 from kptools.models.network import Decoded, Maps, Network
 from kptools.pixels.batch import network_input
-from kptools.pixels.cache import decoding_threads
+from kptools.pixels.cache import closing_pool, decoding_threads
 from kptools.pixels.crop_spec import CropSpec, crop_spec
 from kptools.pixels.decode import Pixels8, decode_crop
 from kptools.pixels.warp import centred
@@ -46,7 +47,8 @@ _STALE = (
     "adapter",
 )  # what an earlier prediction left, and has no place now
 
-BATCHES_AHEAD = 2  # decoded while the network works, where it has a device of its own
+MAX_STREAMS = 4  # batches that a CPU works on at once: each takes memory
+AHEAD_ON_CPU, AHEAD = 1, 2  # batches that are decoded while the network works
 
 
 def prediction(
@@ -75,14 +77,23 @@ def prediction(
 
 @dataclass
 class _Decoding:
-    """A face on its way: its crop is being decoded. `stem` is of the file of its maps."""
+    """A face whose crop is being decoded. `stem` is of the file of its maps."""
 
     face: Face
-    item: Item
     transform: Transform
     spec: CropSpec
     pixels: Future[Pixels8]
     stem: Path | None
+
+
+@dataclass
+class _Work:
+    """A record on its way, and what it comes to: the keys of its prediction, or an error."""
+
+    item: Item
+    decoding: _Decoding | None = None
+    found: Record | None = None
+    error: RecordError | None = None
 
 
 def check_decoding(network: Network, batch: int, decoder: str | None) -> None:
@@ -129,7 +140,9 @@ class Predictor:
         self.maps = maps
         self.passes = passes or resolve(model)
         self.names = FileNames()  # of the maps' files
-        self.ahead = 0 if device.type == "cpu" else BATCHES_AHEAD
+        cpu = device.type == "cpu"
+        self.streams = min(torch.get_num_threads(), MAX_STREAMS) if cpu else 1
+        self.ahead = AHEAD_ON_CPU if cpu else AHEAD
 
     def run(self, items: Iterable[Item], fail: Fail, ready: Callable[[], bool]) -> Iterator[Item]:
         """Each item again, in order, with its prediction; `fail` marks those that have none.
@@ -138,70 +151,92 @@ class Predictor:
         not. A batch is full whatever the pace at which items come, so that its bits are the same.
         """
         source = iter(items)
-        begun: deque[tuple[Item, _Decoding | None]] = deque()
+        begun: deque[_Work] = deque()
+        running: deque[tuple[list[_Work], Future[None]]] = deque()
+        ended = False
 
         def begin(batches: int, *, wait: bool) -> None:
-            while len(begun) < batches * self.batch and (wait or ready()):
+            nonlocal ended
+            while not ended and len(begun) < batches * self.batch and (wait or ready()):
                 item = next(source, None)
                 if item is None:
-                    return
-                begun.append((item, self._begin(item, pool, fail)))
+                    ended = True
+                else:
+                    begun.append(self._begin(item, pool))
 
-        with decoding_threads(self.workers) as pool:
+        with decoding_threads(self.workers) as pool, _network_threads(self.streams) as streams:
             while True:
-                begin(1, wait=True)
-                if not begun:
+                begin(1, wait=not running)
+                is_full = len(begun) >= self.batch or (ended and len(begun) > 0)
+                if is_full and len(running) < self.streams:
+                    batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
+                    running.append((batch, streams.submit(self._predict, batch)))
+                    continue
+                if not running:
                     return
-                begin(1 + self.ahead, wait=False)
-                batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
-                self._predict([decoding for _, decoding in batch if decoding], fail)
-                for item, _ in batch:
-                    if item.failed:
-                        self._place_mean(item)
-                    yield item
+                begin(self.ahead, wait=False)
+                batch, predicted = running.popleft()
+                predicted.result()
+                for work in batch:
+                    self._close(work, fail)
+                    yield work.item
 
-    def _begin(self, item: Item, pool: ThreadPoolExecutor, fail: Fail) -> _Decoding | None:
-        """Parse a record, and let the threads decode its crop; None where it fails."""
+    def _begin(self, item: Item, pool: ThreadPoolExecutor) -> _Work:
+        """Parse a record, and let the threads decode its crop."""
+        work = _Work(item)
         if item.failed:
-            return None
+            return work
         try:
             face = Face.parse(item.record).focused(self.model.input)
             transform = sample(face, 0)
             stem = None if self.maps is None else self.maps / self.names.unique_name(item.record)
         except RecordError as error:
-            fail(item, error)
-            return None
+            work.error = error
+            return work
         # crops of its own, so that a face's prediction does not depend on its neighbours
         spec = crop_spec([face], self.model.input, align=self.passes.count > 1)
         pixels = pool.submit(decode_crop, face.image, face.box, spec)
-        return _Decoding(face, item, transform, spec, pixels, stem)
+        work.decoding = _Decoding(face, transform, spec, pixels, stem)
+        return work
 
-    def _predict(self, begun: list[_Decoding], fail: Fail) -> None:
-        """Wait for the crops, and give the records of those faces that have one their
-        predictions."""
-        decoded, crops = [], []
-        for one in begun:
+    def _predict(self, batch: list[_Work]) -> None:
+        """Wait for the crops, and find what the faces that have one come to."""
+        crops, decoded, works = [], [], []
+        for work in batch:
+            if work.decoding is None:
+                continue
             try:
-                crops.append(one.pixels.result())
-                decoded.append(one)
+                crops.append(work.decoding.pixels.result())
             except RecordError as error:
-                fail(one.item, error)
-        if not decoded:
+                work.error = error
+                continue
+            decoded.append(work.decoding)
+            works.append(work)
+        if not works:
             return
         found = self._forward(crops, decoded)
-        for row, one in enumerate(decoded):
+        for row, (work, one) in enumerate(zip(works, decoded, strict=True)):
             scores = None if found.scores is None else found.scores[row]
             try:
-                values = prediction(
+                work.found = prediction(
                     one.face, found.points[row], scores, one.transform, self.model.input, self.mean
                 )
             except RecordError as error:
-                fail(one.item, error)
+                work.error = error
                 continue
             if one.stem is not None and found.maps is not None:
-                values["heatmap"] = self._save_maps(one, found.maps, row, one.stem)
-            one.item.update({}, without=_STALE)
-            one.item.update(values, without=PREDICTION)
+                work.found["heatmap"] = self._save_maps(one, found.maps, row, one.stem)
+
+    def _close(self, work: _Work, fail: Fail) -> None:
+        """Give a record what it came to."""
+        item = work.item
+        if work.error is not None:
+            fail(item, work.error)
+        elif work.found is not None:
+            item.update({}, without=_STALE)
+            item.update(work.found, without=PREDICTION)
+        if item.failed:
+            self._place_mean(item)
 
     @torch.inference_mode()
     def _forward(self, crops: list[Pixels8], faces: list[_Decoding]) -> Decoded:
@@ -245,6 +280,19 @@ class Predictor:
         to_input = g.compose(self.model.input.matrix(one.face.box), one.transform.matrix)
         matrix = g.map_to_file(to_input, self.model.input.size, maps.size)
         return heatmap_files.save(stem, z[order], matrix, maps.sigma)
+
+
+@contextmanager
+def _network_threads(streams: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that run the network, which share those that torch would take for one operation."""
+    threads = torch.get_num_threads()
+    own = max(1, threads // streams)
+    pool = ThreadPoolExecutor(streams, initializer=torch.set_num_threads, initargs=(own,))
+    try:
+        with closing_pool(pool):
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # for threads that others begin
 
 
 def of_scheme(items: Iterable[Item], scheme: str, fail: Fail) -> Iterator[Item]:

@@ -19,9 +19,15 @@ from kptools.storage import files
 
 @contextmanager
 def decoding_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode; at the end what they have not begun is dropped. After an error, or a
-    signal, nobody waits for what they are at: it may be a file system that does not answer."""
-    pool = ThreadPoolExecutor(max(1, count))
+    """Threads that decode."""
+    with closing_pool(ThreadPoolExecutor(max(1, count))) as pool:
+        yield pool
+
+
+@contextmanager
+def closing_pool(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Threads of which at the end what they have not begun is dropped. After an error, or a signal,
+    nobody waits for what they are at: it may be a file system that does not answer."""
     try:
         yield pool
     except BaseException:
