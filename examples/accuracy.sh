@@ -4,7 +4,7 @@
 # Shows:  the default network with its defaults: EfficientNet-Lite0, heatmaps at half the input, faces that
 #         are aligned by their points in four of five cases, and two looks at each face.
 # Data:   iBUG 300-W in dlib's layout with the .pts files, its folder or one above it as ROOT.
-# Takes:  under an hour on 2 cores with bf16, twice that without; 2 GB of memory.
+# Takes:  40 minutes on 2 cores with bf16, an hour in fp32 (AMD EPYC with AVX-512); 2 GB of memory.
 #
 #   sh examples/accuracy.sh ROOT OUT.safetensors            trains on all faces below ROOT
 #   sh examples/accuracy.sh ROOT OUT.safetensors IDS.txt    leaves these ids out, and is scored on them

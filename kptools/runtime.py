@@ -10,11 +10,9 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.units import DEVICES, PRECISIONS
 
 
-def precision_for(device: torch.device, wanted: str, *, bf16: bool = True) -> str:
+def precision_for(device: torch.device, wanted: str) -> str:
     """`fp32`, `tf32` or `bf16`: what is wanted, or under `auto` the faster of fp32 and bf16 on the
-    device. `bf16`: whether it is the faster for this work on a CPU that computes in it. It is
-    for all networks, but in training not for those of depthwise convolutions
-    (tests/benchmarks/precision.py). UsageError for tf32 elsewhere than on CUDA."""
+    device (tests/benchmarks/precision.py). UsageError for tf32 elsewhere than on CUDA."""
     if wanted not in PRECISIONS:
         raise UsageError(f"--precision {wanted!r}: one of {', '.join(PRECISIONS)}")
     if wanted == "tf32" and device.type != "cuda":
@@ -23,7 +21,7 @@ def precision_for(device: torch.device, wanted: str, *, bf16: bool = True) -> st
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if bf16 and device.type == "cpu" and _cpu_has_bf16() else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
 
 
 def set_float32(precision: str) -> None:

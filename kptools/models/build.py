@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
 import torch
-from torch import nn
 
 from kptools.errors import UsageError
 from kptools.models import archs, heads
@@ -82,8 +80,8 @@ def check_batch(
     options: Mapping[str, float] | None = None,
     *,
     head: str | None = None,
-) -> Network:
-    """Run a batch through the network's shapes, before any work: the network without memory.
+) -> None:
+    """Run a batch through the network's shapes, before any work and without memory.
     UsageError where that fails."""
     width, height = spec.size
     network = build_shapes(arch, 1, spec.size, options, head=head)
@@ -94,14 +92,3 @@ def check_batch(
         raise UsageError(
             f"{arch} cannot train on batches of {batch} at {width}x{height}: {reason}"
         ) from None
-    return network
-
-
-def is_depthwise(network: nn.Module) -> bool:
-    """Whether all its convolutions over more than a pixel, but the first, are depthwise."""
-    wide: list[Any] = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
-    ]
-    return len(wide) > 1 and all(module.groups == module.in_channels for module in wide[1:])

@@ -52,10 +52,10 @@ def prepare(settings: Settings, device: torch.device, precision: str) -> Setting
     """The settings, with what depends on the device and on the weights: precision (`auto`: the
     faster one), threads, normalisation of the pixels. Raises UsageError where the network cannot
     take such batches, KptoolsError where a checkpoint cannot be read."""
-    shapes = build.check_batch(
+    build.check_batch(
         settings.arch, settings.input, settings.batch, settings.options, head=settings.head
     )
-    mode = runtime.precision_for(device, precision, bf16=not build.is_depthwise(shapes))
+    mode = runtime.precision_for(device, precision)
     runtime.set_float32(mode)
     return replace(
         settings,

@@ -66,10 +66,11 @@ def main() -> None:
     rows.append(("kptools, mean", *(_mean([r[i] for r in rows]) for i in range(1, 6)), ""))
     if not args.no_dlib:
         began = time.perf_counter()
-        predictions = _dlib(args.out)
-        rows.append(
-            ("dlib, same faces", *_figures(_score(predictions)), (time.perf_counter() - began) / 60)
-        )
+        predictions = args.out / "dlib.preds.jsonl"
+        if not args.no_train:
+            _dlib(args.out, predictions)
+        took = "" if args.no_train else (time.perf_counter() - began) / 60
+        rows.append(("dlib, same faces", *_figures(_score(predictions)), took))
     for name, records in _others(args.imm, args.youtube):
         for seed in range(args.seeds):
             path = _predict_other(args.out, f"{name}.seed{seed}", records, seed)
@@ -95,6 +96,7 @@ def _train(root: str, checkpoint: Path, ids: Path, seed: int) -> None:
 
 
 def _score(path: Path) -> dict[str, Any]:
+    """What kp-eval reports of these predictions."""
     report: dict[str, Any] = json.loads(common.tool("eval", path))
     return report
 
@@ -134,6 +136,7 @@ def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[
         records = [
             {
                 "image": str(pictures[name]),
+                "size": list(Image.open(pictures[name]).size),
                 "scheme": "ibug68",
                 "points": np.array(values, dtype=float).reshape(-1, 2).tolist(),
             }
@@ -204,9 +207,9 @@ def _rate(out: Path) -> float:
     return (counts[1] - counts[0]) / (seconds[1] - seconds[0])
 
 
-def _dlib(out: Path) -> Path:
+def _dlib(out: Path, predictions: Path) -> None:
     """Train dlib's shape predictor (Kazemi and Sullivan, 2014) on the training faces, and predict
-    the others: the file of predictions."""
+    the others."""
     import dlib
 
     train = [orjson.loads(line) for line in (out / "seed0.train.jsonl").open("rb")]
@@ -226,15 +229,13 @@ def _dlib(out: Path) -> Path:
         [images[record["image"]] for record in train], detections, options
     )
     predictor.save(model)
-    path = out / "dlib.preds.jsonl"
-    with path.open("wb") as lines:
+    with predictions.open("wb") as lines:
         for line in (out / "seed0.held-out.jsonl").open("rb"):
             record = orjson.loads(line)
             image = np.array(Image.open(record["image"]).convert("RGB"))
             found = predictor(image, _rectangle(record))
             record["pred"] = [[found.part(i).x, found.part(i).y] for i in range(found.num_parts)]
             lines.write(orjson.dumps(record) + b"\n")
-    return path
 
 
 def _rectangle(record: dict[str, Any]) -> Any:

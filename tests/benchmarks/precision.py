@@ -7,7 +7,6 @@ import common
 import trainer
 
 from kptools import runtime
-from kptools.models import build
 from kptools.training.settings import resolve
 
 CASES = [
@@ -29,20 +28,17 @@ def main() -> None:
         if args.only not in arch:
             continue
         raw = trainer.RawStep(resolve(arch, weights="none"), 68, device)
-        trains_faster = not build.is_depthwise(raw.network)
         row = [arch]
-        for training, steps_of in ((True, raw.train), (False, raw.predict)):
+        for steps_of in (raw.train, raw.predict):
             for precision in ("fp32", "bf16"):
                 steps_of(precision, 1)
             fp32, bf16 = common.in_turn(
                 rounds, lambda f=steps_of: f("fp32", 2), lambda f=steps_of: f("bf16", 2)
             )
-            faster = trains_faster if training else True
-            auto = runtime.precision_for(device, "auto", bf16=faster)
             middles = [statistics.median(side) for side in (fp32, bf16)]
-            row += [*middles, common.ratio(bf16, fp32), auto]
+            row += [*middles, common.ratio(bf16, fp32)]
         rows.append(row)
-    sides = ("bf16", "ratio", "auto")
+    sides = ("bf16", "ratio")
     head = ("network", "train, fp32", *sides, "predict, fp32", *sides)
     common.table(head, rows, args.device)
 
