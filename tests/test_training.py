@@ -294,7 +294,7 @@ def test_the_network_that_is_taken_by_default_brings_its_own_course():
     assert (ours.head, ours.loss, ours.optimizer, ours.decay) == (
         "heatmap", "bce", "adamw", "cosine",
     )  # fmt: skip
-    assert (ours.align, ours.weight_decay) == (0.5, 0.05)
+    assert (ours.align, ours.weight_decay) == (0.8, 0.05)
     given = resolve("efficientnet_lite0", weights="none", align=0.0, weight_decay=0.0, decay="none")
     assert (given.align, given.weight_decay, given.decay) == (0.0, 0.0, "none")
     plain = resolve("nose")
@@ -544,8 +544,8 @@ def test_a_validation_that_is_not_finite_is_one_line_and_exit_3(few, tmp_path):
 def test_predictions_that_are_not_finite_do_not_vanish_from_a_mean(few, tmp_path, monkeypatch):
     decode = PointsHead.decode
 
-    def broken(head, output, *rest):
-        found = decode(head, output, *rest)
+    def broken(head, output, *rest, **more):
+        found = decode(head, output, *rest, **more)
         found.points[0, 5] = np.nan
         return found
 
