@@ -277,6 +277,12 @@ def test_what_the_first_pass_came_to_is_not_asked_for_again():
     assert in_file(decoded, [Transform()])[0] == pytest.approx(truth)
 
 
+def test_a_network_of_linear_layers_sees_a_face_at_the_size_that_it_learnt():
+    network = build.build_shapes("efficientnet_lite0", 3, (96, 96), head="points")
+    assert not network.takes_any_size
+    assert build.build_shapes("efficientnet_lite0", 3, (96, 96), head="integral").takes_any_size
+
+
 @pytest.mark.parametrize(
     ("how", "shown"),
     [

@@ -26,14 +26,14 @@ class Backbone(Protocol):
 
 
 class PartsNetwork(Network):
-    """(B, C, H, W) to what its head gives."""
-
-    takes_any_size = True
+    """(B, C, H, W) to what its head gives. Maps move with what they show, at any resolution; linear
+    layers on a grid of cells know the resolution that they learnt."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone, self.neck = backbone, neck
         self.head = head
+        self.takes_any_size = not isinstance(neck, Cells)
 
     def forward(self, x: Tensor) -> Any:
         return self.head(self.neck(self.backbone(x)))  # type: ignore[operator]
