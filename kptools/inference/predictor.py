@@ -178,7 +178,7 @@ class Predictor:
                 batch, predicted = running.popleft()
                 predicted.result()
                 for work in batch:
-                    self._close(work, fail)
+                    self._finish(work, fail)
                     yield work.item
 
     def _begin(self, item: Item, pool: ThreadPoolExecutor) -> _Work:
@@ -227,7 +227,7 @@ class Predictor:
             if one.stem is not None and found.maps is not None:
                 work.found["heatmap"] = self._save_maps(one, found.maps, row, one.stem)
 
-    def _close(self, work: _Work, fail: Fail) -> None:
+    def _finish(self, work: _Work, fail: Fail) -> None:
         """Give a record what it came to."""
         item = work.item
         if work.error is not None:

@@ -16,9 +16,9 @@ from kptools.options import Option
 @dataclass(frozen=True)
 class HeadEntry:
     """`module` has `build(channels, count, size, stride, upscale, **options)`, which makes the head
-    for features of that stride, and maps that are finer by `upscale`. `neck`
-    brings it what it takes: `pyramid` a map (B, C, h, w), `cells` a vector (B, C). `losses` maps
-    the names of those that it can be trained with to their modules; the first is the default."""
+    for features of that stride, and maps that are finer by `upscale`. `neck` brings it what it
+    takes: `pyramid` a map (B, C, h, w), `cells` a vector (B, C). `losses` maps the names of those
+    that it can be trained with to their modules; the first is the default."""
 
     module: str
     neck: str
