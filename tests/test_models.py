@@ -25,6 +25,7 @@ from kptools.models.layers.depthwise import DepthwiseConv2d, use_quick_depthwise
 from kptools.models.layers.folding import fold_batch_norms
 from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.losses import wing
+from kptools.models.necks.pyramid import Pyramid
 from kptools.pixels.batch import normalize_pixels
 from kptools.storage.tensors import write_tensors
 
@@ -452,6 +453,7 @@ def test_a_map_of_an_odd_input_covers_its_last_pixels():
 def test_maps_that_show_a_point_give_that_point_whatever_the_backbone_rounds(arch, size, head):
     """Also of an input that the network was not built for: some round up, and some down."""
     network = build.build_shapes(arch, 1, size, head=head)
+    its_head = copy.deepcopy(network.head).to_empty(device="cpu")
     truth = np.array([[[0.7, 0.6]]])
     for width, height in (size, (size[0] - 24, size[1] - 18)):
         shape = network(torch.zeros(1, 3, height, width, device="meta")).shape
@@ -459,8 +461,40 @@ def test_maps_that_show_a_point_give_that_point_whatever_the_backbone_rounds(arc
         labels = torch.from_numpy(heatmap.encode(at, (shape[3], shape[2]), 1.0)).unsqueeze(0)
         labels = labels.clamp(1e-9, 1 - 1e-6)
         logits = torch.logit(labels) if head == "heatmap" else torch.log(labels)
-        found = network.head.decode(logits, size=(width, height)).points
+        found = its_head.decode(logits, size=(width, height)).points
         assert np.abs((found - truth) * (width, height)).max() < 0.1
+
+
+@pytest.mark.parametrize(("from_end", "rows"), [(False, [0, 0, 1, 1, 2]), (True, [0, 1, 1, 2, 2])])
+def test_a_pyramid_lays_each_coarse_pixel_over_those_that_it_spans(from_end, rows):
+    """Of 5 rows or columns, which are 3 when halved, one has a coarse pixel to itself: the first
+    where a backbone pads at the beginning (EfficientNet-Lite0), else the last."""
+    pyramid = Pyramid((1, 1), 1, from_end=from_end).eval()
+    with torch.no_grad():
+        for level, weight in enumerate((0.0, 1.0)):
+            pyramid.lateral[level][0].weight.fill_(weight)
+            pyramid.smooth[level][0].weight.zero_()
+            pyramid.smooth[level][0].weight[0, 0, 1, 1] = 1.0
+        coarse = torch.arange(9.0).view(1, 1, 3, 3)
+        found = pyramid([torch.zeros(1, 1, 5, 5), coarse])[0, 0]
+    assert found.numpy() == pytest.approx(np.arange(9.0).reshape(3, 3)[rows][:, rows], rel=1e-3)
+
+
+@pytest.mark.parametrize("arch", [LITE0, "mobilenet_v3_small"])
+def test_the_features_of_a_part_of_a_picture_are_those_of_the_whole(arch):
+    """They start from the end, or from the beginning, where the backbone says so: only at its other
+    end is a picture cut off in the middle of a pixel of theirs."""
+    torch.manual_seed(0)
+    backbone = build.build(arch, 1, (512, 512), head="heatmap").backbone.eval()
+    picture = torch.randn(1, 3, 512, 512)
+    part = (slice(24, None),) * 2 if backbone.from_end else (slice(None, -24),) * 2
+    with torch.no_grad():
+        of_whole, of_part = backbone(picture), backbone(picture[..., part[0], part[1]])
+    for whole, there, stride in zip(of_whole, of_part, backbone.strides, strict=True):
+        side = 128 // stride  # of the corner that is compared
+        corner = (slice(-side, None) if backbone.from_end else slice(side),) * 2
+        found, true = there[..., corner[0], corner[1]], whole[..., corner[0], corner[1]]
+        assert (found - true).abs().mean() < 0.05 * true.std(), stride
 
 
 def test_the_numbers_of_a_feature_are_a_block_of_its_points_map():
@@ -539,6 +573,7 @@ LOSSES = {
 }
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("arch", LOSSES)
 def test_losses_of_parts_reduce_to_the_loss_of_all(arch):
     """As several processes reduce them: the sum of mean * count over the sum of the counts."""

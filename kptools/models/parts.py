@@ -19,10 +19,12 @@ MAP_STRIDE = 2  # input pixels for each pixel of the maps on a pyramid
 class Backbone(Protocol):
     """The module that a network of parts begins with: (B, C, H, W) of any size to its features, a
     list of (B, C_i, H_i, W_i) from fine to coarse. `channels` are the C_i; `strides`: how many
-    pixels of the input one of theirs spans."""
+    pixels of the input one of theirs spans. `from_end`: where a side is no multiple of a stride, it
+    is the first pixel that spans fewer, not the last."""
 
     channels: Sequence[int]
     strides: Sequence[int]
+    from_end: bool
 
 
 class PartsNetwork(Network):
@@ -51,7 +53,8 @@ def assemble(
     elif len(backbone.channels) == 1:
         neck, inputs = Finest(), channels
     else:
-        neck, inputs = Pyramid(backbone.channels, WIDTH), WIDTH
+        neck = Pyramid(backbone.channels, WIDTH, from_end=backbone.from_end)
+        inputs = WIDTH
         upscale = max(1, stride // MAP_STRIDE)
     head: Head = entry.load().build(inputs, count, size, stride, upscale, **options)
     return PartsNetwork(backbone, neck, head)

@@ -42,6 +42,7 @@ class EfficientNetLite0(nn.Module):
     (B, 320, H/32, W/32), rounded up. 3.0 M parameters. Inside all is turned by 180 degrees."""
 
     channels, strides = (24, 40, 112, 320), (4, 8, 16, 32)
+    from_end = True
 
     def __init__(self) -> None:
         super().__init__()

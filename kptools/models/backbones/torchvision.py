@@ -71,6 +71,8 @@ class Features(nn.Module):
     """(B, 3, H, W) to the last features of a classifier at each of STRIDES, from fine to coarse,
     each (B, C_i, H/stride, W/stride). KptoolsError for a classifier that has no such maps."""
 
+    from_end = False
+
     def __init__(self, classifier: nn.Module, name: str) -> None:
         super().__init__()
         nodes, self.channels = _feature_nodes(classifier, name)

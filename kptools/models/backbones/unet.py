@@ -17,6 +17,8 @@ class UNet(nn.Module):
     right and bottom to a multiple of 16; the features are cut back.
     """
 
+    from_end = False
+
     def __init__(self, *, width: int = 64, stride: int = 1, channels: int = 3) -> None:
         super().__init__()
         if stride not in (1, 2, 4, 8):
