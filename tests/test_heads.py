@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from kptools import geometry as g
 from kptools.models import build
 from kptools.models.codecs import marginal
 from kptools.models.heads import confidence
@@ -117,6 +118,46 @@ def test_two_equal_peaks_are_their_middle_and_less_sure():
     assert score == pytest.approx(1 - math.exp(-0.02 / (2 / 8)))  # 2 of 8 pixels off
     _, nearer = decoded((2, 4), (4, 4))
     assert score < nearer < 1
+
+
+def test_what_a_spread_says_of_the_distance_has_no_part_in_how_maps_are_learnt():
+    torch.manual_seed(0)
+    logits, truth = torch.randn(2, 3, 6, 8), np.random.default_rng(0).random((2, 3, 2))
+    truth[1, 2] = NAN
+    values, gradients, of_offset = [], [], []
+    for offset in (0.0, -3.0):
+        head = IntegralHead(1, 3, (32, 24), stride=4)
+        torch.nn.init.constant_(head.offset, offset)
+        z = logits.clone().requires_grad_()
+        loss = head.loss(z, truth, integral.loss).mean
+        loss.backward()
+        values.append(loss.item())
+        gradients.append(z.grad)
+        of_offset.append(head.offset.grad)
+    points = torch.from_numpy(g.unit_to_map(truth, (8, 6))).float()
+    assert values == pytest.approx([integral.loss(logits, points).mean.item()] * 2)
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().max() > 0
+    assert not torch.equal(*of_offset)
+
+
+def test_of_two_maps_as_wide_that_of_the_point_which_is_further_off_has_the_lower_score():
+    """Maps of one row of two hot pixels, 2 of 8 pixels from their mean, and points that are on
+    average 0.01 and 0.15 of the input from it."""
+    z = torch.full((256, 2, 6, 8), -100.0)
+    z[:, :, 2, [2, 6]] = 0.0
+    middle = np.array([4.5 / 8, 2.5 / 6])
+    aside = np.random.default_rng(0).uniform(0, 2, (256, 2, 1)) * [[[0.01], [0.15]]]
+    truth = middle + aside * [1.0, 0.0]
+    head = IntegralHead(1, 2, (32, 24), stride=4)
+    steps = torch.optim.Adam(head.parameters(), lr=0.03)
+    for _ in range(300):
+        head.loss(z, truth, integral.loss).mean.backward()
+        steps.step()
+        steps.zero_grad()
+    near, far = head.decode(z).scores[0]
+    assert near == pytest.approx(1 - math.exp(-0.02 / 0.01), abs=0.03)
+    assert far == pytest.approx(1 - math.exp(-0.02 / 0.15), abs=0.03)
 
 
 def test_a_score_falls_from_1_to_0_with_the_distance():

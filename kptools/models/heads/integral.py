@@ -1,8 +1,10 @@
 """A head that gives each point as the mean place of its heatmap.
 
 Integral regression (Sun et al., 2018), or soft-argmax: a softmax over the pixels makes a map a
-distribution, whose mean is the point. It is differentiable, finer than the map's pixels, and its
-spread says how sure the network is.
+distribution, whose mean is the point. It is differentiable, and finer than the map's pixels.
+
+How far a point is expected to be off grows with the spread of its map. By how much is another
+matter for each point: a map along the jaw is as wide as it is, and the annotators differ by more.
 """
 
 from typing import ClassVar
@@ -19,9 +21,17 @@ from kptools.models.network import Criterion, Decoded, Loss
 from kptools.runtime import send
 from kptools.units import Size
 
+LEAST = 1e-6  # of a standard deviation, whose log is to be finite
+
 
 class IntegralHead(MapConv2d):
-    """(B, channels, h, w) features to logits (B, K, upscale h, upscale w)."""
+    """(B, channels, h, w) features to logits (B, K, upscale h, upscale w).
+
+    The log of the distance by which a point is expected to be off, in fractions of the input, is
+    `slope` times the log of its map's standard deviation, plus `offset`. Both are learnt, a number
+    for each point, and no gradient goes back from them to the map: the points are what they would
+    be without them.
+    """
 
     decoders: ClassVar[tuple[str, ...]] = ()
 
@@ -32,25 +42,43 @@ class IntegralHead(MapConv2d):
         assert self.bias is not None
         nn.init.normal_(self.weight, std=1e-3)  # flat maps, whose mean is the middle
         nn.init.zeros_(self.bias)
+        self.slope = nn.Parameter(torch.ones(count))
+        self.offset = nn.Parameter(torch.zeros(count))
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the annotated points."""
-        on_map = torch.from_numpy(g.unit_to_map(truth, self.map_size()))
-        loss: Loss = criterion(output, send(on_map, output.device, torch.float32))
-        return loss
+        size = self.map_size()
+        on_map = torch.from_numpy(g.unit_to_map(truth, size))
+        target = send(on_map, output.device, torch.float32)
+        loss: Loss = criterion(output, target)
+        points, spread = self._points(output, size)
+        known = target.isfinite().all(dim=-1)
+        off = (torch.nan_to_num(points - target) / target.new_tensor(size)).norm(dim=-1)
+        mean = confidence.with_likelihood(loss.mean, off, self._log_distance(spread), known)
+        return Loss(mean, loss.count)
 
     def decode(
         self, output: Tensor, method: str | None = None, size: Size | None = None
     ) -> Decoded:
-        columns, rows = marginal.marginals(output.detach())  # (B, K, w), (B, K, h)
-        x, y = marginal.mean(columns), marginal.mean(rows)
         on_map = self.map_size(size)
-        width, height = on_map
+        points, spread = self._points(output, on_map)
+        scores = confidence.score(self._log_distance(spread).detach().exp())
+        unit = g.map_to_unit(points.cpu().numpy().astype(np.float64), on_map)
+        return Decoded(unit, scores.cpu().numpy().astype(np.float64))
+
+    @torch.no_grad()
+    def _points(self, output: Tensor, size: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """The points (B, K, 2) of logits, in pixels of the maps, and the standard deviations of the
+        maps (B, K), in fractions of the input, which is `size` (W, H) in those pixels."""
+        width, height = size
+        columns, rows = marginal.marginals(output)  # (B, K, w), (B, K, h)
+        x, y = marginal.mean(columns), marginal.mean(rows)
         across = marginal.variance(columns, x) / width**2
         down = marginal.variance(rows, y) / height**2
-        scores = confidence.score((across + down).sqrt())
-        points = torch.stack([x, y], dim=-1).cpu().numpy().astype(np.float64)
-        return Decoded(g.map_to_unit(points, on_map), scores.cpu().numpy().astype(float))
+        return torch.stack([x, y], dim=-1), (across + down).sqrt()
+
+    def _log_distance(self, spread: Tensor) -> Tensor:
+        return self.slope * spread.clamp(min=LEAST).log() + self.offset
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""

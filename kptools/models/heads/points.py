@@ -72,10 +72,9 @@ class PointsHead(nn.Sequential):
         losses = criterion(points, target)  # (B, K, 2)
         count = known.float().sum().clamp(min=1)
         mean = (losses * known).sum() / count
-        # the likelihood of the distances adds its gradient, and nothing to the value
         off = (points.detach() - target).norm(dim=-1)
-        surprise = ((off * torch.exp(-distance) + distance) * known.all(dim=-1)).sum() / count
-        return Loss(mean + (surprise - surprise.detach()), count)
+        mean = confidence.with_likelihood(mean, off, distance, known.all(dim=-1))
+        return Loss(mean, count)
 
     def decode(
         self, output: Tensor, method: str | None = None, size: Size | None = None
