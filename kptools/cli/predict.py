@@ -30,7 +30,7 @@ from kptools.storage.files import make_folder
 def predict(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="What kp-train -o wrote.")],
     files: Files = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Faces at a time.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Faces at a time.")] = 16,
     decode: Annotated[
         str | None,
         one_of(DECODERS, help=f"From heatmaps to points [default: {DECODER}]."),

@@ -25,7 +25,7 @@ from kptools.units import Box
 # Of a first pass of two, which is to align the face and no more: its decoder, and its side, of the
 # input's, in pixels a multiple of 8 and not less than 64 (docs/networks.md)
 COARSE_DECODER = "quarter"
-COARSE_SIDE = 0.7
+COARSE_SIDE = 0.65
 STEP, LEAST = 8, 64
 
 
@@ -66,14 +66,13 @@ def decode(
 ) -> Decoded:
     """The points of B faces, (B, K, 2) in fractions of the input, as `transforms` show them, and
     their scores; the maps are those of the first pass. `see` gives the network's input of these
-    faces under any transforms. `first_input` is that under `transforms`, and `first_output` the
-    network's output for it, where these are there already."""
+    faces under any transforms; their mirror image is made of it. `first_input` is that under
+    `transforms`, and `first_output` the network's output for it, where these are there already."""
 
-    def ask(some: Sequence[Transform]) -> Decoded:
-        return network.head.decode(forward(network, see(some), precision), decoder)
+    def ask(x: Tensor) -> Decoded:
+        return network.head.decode(forward(network, x, precision), decoder)
 
-    def ask_first() -> Decoded:
-        x = see(transforms) if first_input is None else first_input
+    def ask_first(x: Tensor) -> Decoded:
         output, method = first_output, decoder
         if passes.count == 2:
             if COARSE_DECODER in network.head.decoders:
@@ -84,7 +83,8 @@ def decode(
             output = forward(network, x, precision)
         return network.head.decode(output, method, size=(x.shape[3], x.shape[2]))
 
-    found = ask_first()
+    x = see(transforms) if first_input is None else first_input
+    found = ask_first(x)
     if passes == Passes():
         return found
     views = [(transforms, found)]
@@ -96,11 +96,12 @@ def decode(
             aligned.append(
                 replace(transform, matrix=g.compose(m, transform.matrix), is_identity=False)
             )
-        views = [(aligned, ask(aligned))]
+        x = see(aligned)
+        views = [(aligned, ask(x))]
     if passes.swap is not None:
         pairs = zip(views[0][0], boxes, strict=True)
         mirrored = [_mirrored(transform, box, passes.swap) for transform, box in pairs]
-        views.append((mirrored, ask(mirrored)))
+        views.append((mirrored, ask(x.flip(3))))  # the box's centre is that of the input
     points, scores = [], []
     for row, (box, transform) in enumerate(zip(boxes, transforms, strict=True)):
         in_file = np.mean(

@@ -50,7 +50,7 @@ def predict_picture(
             f"of {picture.shape}"
         )
     check_decoding(network, batch, decoder)
-    prepare(network, device)
+    prepare(network, device, precision)
     image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
     how = passes or resolve(model)
     spec = crop_spec([], model.input, align=how.count > 1)

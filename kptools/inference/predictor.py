@@ -24,7 +24,7 @@ from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
 from kptools.inference import heatmap_files
 from kptools.inference.passes import Passes, decode, resolve
-from kptools.models.layers.folding import fold_batch_norms
+from kptools.models.layers.folding import fold_batch_norms, round_convolutions
 from kptools.models.network import Decoded, Maps, Network
 from kptools.pixels.batch import network_input
 from kptools.pixels.cache import closing_pool, decoding_threads
@@ -106,9 +106,12 @@ def check_decoding(network: Network, batch: int, decoder: str | None) -> None:
         raise UsageError(f"--batch-size {batch}: at least 1")
 
 
-def prepare(network: Network, device: torch.device) -> None:
-    """Make a network ready, in place, to predict on a device, and for nothing else."""
+def prepare(network: Network, device: torch.device, precision: str) -> None:
+    """Make a network ready, in place, to predict on a device in this precision, and for nothing
+    else."""
     fold_batch_norms(network.eval())
+    if precision == "bf16":
+        round_convolutions(network, torch.bfloat16)
     runtime.to_device(network, device)
 
 
@@ -129,7 +132,7 @@ class Predictor:
         passes: Passes | None = None,
     ) -> None:
         check_decoding(network, batch, decoder)
-        prepare(network, device)  # it is this predictor's own from here on
+        prepare(network, device, precision)  # it is this predictor's own from here on
         self.network, self.model = network, model
         self.mean = np.array(model.mean)
         self.device = device

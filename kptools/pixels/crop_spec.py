@@ -11,7 +11,7 @@ from kptools.specs import InputSpec
 from kptools.units import Box, Pixels, Size
 
 # How much further than the input a crop reaches, for a pass on the face as it is aligned
-REACH = 1.5
+REACH = 1.3
 # Stored pixels for each pixel of the input, where a warp follows
 OVERSAMPLE = 1.25
 

@@ -66,7 +66,7 @@ def predict(
     """The predictions of the faces of `val`, in order, by a network that from here on does nothing
     else: what `prediction` gives, or nothing where the image cannot be read. KptoolsError where a
     prediction is not finite."""
-    prepare(network, device)
+    prepare(network, device, settings.precision)
     mean = np.array(model.mean)
     found: list[Record] = [{} for _ in range(len(val))]
     for batch in val.batches(range(len(val)), settings.batch, 0, device):
