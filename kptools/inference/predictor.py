@@ -49,6 +49,7 @@ _STALE = (
 
 MAX_STREAMS = 4  # batches that a CPU works on at once: each takes memory
 AHEAD_ON_CPU, AHEAD = 1, 2  # batches that are decoded while the network works
+QUEUED = 1  # batches that wait for it, so that it need not wait for a batch's records to be written
 
 
 def prediction(
@@ -171,7 +172,7 @@ class Predictor:
             while True:
                 begin(1, wait=not running)
                 is_full = len(begun) >= self.batch or (ended and len(begun) > 0)
-                if is_full and len(running) < self.streams:
+                if is_full and len(running) < self.streams + QUEUED:
                     batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
                     running.append((batch, streams.submit(self._predict, batch)))
                     continue
