@@ -37,7 +37,11 @@ def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
 
 @pytest.mark.parametrize(
     ("streams", "ready", "left"),
-    [(1, True, [0, 0, 0, 0, 2]), (2, True, [0, 0, 0, 0, 0]), (2, False, [0, 0, 2, 2, 4])],
+    [
+        (1, True, [0, 0, 0, 0, 0, 0, 2, 2, 4]),
+        (2, True, [0, 0, 0, 0, 0, 0, 0, 0, 2]),
+        (2, False, [0, 0, 2, 2, 4, 4, 6, 6, 8]),
+    ],
 )
 def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
     drawn, tmp_path, streams, ready, left
@@ -45,16 +49,17 @@ def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
     loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
     predictor = on_cpu(loaded.network(), loaded.model, batch=2)
     predictor.streams = streams
+    records = (parse(drawn) * 9)[:9]
     out, before_each = [], []
 
     def items():
-        for number, record in enumerate(parse(drawn)[:5], start=1):
+        for number, record in enumerate(records, start=1):
             before_each.append(len(out))
             yield Item(record, "in.jsonl", number)
 
     for item in predictor.run(items(), lambda item, error: item, lambda: ready):
         out.append(item.line)
-    assert out == [1, 2, 3, 4, 5]
+    assert out == list(range(1, 10))
     assert before_each == left
 
 
