@@ -24,7 +24,7 @@ from kptools.evaluation.merge import merge_copies
 from kptools.evaluation.report import Scorer
 from kptools.inference.passes import resolve as resolve_passes
 from kptools.inference.pictures import predict_picture
-from kptools.inference.predictor import Predictor, of_scheme
+from kptools.inference.predictor import Predictor, default_batch, of_scheme
 from kptools.models import archs
 from kptools.models import checkpoint as checkpoints
 from kptools.models.checkpoint import Checkpoint
@@ -150,7 +150,7 @@ def predict(
     checkpoint: Checkpoint | str | Path,
     faces: Iterable[Record],
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     decode: str | None = None,
     passes: int | None = None,
     flip: bool | None = None,
@@ -166,7 +166,7 @@ def predict(
     faces: NDArray[np.uint8],
     boxes: Sequence[Box],
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     decode: str | None = None,
     passes: int | None = None,
     flip: bool | None = None,
@@ -181,7 +181,7 @@ def predict(
     faces: Iterable[Record] | NDArray[np.uint8],
     boxes: Sequence[Box] | None = None,
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     decode: str | None = None,
     passes: int | None = None,
     flip: bool | None = None,
@@ -216,6 +216,7 @@ def predict(
     where = runtime.device(device)
     mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)
+    batch = default_batch(where) if batch_size is None else batch_size
     if isinstance(faces, np.ndarray):
         if boxes is None:
             raise UsageError("a picture needs the boxes of its faces")
@@ -226,7 +227,7 @@ def predict(
             boxes,
             device=where,
             precision=mode,
-            batch=batch_size,
+            batch=batch,
             decoder=decode,
             passes=how,
         )
@@ -236,7 +237,7 @@ def predict(
         loaded.model,
         device=where,
         precision=mode,
-        batch=batch_size,
+        batch=batch,
         workers=workers or cpu_count() or 1,
         decoder=decode,
         passes=how,

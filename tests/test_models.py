@@ -22,7 +22,7 @@ from kptools.models.codecs import heatmap
 from kptools.models.heads.points import PointsHead
 from kptools.models.layers import depthwise, grid_pool
 from kptools.models.layers.depthwise import DepthwiseConv2d, use_quick_depthwise
-from kptools.models.layers.folding import fold_batch_norms
+from kptools.models.layers.folding import fold_batch_norms, round_convolutions
 from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.losses import wing
 from kptools.models.necks.pyramid import Pyramid
@@ -362,6 +362,20 @@ def test_a_folded_network_gives_the_same_numbers_and_leaves_the_weights_alone():
     assert all(torch.equal(weights[name], before[name]) for name in weights)
 
 
+@pytest.mark.parametrize("arch", [LITE0, "unet"])
+def test_convolutions_rounded_once_give_the_bits_of_those_that_are_rounded_each_time(arch):
+    network = build.build(arch, 3, (64, 64), {"width": 8} if arch == "unet" else {}).eval()
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    weights = dict(network.state_dict())
+    before = {name: values.clone() for name, values in weights.items()}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        plain = network(x)
+        round_convolutions(network, torch.bfloat16)
+        assert torch.equal(network(x), plain)
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+    assert {t.dtype for t in network.state_dict().values()} > {torch.bfloat16}
+
+
 @pytest.mark.parametrize("between", [nn.ReLU(), nn.Identity()])
 def test_a_norm_that_does_not_follow_its_convolution_at_once_is_not_folded(between):
     network = nn.Sequential(nn.Conv2d(3, 4, 1), between, nn.Conv2d(4, 4, 1), between)
@@ -465,10 +479,19 @@ def test_maps_that_show_a_point_give_that_point_whatever_the_backbone_rounds(arc
         assert np.abs((found - truth) * (width, height)).max() < 0.1
 
 
-@pytest.mark.parametrize(("from_end", "rows"), [(False, [0, 0, 1, 1, 2]), (True, [0, 1, 1, 2, 2])])
+@pytest.mark.parametrize(
+    ("from_end", "rows"),
+    [
+        (False, [0, 0, 1, 1, 2, 2]),
+        (False, [0, 0, 1, 1, 2]),
+        (True, [0, 1, 1, 2, 2]),
+        (False, [0, 0, 1, 1, 2, 2, 2]),
+    ],
+    ids=["even", "odd", "odd, from the end", "rounded down"],
+)
 def test_a_pyramid_lays_each_coarse_pixel_over_those_that_it_spans(from_end, rows):
-    """Of 5 rows or columns, which are 3 when halved, one has a coarse pixel to itself: the first
-    where a backbone pads at the beginning (EfficientNet-Lite0), else the last."""
+    """3 rows over 5, 6 or 7, of which some backbone makes 3. Of 5 the last has a coarse one to
+    itself, or the first where the backbone counts from the end (EfficientNet-Lite0)."""
     pyramid = Pyramid((1, 1), 1, from_end=from_end).eval()
     with torch.no_grad():
         for level, weight in enumerate((0.0, 1.0)):
@@ -476,7 +499,7 @@ def test_a_pyramid_lays_each_coarse_pixel_over_those_that_it_spans(from_end, row
             pyramid.smooth[level][0].weight.zero_()
             pyramid.smooth[level][0].weight[0, 0, 1, 1] = 1.0
         coarse = torch.arange(9.0).view(1, 1, 3, 3)
-        found = pyramid([torch.zeros(1, 1, 5, 5), coarse])[0, 0]
+        found = pyramid([torch.zeros(1, 1, len(rows), len(rows)), coarse])[0, 0]
     assert found.numpy() == pytest.approx(np.arange(9.0).reshape(3, 3)[rows][:, rows], rel=1e-3)
 
 

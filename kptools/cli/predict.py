@@ -30,7 +30,10 @@ from kptools.storage.files import make_folder
 def predict(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="What kp-train -o wrote.")],
     files: Files = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Faces at a time.")] = 16,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Faces at a time [default: 16 on a CPU, else 32]."),
+    ] = None,
     decode: Annotated[
         str | None,
         one_of(DECODERS, help=f"From heatmaps to points [default: {DECODER}]."),
@@ -88,7 +91,7 @@ def predict(
 
     from kptools import runtime
     from kptools.inference.passes import resolve
-    from kptools.inference.predictor import Predictor, of_scheme
+    from kptools.inference.predictor import Predictor, default_batch, of_scheme
     from kptools.models.checkpoint import load
     from kptools.storage.run_file import hash_of_file
 
@@ -121,13 +124,14 @@ def predict(
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if heatmaps is not None:
         make_folder(heatmaps)
-    with runtime.report_out_of_memory(batch_size):
+    batch = batch_size or default_batch(where)
+    with runtime.report_out_of_memory(batch):
         predictor = Predictor(
             network,
             model,
             device=where,
             precision=mode,
-            batch=batch_size,
+            batch=batch,
             workers=cores(workers),
             decoder=decode,
             maps=heatmaps,

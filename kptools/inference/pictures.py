@@ -32,7 +32,7 @@ def predict_picture(
     *,
     device: torch.device,
     precision: str,
-    batch: int = 32,
+    batch: int,
     decoder: str | None = None,
     passes: Passes | None = None,
 ) -> g.Points:

@@ -184,7 +184,9 @@ def _predict_other(out: Path, name: str, records: list[Record], seed: int) -> Pa
             _, _, chosen = record["scheme"].partition(":")
             at = [int(word) for word in chosen.split(",")] if chosen else range(68)
             picked = {key: [found[key][point] for point in at] for key in ("pred", "score")}
-            file.write(orjson.dumps(record | picked | {"of_68": found["pred"]}) + b"\n")
+            if chosen:
+                picked["of_68"] = found["pred"]
+            file.write(orjson.dumps(record | picked) + b"\n")
     return path
 
 

@@ -4,7 +4,7 @@ import torch
 
 from kptools import runtime
 from kptools.cli.options import cores
-from kptools.inference.predictor import Predictor
+from kptools.inference.predictor import Predictor, default_batch
 from kptools.models import archs, build
 from kptools.models.network import Network
 from kptools.records.stream import Stream
@@ -38,7 +38,7 @@ def predict(
         model(arch, size),
         device=where,
         precision=runtime.precision_for(where, "auto"),
-        batch=32,
+        batch=default_batch(where),
         workers=cores(0),
     )
     stream = Stream([path], "/dev/null")

@@ -21,7 +21,7 @@ from kptools.models.network import Criterion, Decoded, Loss
 from kptools.runtime import send
 from kptools.units import Size
 
-LEAST = 1e-6  # of a standard deviation, whose log is to be finite
+LEAST = 1e-3  # of a standard deviation, whose log is to be finite; fractions of the input
 
 
 class IntegralHead(MapConv2d):

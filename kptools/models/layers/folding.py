@@ -27,10 +27,10 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def round_convolutions(network: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the weights of the convolutions of a network, in place, in `dtype`: autocast to it would
-    round them to the same numbers on every forward pass."""
+    """Keep the weights of the convolutions of a network in `dtype`, in place; its former tensors
+    stay as they are. Autocast to it would round them to the same numbers on every forward pass."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.to(dtype)
 
 

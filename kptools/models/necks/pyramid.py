@@ -15,9 +15,9 @@ class Pyramid(nn.Module):
     """Features of a backbone, (B, C_i, H_i, W_i) from fine to coarse, to (B, width, H_0, W_0).
 
     `channels` are the C_i. From the coarsest on, each level is brought to `width` channels, what
-    comes from above is laid over it, at its size, and the sum is smoothed by 3 x 3. `from_end`: of
-    an odd number of rows it is the first that has a pixel of the coarser level to itself, not the
-    last; of columns likewise.
+    comes from above is laid over it, each pixel over the 2 x 2 that it spans, and the sum is
+    smoothed by 3 x 3. The pixels of all levels begin where the picture does, or with `from_end` end
+    where it ends: where a side is odd, the last, or the first, of the finer ones is alone.
     """
 
     def __init__(self, channels: Sequence[int], width: int, *, from_end: bool = False) -> None:
@@ -35,10 +35,12 @@ class Pyramid(nn.Module):
         return x
 
     def _finer(self, x: Tensor, height: int, width: int) -> Tensor:
-        """(B, C, H, W) to (B, C, height, width), twice as large or nearly so."""
-        if self.from_end:
-            return F.interpolate(x, scale_factor=2.0, mode="nearest")[..., -height:, -width:]
-        return F.interpolate(x, size=(height, width), mode="nearest")
+        """(B, C, H, W) to (B, C, height, width), twice as large or by one less or more."""
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        right, below = width - x.shape[3], height - x.shape[2]
+        if max(right, below) > 0:  # of a backbone that rounds down
+            x = F.pad(x, (0, max(right, 0), 0, max(below, 0)), mode="replicate")
+        return x[..., -height:, -width:] if self.from_end else x[..., :height, :width]
 
 
 def _projection(inputs: int, outputs: int) -> nn.Sequential:
