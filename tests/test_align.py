@@ -289,8 +289,8 @@ def test_a_network_of_linear_layers_sees_a_face_at_the_size_that_it_learnt():
     [
         (Passes(), [(80, 112)]),
         (Passes(1, SWAP), [(80, 112), (80, 112)]),
-        (Passes(2), [(64, 72), (80, 112)]),  # 0.65 of it, but not less than 64
-        (Passes(2, SWAP), [(64, 72), (80, 112), (80, 112)]),
+        (Passes(2), [(64, 80), (80, 112)]),  # 0.75 of it, but not less than 64
+        (Passes(2, SWAP), [(64, 80), (80, 112), (80, 112)]),
     ],
     ids=["one", "mirror", "two", "both"],
 )

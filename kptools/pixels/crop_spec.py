@@ -12,7 +12,7 @@ from kptools.units import Box, Pixels, Size
 
 # How much further than the input a crop reaches, for a pass on the face as it is aligned
 REACH = 1.3
-# Stored pixels for each pixel of the input, where a warp follows
+# Stored pixels for each pixel of the input, where the warp of a policy follows
 OVERSAMPLE = 1.25
 
 
@@ -43,17 +43,26 @@ class CropSpec:
 
 def crop_spec(faces: Iterable[Face], input_spec: InputSpec, *, align: bool = False) -> CropSpec:
     """The crops that hold all that the policies of these faces may bring into the input, and with
-    `align` what their alignment brings there; of a box that is far off it may lack some."""
+    `align` what their alignment brings there; of a box that is far off it may lack some.
+
+    Without a policy their pixels are those of the input, and for the alignment some more on each
+    side: what a first pass sees is cut out of them, and not resampled."""
+    width, height = input_spec.size
     ratio_x = ratio_y = REACH if align else 1.0
-    warped = align
+    is_warped = False
     for face in faces:
         if face.stages:
-            warped = True
+            is_warped = True
             half = g.half_extent(face.box, input_spec.margin)
             far = extent(face.stages, half, g.side(face.box))
             ratio_x, ratio_y = max(ratio_x, far[0] / half[0]), max(ratio_y, far[1] / half[1])
-    if not warped:
-        return CropSpec(input_spec, input_spec.size, (1.0, 1.0))
-    width, height = input_spec.size
+    if not is_warped:
+        size = (_reaching(width, ratio_x), _reaching(height, ratio_y))
+        return CropSpec(input_spec, size, (size[0] / width, size[1] / height))
     size = (math.ceil(width * OVERSAMPLE * ratio_x), math.ceil(height * OVERSAMPLE * ratio_y))
     return CropSpec(input_spec, size, (ratio_x, ratio_y))
+
+
+def _reaching(side: int, ratio: float) -> int:
+    """A side that is longer, by the same whole number at either end, by this ratio or more."""
+    return side + 2 * math.ceil(side * (ratio - 1) / 2 - 1e-9)

@@ -34,12 +34,24 @@ def warp(pixels: Tensor, matrices: Sequence[g.Matrix], size: Size) -> Tensor:
     output's continuous coordinates to the source's."""
     given = pixels if pixels.is_floating_point() else centred(pixels)
     x = given.permute(0, 3, 1, 2)
-    source = (pixels.shape[2], pixels.shape[1])
-    if source != size or np.abs(np.stack(matrices) - g.IDENTITY).max() > 1e-6:
-        normalised = np.stack([_normalised(m, size, source) for m in matrices])
-        theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
-        return _sample(x, _grid(theta, size), np.stack(matrices)).div_(255)
-    return x / 255
+    source, stacked = (pixels.shape[2], pixels.shape[1]), np.stack(matrices)
+    corner = _cut_out(stacked, source, size)
+    if corner is not None:
+        left, top = corner
+        return x[:, :, top : top + size[1], left : left + size[0]] / 255
+    normalised = np.stack([_normalised(m, size, source) for m in matrices])
+    theta = send(torch.from_numpy(normalised), pixels.device, torch.float32)
+    return _sample(x, _grid(theta, size), stacked).div_(255)
+
+
+def _cut_out(matrices: NDArray[np.float64], source: Size, size: Size) -> tuple[int, int] | None:
+    """Where the output lies in the source, if it is a part of it, the same for all and by whole
+    pixels; else None."""
+    left, top = np.round(matrices[0, :, 2]).astype(int).tolist()
+    if np.abs(matrices - g.translation(left, top)).max() > 1e-6:
+        return None
+    inside = 0 <= left <= source[0] - size[0] and 0 <= top <= source[1] - size[1]
+    return (left, top) if inside else None
 
 
 def _grid(theta: Tensor, size: Size) -> Tensor:
