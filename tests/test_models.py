@@ -486,8 +486,9 @@ def test_maps_that_show_a_point_give_that_point_whatever_the_backbone_rounds(arc
         (False, [0, 0, 1, 1, 2]),
         (True, [0, 1, 1, 2, 2]),
         (False, [0, 0, 1, 1, 2, 2, 2]),
+        (True, [0, 0, 0, 1, 1, 2, 2]),
     ],
-    ids=["even", "odd", "odd, from the end", "rounded down"],
+    ids=["even", "odd", "odd, from the end", "rounded down", "rounded down, from the end"],
 )
 def test_a_pyramid_lays_each_coarse_pixel_over_those_that_it_spans(from_end, rows):
     """3 rows over 5, 6 or 7, of which some backbone makes 3. Of 5 the last has a coarse one to

@@ -72,19 +72,16 @@ def decode(
     def ask(x: Tensor) -> Decoded:
         return network.head.decode(forward(network, x, precision), decoder)
 
-    def ask_first(x: Tensor) -> Decoded:
-        output, method = first_output, decoder
-        if passes.count == 2:
-            if COARSE_DECODER in network.head.decoders:
-                method = COARSE_DECODER
-            if network.takes_any_size:
-                x, output = _shrunk(x), None
-        if output is None:
-            output = forward(network, x, precision)
-        return network.head.decode(output, method, size=(x.shape[3], x.shape[2]))
-
     x = see(transforms) if first_input is None else first_input
-    found = ask_first(x)
+    output, method = first_output, decoder
+    if passes.count == 2:
+        if COARSE_DECODER in network.head.decoders:
+            method = COARSE_DECODER
+        if network.takes_any_size:
+            x, output = _shrunk(x), None
+    if output is None:
+        output = forward(network, x, precision)
+    found = network.head.decode(output, method, size=(x.shape[3], x.shape[2]))
     if passes == Passes():
         return found
     views = [(transforms, found)]

@@ -37,9 +37,10 @@ class Pyramid(nn.Module):
     def _finer(self, x: Tensor, height: int, width: int) -> Tensor:
         """(B, C, H, W) to (B, C, height, width), twice as large or by one less or more."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        right, below = width - x.shape[3], height - x.shape[2]
-        if max(right, below) > 0:  # of a backbone that rounds down
-            x = F.pad(x, (0, max(right, 0), 0, max(below, 0)), mode="replicate")
+        aside, below = max(width - x.shape[3], 0), max(height - x.shape[2], 0)
+        if aside or below:  # of a backbone that rounds down
+            lacking = (aside, 0, below, 0) if self.from_end else (0, aside, 0, below)
+            x = F.pad(x, lacking, mode="replicate")
         return x[..., -height:, -width:] if self.from_end else x[..., :height, :width]
 
 
