@@ -113,9 +113,10 @@ def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
     rotation = raster.rotation  # far from profile, where the contour of the head would cut spots
     nothing = [Stroke(np.zeros((3, 2)), (0, 0, 0, 255))]
     replaced = {
-        "features.eye": lambda p, look: spots(p[0] if p[0, 0] < 0 else p[3]),
+        "features.eye": lambda p, side, look: spots(p[0] if p[0, 0] < 0 else p[3]),
         "features.brow": lambda p, look: spots(p[2]),
         "features.mouth": lambda rng, p, look: spots(p[48], p[54], p[57]),
+        "features.wrinkles": lambda rng, p, look: nothing,
         "features.nose": lambda rng, p, look: spots(p[30], p[33]),
         "scene.background": lambda rng, size: Image.new("RGB", size),
         "scene.clutter": lambda rng, size: [],
@@ -123,6 +124,8 @@ def test_what_is_drawn_lies_within_a_tenth_of_a_pixel_of_its_point(
         "raster.random_light": lambda rng, normals, camera: np.ones((normals.size // 3, 3)),
         "surface.albedo": lambda rng, u, *a: (np.zeros((len(u), 3)), np.zeros(len(u), bool)),
         "raster.rotation": lambda *angles: rotation(*np.multiply(angles, 0.4)),
+        "scene.shadow": lambda rng, size, camera: np.ones((size[0] * size[1], 1), np.float32),
+        "scene.locks": lambda rng, image, *a: np.zeros((image.height, image.width), bool),
         "scene.put_on_glasses": lambda *a: False,
         "scene.hold_before": lambda *a: np.zeros(68, bool),
         "scene.photograph": lambda rng, image: image,

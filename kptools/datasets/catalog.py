@@ -78,6 +78,7 @@ DATASETS: Mapping[str, Dataset] = {
             Option("count", int, 1000, "How many faces.", low=1, high=10_000_000),
             Option("out", Path, Path("synth"), "For the pictures.", "DIR", is_path=True),
             Option("seed", int, 0, "Of faces and --val-fraction.", low=0, high=2**31),
+            Option("jobs", int, 0, "Processes that draw; 0: one a core.", low=0, high=256),
         ),
     ),
     "photos": Dataset(

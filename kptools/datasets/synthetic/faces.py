@@ -25,7 +25,7 @@ class Face:
 def synthesize(seed: int, index: int) -> Face:
     """Face `index` of `seed`, both 0 to 2**64 - 1; no other face has a say in it."""
     rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-    size = (int(rng.integers(160, 225)), int(rng.integers(160, 225)))
+    size = (int(rng.integers(190, 290)), int(rng.integers(190, 290)))
     camera = raster.random_camera(rng, size)
     head = random_head(rng)
     hair = surface.random_hair(rng)
@@ -64,8 +64,13 @@ def synthesize(seed: int, index: int) -> Face:
     strokes = scene.clutter(rng, size) + scene.body(rng, camera, skin, hair, mean_light)
     paint(behind, strokes, zoom=2)
     pixels = np.array(behind)
+    if rng.random() < 0.25:
+        lit *= scene.shadow(rng, size, camera)[at]
     pixels.reshape(-1, 3)[at] = lit
     image = Image.fromarray(pixels)
+    if rng.random() < (0.7 if hair.long else 0.15):
+        covered = scene.locks(rng, image, camera, hair, mean_light)
+        visible &= raster.nearest(covered, points) == 0
     if rng.random() < 0.2 and scene.put_on_glasses(rng, image, head, camera):
         visible[EYES[0]] = visible[EYES[1]] = False
     if rng.random() < 0.18:
@@ -87,6 +92,6 @@ def _picture(values: Array, at: Array, size: Size, empty: int = 0) -> Array:
 def _random_box(rng: Rng, camera: raster.Camera) -> Box:
     """What a detector would give: square, about brow to chin, and a few percent off."""
     side = 2 * camera.scale * rng.lognormal(0.02, 0.06)
-    middle = camera.centre + rng.normal(0, 0.035, 2) * side
+    middle = camera.centre + rng.normal((0, -0.07), (0.06, 0.04)) * side
     x0, y0, x1, y1 = np.concatenate([middle - side / 2, middle + side / 2]).round(3).tolist()
     return x0, y0, x1, y1

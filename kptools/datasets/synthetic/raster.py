@@ -41,10 +41,10 @@ def rotation(yaw: Degrees, pitch: Degrees, roll: Degrees) -> Array:
 
 
 def random_camera(rng: Rng, size: Size) -> Camera:
-    yaw, pitch, roll = rng.normal(0, 0.45, 3).clip(-1, 1) * (40, 20, 25)
+    yaw, pitch, roll = rng.normal(0, 0.45, 3).clip(-1.1, 1.1) * (50, 28, 25) + (0, 6, 0)
     centre = np.array(size) * rng.normal((0.5, 0.53), (0.11, 0.09))
-    face_width = rng.uniform(0.4, 0.66) * min(size)
-    distance = rng.uniform(5, 14) if rng.random() < 0.7 else np.inf
+    face_width = rng.uniform(0.45, 0.75) * min(size)
+    distance = rng.uniform(9, 40) if rng.random() < 0.7 else np.inf
     return Camera(rotation(yaw, pitch, roll), face_width / 2, centre, distance)
 
 
@@ -89,11 +89,19 @@ def rasterise(corners: Array, values: Array, size: Size) -> tuple[Array, Array]:
 
 
 def contour(corners: Array, camera: Camera) -> Array:
-    """(17, 3) of corners (rings, spokes, 3): jaw points, slid to the contour where turned away."""
-    spokes = corners[RIM // 2 : RIM + 1, JAW_SPOKES]
+    """(17, 3) of corners (rings, spokes, 3): the jaw points. On the side that turns to the camera
+    they lie between outline and edge of the jaw, on the other they slide to the contour of the
+    cheek, as annotators place them."""
+    inner = corners[RIM // 2 : RIM + 1, JAW_SPOKES]
     outward = (MEAN[JAW] - MEAN[30]) @ camera.rotation[:2, :2].T
-    ring = (spokes[..., :2] * outward).sum(-1).argmax(0)
-    return np.asarray(spokes[ring, np.arange(17)])
+    ring = (inner[..., :2] * outward).sum(-1).argmax(0)
+    hidden = inner[ring, np.arange(17)]
+    outline, edge = corners[RIM, JAW_SPOKES], corners[RIM + 1, JAW_SPOKES]
+    side = np.sign(np.arange(17) - 8.0)
+    share = ((-side * camera.rotation[0, 2] - 0.07) / 0.4).clip(0, 1)[
+        :, None
+    ]  # from 4 to 28 degrees
+    return np.asarray(np.where(share > 0, outline + share * (edge - outline), hidden))
 
 
 def nearest(values: Array, points: Array) -> Array:

@@ -3,6 +3,8 @@
 Strokes are in pixels of the file.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -18,11 +20,74 @@ _IN_FOCUS = ImageFilter.BoxBlur(0.25)
 
 
 def background(rng: Rng, size: Size) -> Image.Image:
-    """Blurred patches."""
+    """Blurred patches, or clouds."""
+    if rng.random() < 0.6:
+        return _clouds(rng, size)
     rough = rng.random((*rng.integers(2, 9, 2), 3)) * rng.uniform(0.2, 1)
     rough += rng.uniform(0, 1 - rough.max())
     rough += rng.random() * (rough.mean(axis=2, keepdims=True) - rough)  # not always so colourful
     return Image.fromarray((rough * 255).astype(np.uint8)).resize(size, _BICUBIC)
+
+
+def _clouds(rng: Rng, size: Size) -> Image.Image:
+    """Detail of every size in few colours, less of it the finer, as in photographs."""
+    colour = rng.random() * np.ones(3) + rng.normal(0, 0.12, 3)
+    fade, contrast = rng.uniform((0.45, 0.05), (0.85, 0.3))
+    total = np.zeros((3, 2, 2), np.float32)
+    for octave in range(6):
+        cells = 2 ** (octave + 1)
+        grey, tint = rng.normal(size=(1, cells, cells)), rng.normal(size=(3, cells, cells))
+        larger = [np.asarray(Image.fromarray(c).resize((cells, cells), _BICUBIC)) for c in total]
+        total = np.stack(larger) + (contrast * fade**octave * (grey + 0.25 * tint)).astype(
+            np.float32
+        )
+    pixels = (colour[:, None, None] + total).clip(0, 1) * 255
+    return Image.fromarray(pixels.transpose(1, 2, 0).astype(np.uint8)).resize(size, _BICUBIC)
+
+
+def shadow(rng: Rng, size: Size, camera: Camera) -> Array:
+    """(h * w, 1) float32: how much light is left where a shadow with a wavy edge falls on the
+    face."""
+    y, x = np.mgrid[: size[1], : size[0]].astype(np.float32)
+    turn, unit = rng.uniform(0, 2 * np.pi), camera.scale
+    across = (x - camera.centre[0]) * np.cos(turn) + (y - camera.centre[1]) * np.sin(turn)
+    across += unit * rng.uniform(0, 0.3) * np.sin((x - y) * rng.uniform(0.01, 0.06))
+    lit = (across - unit * rng.normal(0, 0.6)) / (unit * rng.uniform(0.03, 0.6))
+    left = 1 - rng.uniform(0.2, 0.7) / (1 + np.exp(-lit.clip(-20, 20)))
+    return np.asarray(left, np.float32).reshape(-1, 1)
+
+
+def locks(rng: Rng, image: Image.Image, camera: Camera, hair: Hair, light: Array) -> Array:
+    """Paint hair that falls before cheeks and forehead; (h, w) bool: the pixels that it covers.
+    light: (3,), the mean on the face."""
+    tone = hair.colour * light
+    strokes = [*_side_hair(rng, camera, tone)]
+    for x in rng.normal(0, 0.5, rng.integers(3, 25) if rng.random() < 0.35 else 0):
+        path = np.array([(x * 0.7, -1), (x, -0.6), (x * 1.1, rng.uniform(-0.45, 0))])
+        path[2, 0] += rng.normal(0, 0.1)
+        colour, width = ink(tone * rng.uniform(0.5, 1.4), 0.8), rng.uniform(0.01, 0.05)
+        strokes.append(Stroke(camera.pixels(curve(path), 0.75), colour, camera.scale * width))
+    if not strokes:
+        return np.zeros((image.height, image.width), bool)
+    before = np.asarray(image)
+    paint(image, strokes, zoom=2)
+    return np.asarray((np.asarray(image) != before).any(-1))
+
+
+def _side_hair(rng: Rng, camera: Camera, tone: Array) -> Iterator[Stroke]:
+    """From the temples down, a lock after the other."""
+    for side in (-1, 1):
+        if rng.random() < 0.25 or side * camera.rotation[0, 2] > 0.25:  # that side is turned away
+            continue
+        reach, end, spread = rng.uniform((0, 0.3, 0.02), (0.3, 2.2, 0.08))
+        for t in np.linspace(0, 1, rng.integers(10, 30)):
+            root = 0.9 + 0.2 * t
+            x = np.array([0.85 * root, root, root - 0.6 * reach + 0.1 * t, 0.98 - reach + 0.3 * t])
+            x[1:] += rng.normal(0, spread, 3)
+            y = np.array([-0.85, -0.35, 0.25 * end, end + rng.normal(0, 0.12)])
+            path = camera.pixels(curve(np.column_stack([side * x, y])), -0.2)
+            colour, width = ink(tone * rng.uniform(0.45, 1.3)), rng.uniform(0.02, 0.07)
+            yield Stroke(path, colour, camera.scale * width)
 
 
 def clutter(rng: Rng, size: Size) -> list[Stroke]:
@@ -88,10 +153,13 @@ def _shoulders(rng: Rng, camera: Camera, skin: Array, light: Array) -> list[Stro
     cloth = ink(rng.random(3) * light)
     back = both_sides([(0.5, top), (wide * 0.8, top + 0.45), (wide, 5)])
     strokes = [Stroke(camera.pixels(back, -0.8), cloth)]
+    shade = rng.uniform(0.45, 1)  # under the chin it is darker, or hardly so
     column = both_sides([(neck, 0.9), (neck * 0.95, 1.6), (neck * 1.25, top + 0.1)])
     for k in np.linspace(1, 0.15, 6):  # shaded to its sides, and under the chin
         part = column * (k, 1) + (0, 0.25 * (1 - k))
-        strokes.append(Stroke(camera.pixels(part, -0.55), ink(skin * (0.45 + 0.3 * (1 - k)))))
+        strokes.append(
+            Stroke(camera.pixels(part, -0.55), ink(skin * shade * (0.8 + 0.3 * (1 - k))))
+        )
     dip = top + rng.uniform(0.15, 0.4)
     front = both_sides([(0, dip), (neck * 1.3, top - 0.05), (wide * 0.8, top + 0.5), (wide, 5)])
     return [*strokes, Stroke(camera.pixels(front, -0.5), cloth)]
@@ -175,7 +243,7 @@ def hold_before(rng: Rng, image: Image.Image, points: Array, unit: float, skin: 
 
 
 def photograph(rng: Rng, image: Image.Image) -> Image.Image:
-    """Blur, exposure and sensor noise; points stay where they are."""
+    """Blur, exposure, tone and sensor noise; points stay where they are."""
     out_of_focus = rng.random() < 0.25
     blur = ImageFilter.GaussianBlur(rng.uniform(0.7, 2)) if out_of_focus else _IN_FOCUS
     image = image.filter(blur)
@@ -186,4 +254,9 @@ def photograph(rng: Rng, image: Image.Image) -> Image.Image:
     contrast = rng.uniform(0.7, 1.15)
     pixels = np.asarray(image) * np.float32(contrast)
     pixels += noise + np.float32(128 * (1 - contrast) + rng.normal(0, 12))
-    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8))
+    pixels = pixels.clip(0, 255, out=pixels).astype(np.uint8)
+    if rng.random() < 0.5:
+        gamma = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))
+        table = 255 * (np.arange(256) / 255) ** gamma[:, None]
+        pixels = np.stack([table[c].astype(np.uint8)[pixels[..., c]] for c in range(3)], axis=-1)
+    return Image.fromarray(pixels)
