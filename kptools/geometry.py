@@ -208,6 +208,14 @@ def box_to_input(box: Box, margin: Fraction, size: Size) -> Matrix:
     return rectangle_to_size(centre(box), half_extent(box, margin), size)
 
 
+def part(box: Box, fractions: Box) -> Box:
+    """A part of the box (left, top, right, bottom), which is given in fractions of it."""
+    x0, y0, x1, y1 = box
+    left, top, right, bottom = fractions
+    width, height = x1 - x0, y1 - y0
+    return (x0 + left * width, y0 + top * height, x0 + right * width, y0 + bottom * height)
+
+
 def denormalize(shape: Points, box: Box) -> Points:
     """A shape in fractions of a box, (0, 0) its top-left corner, placed in this box. (K, 2)."""
     x0, y0, x1, y1 = box

@@ -33,12 +33,7 @@ class InputSpec:
 
     def focused(self, box: Box) -> Box:
         """Where in this box of a record the face is: its `focus`, in the file frame."""
-        if self.focus is None:
-            return box
-        x0, y0, x1, y1 = box
-        left, top, right, bottom = self.focus
-        width, height = x1 - x0, y1 - y0
-        return (x0 + left * width, y0 + top * height, x0 + right * width, y0 + bottom * height)
+        return box if self.focus is None else g.part(box, self.focus)
 
     @property
     def channels(self) -> int:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools.cli.edge import new_app, run, with_version
+from kptools.cli.edge import need_input, new_app, run, with_version
 from kptools.cli.options import (
+    Expect,
+    Files,
     Output,
     Resume,
     Strict,
@@ -161,6 +163,49 @@ def _write(
 
 for _name, _dataset in DATASETS.items():
     tool.command(_name)(_command(_name, _dataset))
+
+
+@tool.command("fit-boxes")
+def fit_boxes(
+    inputs: Files = None, output: Output = "-", expect: Expect = None, strict: Strict = False
+) -> int:
+    """Say which part of their boxes faces fill, for each `box_source`: a line of JSON a source.
+
+    Reads records with `box` and `points`. `face` is the part of the box that the points fill, in
+    fractions of the box (left, top, right, bottom). Two such parts are the map between two sources.
+
+    \b
+    kp-prep fit-boxes faces.jsonl
+    """
+    names = need_input(inputs)
+
+    import orjson
+
+    from kptools.datasets.box_maps import Fit
+    from kptools.records.face import Face
+
+    fits: dict[str, Fit] = {}
+    stream = Stream(names, output, strict=strict, expect=expect)
+    for item in stream:
+        if item.failed:
+            continue
+        try:
+            face = Face.parse(item.record, with_policy=False).annotated()
+        except RecordError as error:
+            stream.fail(item, error)
+            continue
+        assert face.points is not None
+        source = str(item.record.get("box_source") or "unknown")
+        fits.setdefault(source, Fit()).add(face.box, face.points)
+    for source, fit in sorted(fits.items()):
+        found = {
+            "box_source": source,
+            "faces": len(fit.parts),
+            "face": [round(v, 4) for v in fit.part()],
+            "spread": round(fit.spread(), 4),
+        }
+        stream.write_line(orjson.dumps(found))
+    return stream.close()
 
 
 def main() -> None:

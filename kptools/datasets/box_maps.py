@@ -1,0 +1,58 @@
+"""Maps between the boxes of different sources.
+
+A network sees a face as the boxes of its training framed it, and a detector whose boxes are centred
+elsewhere, or are of another size, costs accuracy. Four numbers mend most of it: the part of a
+source's box that the points of the face fill, in fractions of the box. The parts of two sources
+make the map from the one's boxes to the other's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kptools import geometry as g
+from kptools.units import Box
+
+# By `box_source`: the part of the box that the 68 points of ibug68 fill; medians over the faces of
+# iBUG 300-W that `kp-prep fit-boxes` was given (docs/data.md)
+PARTS: Mapping[str, Box] = {
+    "points": (0.0, 0.0, 1.0, 1.0),
+}
+
+
+def convert(box: Box, source: str, target: str) -> Box:
+    """The box, in the file frame, that `target` would have given for a face for which `source` gave
+    this one. KeyError where a source is not known."""
+    face = g.part(box, PARTS[source])
+    left, top, right, bottom = PARTS[target]
+    width, height = (face[2] - face[0]) / (right - left), (face[3] - face[1]) / (bottom - top)
+    x, y = face[0] - left * width, face[1] - top * height
+    return (x, y, x + width, y + height)
+
+
+@dataclass
+class Fit:
+    """What is known of the boxes of one source: the faces that were added, and their part."""
+
+    parts: list[Box] = field(default_factory=list)
+
+    def add(self, box: Box, points: g.Points) -> None:
+        """A face: its box and its points (K, 2), file frame, NaN where not annotated."""
+        corners = np.reshape(g.box_of_points(points), (2, 2))
+        x0, y0, x1, y1 = g.normalize(corners, box).ravel().tolist()
+        self.parts.append((x0, y0, x1, y1))
+
+    def part(self) -> Box:
+        """The median middle and the median sides, in fractions of the box."""
+        parts = np.array(self.parts)
+        middle = np.median((parts[:, :2] + parts[:, 2:]) / 2, axis=0)
+        half = np.median(parts[:, 2:] - parts[:, :2], axis=0) / 2
+        x0, y0, x1, y1 = np.concatenate([middle - half, middle + half]).tolist()
+        return (x0, y0, x1, y1)
+
+    def spread(self) -> float:
+        """How much the sizes of the boxes vary for faces of one size: the standard deviation of the
+        logarithm of the side, about a fraction."""
+        parts = np.array(self.parts)
+        return float(np.log(np.sqrt((parts[:, 2:] - parts[:, :2]).prod(axis=1))).std())
