@@ -150,3 +150,49 @@ def test_a_new_prediction_leaves_nothing_of_the_old_one(face, tmp_path):
     decoded = run("heatmap", "decode", stdin=[new])
     assert decoded.returncode == 1
     assert b"no `heatmap`" in decoded.stderr
+
+
+def scoring(path, factor=1.0):
+    """An untrained network that gives scores; `factor` moves its points."""
+    loaded = checkpoint.load(str(untrained(path)))
+    for name, tensor in loaded.weights.items():
+        if name.endswith("distance_weight"):
+            tensor.fill_(0.01)
+        tensor.mul_(factor)
+    loaded.save(path)
+    return path
+
+
+def test_of_several_networks_the_mean_of_their_points_and_scores_is_taken(drawn, tmp_path):
+    one, other = scoring(tmp_path / "a.safetensors"), scoring(tmp_path / "b.safetensors", 1.5)
+    records = parse(drawn)[:5]
+    records[2] |= {"image": str(tmp_path / "gone.png")}
+    alone = [parse(run("predict", name, stdin=records).stdout) for name in (one, other)]
+    result = run("predict", one, other, "--batch-size", 2, stdin=records)
+    assert result.returncode == 1
+    both = parse(result.stdout)
+    assert [record["id"] for record in both] == [record["id"] for record in records]
+    assert both[2]["status"] == "missing"
+    for found, a, b in zip(both, *alone, strict=True):
+        if "status" in found:
+            assert "pred" not in found
+            continue
+        assert a["pred"] != b["pred"]
+        for key in ("pred", "score"):
+            np.testing.assert_allclose(found[key], np.mean([a[key], b[key]], axis=0), atol=1e-4)
+
+
+def test_networks_of_two_schemes_have_no_mean(drawn, tmp_path):
+    one = untrained(tmp_path / "a.safetensors")
+    other = untrained(tmp_path / "b.safetensors", "imm58")
+    result = run("predict", one, other, stdin=drawn)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert "imm58" in result.stderr.decode()
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_checkpoint_after_records_is_refused(drawn, tmp_path):
+    (tmp_path / "faces.jsonl").write_bytes(drawn)
+    result = run("predict", tmp_path / "faces.jsonl", untrained(tmp_path / "a.safetensors"))
+    assert result.returncode == 2
+    assert result.stderr.decode().strip().endswith("comes after records; checkpoints come first")

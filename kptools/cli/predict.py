@@ -9,7 +9,6 @@ from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
     Device,
     Expect,
-    Files,
     Output,
     Precision,
     Resume,
@@ -26,10 +25,19 @@ from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
+CHECKPOINTS = (".safetensors", ".onnx")  # how the name of one ends
+
 
 def predict(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="What kp-train -o wrote.")],
-    files: Files = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CKPT]... [FILE]...",
+            help="First the networks, if any, which end in .safetensors: what kp-train -o wrote. "
+            "Of several the mean is taken; without one, the network in the box finds 68 points. "
+            "Then records; - or none: stdin.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, max=4096, help="Faces at a time [default: 16 on a CPU, else 32]."),
@@ -69,20 +77,27 @@ def predict(
     `mean` (the training mean shape in its box).
 
     \b
+    kp-prep photos holiday/ | kp-predict | kp-viz grid -o holiday.png > preds.jsonl
     kp-predict model.safetensors < photos.jsonl > preds.jsonl
-    kp-prep photos holiday/ | kp-predict model.safetensors | kp-viz grid -o holiday.png
+    kp-predict seed0.safetensors seed1.safetensors faces.jsonl -o preds.jsonl
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
     if decode is not None:
         choice("--decode", decode, DECODERS)
-    if checkpoint.endswith((".jsonl", ".json")):
-        raise UsageError(f"{checkpoint} looks like records; the checkpoint comes first")
+    checkpoints, files = _split(arguments or [])
     names = need_input(files)
 
-    from kptools.models import adapter
+    from kptools.models import adapter, box
 
-    if adapter.is_adapter(checkpoint):
+    if not checkpoints:
+        checkpoints = [box.path()]
+        report(f"kp-predict: no checkpoint is named: {box.DESCRIPTION}")
+    adapters = [name for name in checkpoints if adapter.is_adapter(name)]
+    if adapters:
+        checkpoint = adapters[0]
+        if len(checkpoints) > 1:
+            raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
         of_pixels = {"--decode": decode, "--heatmaps": heatmaps, "--passes": passes, "--flip": flip}
         for option, value in of_pixels.items():
             if value is not None:
@@ -90,66 +105,96 @@ def predict(
         return _adapt(checkpoint, names, output, strict=strict, resume=resume, expect=expect)
 
     from kptools import runtime
+    from kptools.inference import ensemble
     from kptools.inference.passes import resolve
     from kptools.inference.predictor import Predictor, default_batch, of_scheme
     from kptools.models.checkpoint import load
-    from kptools.storage.run_file import hash_of_file
 
     where = runtime.device(device)
     runtime.set_threads(threads, where)
-    loaded = load(checkpoint)
-    model, network = loaded.model, loaded.network(share=True)
-    runtime.tune_process()  # all that the network needs is imported now
-    if not network.head.decoders and (heatmaps is not None or decode is not None):
-        raise UsageError(f"{checkpoint} ({model.arch}) makes no heatmaps; leave the option out")
+    loaded = [load(name) for name in checkpoints]
+    models = [one.model for one in loaded]
+    networks = [one.network(share=True) for one in loaded]
+    runtime.tune_process()  # all that the networks need is imported now
+    for name, model, network in zip(checkpoints, models, networks, strict=True):
+        if model.scheme != models[0].scheme:
+            raise UsageError(
+                f"{name} finds points of {model.scheme}, {checkpoints[0]} of {models[0].scheme}; "
+                "a mean is of one scheme"
+            )
+        if not network.head.decoders and (heatmaps is not None or decode is not None):
+            raise UsageError(f"{name} ({model.arch}) makes no heatmaps; leave the option out")
     if heatmaps is not None:  # maps are of a face in its box, and `pred` is what is read from them
         if passes == 2 or flip:
             raise UsageError("--heatmaps saves the maps of one pass; leave --passes and --flip out")
-        if model.passes == 2 and passes is None:
+        if len(models) > 1:
+            raise UsageError("--heatmaps saves the maps of one network; name one")
+        if models[0].passes == 2 and passes is None:
             report("kp-predict: --heatmaps: the network looks at each face once, not twice")
         passes, flip = 1, False
-    how = resolve(model, count=passes, flip=flip)
+    how = [resolve(model, count=passes, flip=flip) for model in models]
     mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)
     run: dict[str, Any] = {
         "tool": "kp-predict",
         "decode": decode or DECODER,
         "precision": mode,
-        "passes": how.count,
-        "flip": how.swap is not None,
+        "passes": how[0].count,
+        "flip": how[0].swap is not None,
         "heatmaps": str(heatmaps.resolve()) if heatmaps is not None else None,
     }
     if output != "-":
-        run["checkpoint"] = hash_of_file(checkpoint)
+        run["checkpoint"] = _hash_of(checkpoints)
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if heatmaps is not None:
         make_folder(heatmaps)
     batch = batch_size or default_batch(where)
     with runtime.report_out_of_memory(batch):
-        predictor = Predictor(
-            network,
-            model,
-            device=where,
-            precision=mode,
-            batch=batch,
-            workers=cores(workers),
-            decoder=decode,
-            maps=heatmaps,
-            passes=how,
-        )
+        predictors = [
+            Predictor(
+                network,
+                model,
+                device=where,
+                precision=mode,
+                batch=batch,
+                workers=cores(workers),
+                decoder=decode,
+                maps=heatmaps,
+                passes=one,
+            )
+            for network, model, one in zip(networks, models, how, strict=True)
+        ]
         warned = False
-        items = of_scheme(stream, model.scheme, stream.fail)
-        for item in predictor.run(items, stream.fail, stream.ready):
+        known = set.intersection(*(set(model.box_sources) for model in models))
+        items = of_scheme(stream, models[0].scheme, stream.fail)
+        for item in ensemble.run(predictors, items, stream.fail, stream.ready):
             source = item.record.get("box_source")
-            if not (warned or item.failed) and str(source or "unknown") not in model.box_sources:
+            if not (warned or item.failed) and str(source or "unknown") not in known:
                 warned = True
-                trained = ", ".join(model.box_sources)
+                trained = ", ".join(dict.fromkeys(s for m in models for s in m.box_sources))
                 report(
                     f"kp-predict: {item.where}: box_source {source!r}, the network was trained on "
                     f"{trained}; other boxes may cost accuracy (iBUG's dataset boxes are dlib's)"
                 )
             stream.write(item)
     return stream.close()
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The checkpoints, which come first and are known by how they end, and the files of records."""
+    count = 0
+    while count < len(arguments) and arguments[count].endswith(CHECKPOINTS):
+        count += 1
+    for name in arguments[count:]:
+        if name.endswith(CHECKPOINTS):
+            raise UsageError(f"{name} comes after records; checkpoints come first")
+    return arguments[:count], arguments[count:]
+
+
+def _hash_of(checkpoints: list[str]) -> str:
+    from kptools.storage.run_file import hash_of_file
+
+    return " ".join(map(hash_of_file, checkpoints))
 
 
 def _adapt(
@@ -164,12 +209,11 @@ def _adapt(
     """Give records that have `pred` the points that an annotator of another kind would set."""
     from kptools.inference.adapting import adapt
     from kptools.models import adapter
-    from kptools.storage.run_file import hash_of_file
 
     made = adapter.load(checkpoint)
     run: dict[str, Any] = {"tool": "kp-predict"}
     if output != "-":
-        run["checkpoint"] = hash_of_file(checkpoint)
+        run["checkpoint"] = _hash_of([checkpoint])
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     for item in adapt(stream, made, stream.fail):
         stream.write(item)

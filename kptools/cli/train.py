@@ -2,7 +2,7 @@
 
 from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ kp-prep ibug | kp-augment --preset face | kp-train -o model.safetensors > val.js
 kp-prep imm --points nose | kp-augment --rotate 15 --shift 0.05 | kp-train --arch nose | kp-eval
 kp-train --arch resnet18 --epochs 5 -o r18.safetensors faces.jsonl | kp-viz grid -o val.png
 kp-predict other.safetensors faces.jsonl | kp-train --arch adapter -o adapter.safetensors | kp-eval
-kp-train --arch face --init face.safetensors --lr 1e-4 --epochs 100 -o long.safetensors faces.jsonl
+kp-train --init box --epochs 20 --lr 5e-4 -o mine.safetensors faces.jsonl > val.jsonl
 ''')
 }
 
@@ -58,13 +58,14 @@ Defaults by architecture (any other NAME: a classifier of torchvision, as resnet
 def train(
     inputs: Files = None,
     arch: Annotated[
-        str,
+        str | None,
         one_of(
             (*archs.ARCHS, ADAPTER),
             metavar="NAME",
-            help="The network; see the table. adapter: a map from `pred` to `points`.",
+            help="The network; see the table. adapter: a map from `pred` to `points` [default: "
+            f"{archs.DEFAULT}; with --init that of the checkpoint, and its settings].",
         ),
-    ] = archs.DEFAULT,
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", metavar="CKPT", help="[default: ARCH.safetensors]"),
@@ -105,7 +106,10 @@ def train(
             "state_dict [default: default; none with --init, and where there are none].",
         ),
     ] = None,
-    init: Annotated[str, typer.Option(metavar="CKPT", help="Train on from this checkpoint.")] = "",
+    init: Annotated[
+        str,
+        typer.Option(metavar="CKPT", help="Train on from this checkpoint; box: kptools' own."),
+    ] = "",
     average: Annotated[
         float | None,
         typer.Option(min=0, max=0.9999, help="Decay of the weights' average; 0: none."),
@@ -179,28 +183,35 @@ def train(
         )
     from kptools.training.settings import resolve
 
-    settings = resolve(
-        arch,
-        input_size=parse_size(input_size) if input_size else None,
-        margin=margin,
-        batch=batch_size,
-        head=head,
-        loss=loss,
-        schedule=schedule,
-        lr=lr,
-        epochs=epochs,
-        weights=weights,
-        init=init,
-        options=options,
-        keep=keep,
-        seed=seed,
-        average=average,
-        optimizer=optimizer,
-        weight_decay=weight_decay,
-        decay=decay,
-        align=align,
-    )
-    out = Path(output or f"{arch}.safetensors")
+    given: dict[str, Any] = {
+        "input_size": parse_size(input_size) if input_size else None,
+        "margin": margin,
+        "batch": batch_size,
+        "head": head,
+        "loss": loss,
+        "schedule": schedule,
+        "lr": lr,
+        "epochs": epochs,
+        "weights": weights,
+        "options": options,
+        "keep": keep,
+        "seed": seed,
+        "average": average,
+        "optimizer": optimizer,
+        "weight_decay": weight_decay,
+        "decay": decay,
+        "align": align,
+    }
+    if init:
+        from kptools.models import box
+
+        given["init"] = box.locate(init)
+        if arch is None:
+            from kptools.training.start import inherited
+
+            given = inherited(given["init"], given)
+    settings = resolve(given.pop("arch", arch or archs.DEFAULT), **given)
+    out = Path(output or f"{settings.arch}.safetensors")
     claim_output(out)
 
     from kptools import runtime

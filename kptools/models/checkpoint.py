@@ -79,6 +79,8 @@ def load(path: str) -> Checkpoint:
     model = _model_of(path, meta)
     if meta["version"] < 3:
         tensors = _of_version_3(tensors, model)
+    halves = {name: t.float() for name, t in tensors.items() if t.dtype == torch.float16}
+    tensors |= halves  # weights stored in half precision
     history, run = meta.get("history", []), meta.get("run", {})
     if not isinstance(history, list) or not isinstance(run, dict):
         raise KptoolsError(f"{path}: its metadata is not kp-train's (history)")

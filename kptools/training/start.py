@@ -1,5 +1,6 @@
 """What a run starts from: its description, its weights, its mean shape."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -38,6 +39,29 @@ def start(
         return model, network, start_from(network, settings.init, model)
     network.head.start(*shape_and_spread(faces, model.input))
     return model, network, []
+
+
+def inherited(init: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `settings.resolve` for a run that goes on from a checkpoint as that was
+    trained: what was given, else what the checkpoint's own run had. Raises KptoolsError."""
+    start = checkpoint.load(init)
+    model, trained = start.model, start.run.get("settings")
+    theirs: dict[str, Any] = {
+        "arch": model.arch,
+        "head": model.head,
+        "input_size": model.input.size,
+        "margin": model.input.margin,
+    }
+    if isinstance(trained, dict):
+        names = ("loss", "batch", "average", "optimizer", "decay", "align")
+        theirs |= {name: trained[name] for name in names if name in trained}
+        if trained.get("optimizer") == "adamw":
+            theirs["weight_decay"] = trained.get("weight_decay")
+        stages = trained.get("schedule") or ()
+        theirs["schedule"] = ",".join(f"{rate}:{epochs}" for rate, epochs in stages) or None
+    options = {name: value for name, value in given["options"].items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return theirs | chosen | {"options": {**model.options, **options}}
 
 
 def normalization(settings: Settings) -> Normalization | None:
