@@ -1,7 +1,7 @@
 #!/bin/sh
 # Part 5: your own photos.
 #
-# Shows:  faces found by the detector that iBUG's boxes come from, keypoints predicted, and a picture.
+# Shows:  faces found by the detector that iBUG's boxes come from, keypoints predicted, and pictures.
 # Data:   photos, or folders of them, and a checkpoint that was trained on iBUG (sh examples/ibug.sh or
 #         heatmap.sh; the quickstart's network knows drawn faces only).
 # Takes:  a second or two a photo on one core, most of it to find the faces. dlib (kptools[detect]) is
@@ -21,4 +21,5 @@ mkdir -p "$out"
 try kp-prep photos "$@" -o "$out/faces.jsonl"
 try kp-predict "$model" "$out/faces.jsonl" -o "$out/preds.jsonl"
 try kp-viz grid --count 48 -o "$out/grid.png" "$out/preds.jsonl" > /dev/null
-echo "look at $out/grid.png"
+try kp-viz photos --out "$out/marked" "$out/preds.jsonl" > /dev/null
+echo "look at $out/grid.png, and at the photos in $out/marked"

@@ -9,7 +9,7 @@ TOOLS = {
     "kp-predict": "finds the keypoints of each face",
     "kp-eval": "scores predictions: NME, AUC, failure rate; gates and submissions",
     "kp-heatmap": "labels to heatmap files, and heatmaps to points",
-    "kp-viz": "pictures of faces, training, errors, filters and heatmaps",
+    "kp-viz": "pictures of faces and photos, training, errors, filters and heatmaps",
 }
 
 

@@ -125,6 +125,8 @@ def test_the_photos_script_finds_faces(tmp_path):
     found = parse((tmp_path / "out" / "photos" / "preds.jsonl").read_bytes())
     assert sum("pred" in r for r in found) >= 3
     assert found[-1]["status"] == "no_face"
+    marked = tmp_path / "out" / "photos" / "marked"
+    assert sorted(path.name for path in marked.iterdir()) == ["bald_guys.jpg", "dogs.jpg"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
@@ -139,7 +141,7 @@ def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
 SUBCOMMANDS = {
     "prep": ("ibug", "imm", "synth", "photos"),
     "heatmap": ("encode", "decode"),
-    "viz": ("grid", "curves", "ced", "risk", "filters", "heatmap", "report"),
+    "viz": ("grid", "photos", "curves", "ced", "risk", "filters", "heatmap", "report"),
 }
 
 

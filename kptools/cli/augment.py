@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, one_of
+from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, one_of, parse_size
 from kptools.errors import RecordError, UsageError
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
+from kptools.units import Size
 
 
 def _share(text: str) -> Any:
@@ -40,6 +41,10 @@ def augment(
         Path | None,
         typer.Option(metavar="DIR", help="Sample now: write images there, with no policy left."),
     ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="With --write: aligned crops of the faces, so large."),
+    ] = None,
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
@@ -48,12 +53,16 @@ def augment(
     """Add to each record what may happen to its face; it is sampled anew in each epoch of
     kp-train. No pixels are read, unless --write asks for images.
 
+    With --align what is written is a crop of each face: level, and scaled so that eyes and mouth
+    lie as those of a mean face do. It goes by `points`, or by `pred` where an eye has none.
+
     \b
     kp-prep synth --count 100 | kp-augment --rotate 15 --flip 0.5 | kp-viz grid -o grid.png
     kp-prep ibug | kp-augment --preset face --rotate 45 | kp-train -o model.safetensors
     kp-augment --copies 8 --rotate 10 --flip 0.5 < faces.jsonl | kp-predict model.safetensors |
         kp-eval --merge mean
     kp-augment --rotate 30 --write turned < faces.jsonl > turned.jsonl
+    kp-augment --align 256x256 --write crops < preds.jsonl > crops.jsonl
     """
     given = locals()
 
@@ -69,8 +78,11 @@ def augment(
             raise UsageError(f"--{name} {value:g}: at most {bound:g} ({meaning})")
         if value:
             stage[name] = value
+    crop = _crop_size(align, write, stage, copies) if align is not None else None
     run = {"tool": "kp-augment", "stage": stage, "copies": copies}
     run["write"] = str(write.resolve()) if write is not None else None
+    if crop is not None:
+        run["align"] = list(crop)
     stream = Stream(
         need_input(files),
         output,
@@ -81,7 +93,7 @@ def augment(
         expect=expect,
     )
     if write is not None:
-        _write_images(stream, stage, copies, write)
+        _write_images(stream, stage, copies, write, crop)
     elif len(stage) == 1 and copies == 1:
         for item in stream:
             stream.write(item)
@@ -125,8 +137,26 @@ def _add_policy(stream: Stream, stage: dict[str, Any] | None, copies: int) -> No
             stream.write(item.derive(record))
 
 
-def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Path) -> None:
-    from kptools.pixels.write import write_image
+def _crop_size(align: str, write: Path | None, stage: dict[str, Any], copies: int) -> Size:
+    """What --align says, where nothing else speaks against it."""
+    try:
+        size = parse_size(align)
+    except UsageError as error:
+        raise UsageError(f"--align {error}") from None
+    if write is None:
+        raise UsageError(f"--align {align} writes crops of faces; say where, with --write DIR")
+    if len(stage) > 1 or copies > 1:
+        raise UsageError(
+            f"--align {align} goes with no policy and no --copies; pipe its records into another "
+            "kp-augment"
+        )
+    return size
+
+
+def _write_images(
+    stream: Stream, stage: dict[str, Any], copies: int, folder: Path, crop: Size | None
+) -> None:
+    from kptools.pixels.write import write_aligned, write_image
     from kptools.records import keys, policy
     from kptools.records.ids import FileNames
 
@@ -138,6 +168,9 @@ def _write_images(stream: Stream, stage: dict[str, Any], copies: int, folder: Pa
             continue
         record = item.record
         try:
+            if crop is not None:
+                stream.write(item.derive(write_aligned(record, folder, crop, names)))
+                continue
             copy = keys.copy_index(record)
             stages = policy.stages(record)
             for index in range(copies):

@@ -1,5 +1,6 @@
 """Which ids a stream has had before, and which names of files were given away."""
 
+import os
 from array import array
 from hashlib import blake2b
 
@@ -41,7 +42,7 @@ class SeenIds:
 
 
 class FileNames:
-    """A name for what is made of each record: no two records of a run share one."""
+    """A name for what is made of each record, or of each photo: no two of a run share one."""
 
     def __init__(self) -> None:
         self._seen = SeenIds()
@@ -54,4 +55,15 @@ class FileNames:
                 "bad_record",
                 f"its file {name} is that of a record before it; give each face an id of its own",
             )
+        return name
+
+    def of_photo(self, image: str) -> str:
+        """The name of a photo, without suffix, from its path, which is given once: the photo's own
+        name, with a hash of the path where another photo had it before. Upper and lower case are
+        one, as they are to some file systems."""
+        name = keys.file_stem({"id": os.path.splitext(os.path.basename(image))[0]})
+        if self._seen.was_seen(name.lower()):
+            path = image.encode(errors="surrogatepass")
+            name += "." + blake2b(path, digest_size=4).hexdigest()
+            self._seen.was_seen(name.lower())
         return name

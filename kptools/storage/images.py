@@ -68,6 +68,7 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_COMMENT = "Comment"  # PNG's own word for one
 _SIDEWAYS = {5, 6, 7, 8}  # width and height change places
 _MIRROR_X = {2, 3, 6, 7}  # the shown x runs against an axis of the stored picture
 _MIRROR_Y = {3, 4, 7, 8}
@@ -206,12 +207,25 @@ def _eight_bit(stored: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8))
 
 
-def encode(picture: Image.Image, suffix: str = ".png", *, level: int = 6) -> bytes:
+def encode(
+    picture: Image.Image, suffix: str = ".png", *, level: int = 6, comment: str = ""
+) -> bytes:
     """The picture as PNG of this compression, or as JPEG (quality 95, full colour) where the suffix
-    says so."""
+    says so. The file bears the comment (ASCII), which `read_comment` gives back."""
     data = io.BytesIO()
     if suffix.lower() in (".jpg", ".jpeg"):
-        picture.save(data, "JPEG", quality=95, subsampling=0)
+        picture.save(data, "JPEG", quality=95, subsampling=0, comment=comment or None)
     else:
-        picture.save(data, "PNG", compress_level=level)
+        text = PngImagePlugin.PngInfo()
+        if comment:
+            text.add_text(_COMMENT, comment)
+        picture.save(data, "PNG", compress_level=level, pnginfo=text)
     return data.getvalue()
+
+
+def read_comment(path: str | os.PathLike[str]) -> str:
+    """The comment of a JPEG or PNG file; empty where it has none. Raises RecordError where the file
+    is no image."""
+    with _open(os.fspath(path)) as stored:
+        found = stored.info.get("comment", stored.info.get(_COMMENT, ""))
+    return found.decode(errors="replace") if isinstance(found, bytes) else str(found)

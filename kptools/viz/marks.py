@@ -15,6 +15,9 @@ from kptools import geometry as g
 from kptools.units import Pixels, Size
 from kptools.viz.colours import BOX, PAPER, ZOOM, Rgb
 
+MAX_ENLARGED = 32_000_000  # pixels; a picture that would be larger is drawn on at a lower zoom
+THIN = 0.6  # of the least strokes, on a face that is small in its photo and not to be hidden
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -34,15 +37,19 @@ def mark(
     joined: bool = False,
     box: g.Points | None = None,
     sparse: bool = False,
+    extent: tuple[Pixels, Pixels] | None = None,
 ) -> Image.Image:
     """The picture (RGB) with the layers drawn on it, the last one on top.
 
     `joined` draws a line from each point of the first layer to that of the last. `box` holds the
     corners (N, 2) of a polygon. `sparse` leaves what is below to be seen: rings, or where there
-    are many points, specks.
+    are many points, specks. Strokes suit a picture of the size `extent` (width, height), by default
+    this one's own: a face in a photo is drawn on as in a picture of the face alone.
     """
     count = max((len(layer.points) for layer in layers), default=1)
-    pen = _Pen(picture, count, _crowding(picture.size, layers) if count > 5 else 1.0)
+    least = 1.0 if extent is None else THIN
+    extent = extent or picture.size
+    pen = _Pen(picture, extent, count, _crowding(extent, layers) if count > 5 else 1.0, least)
     hollow = sparse and count <= 30
     if sparse and not hollow:
         pen.radius *= 0.7
@@ -61,14 +68,14 @@ def mark(
     return pen.finish()
 
 
-def _crowding(size: Size, layers: Sequence[Layer]) -> float:
+def _crowding(extent: tuple[Pixels, Pixels], layers: Sequence[Layer]) -> float:
     """How much finer marks have to be where the points fill little of the picture."""
     extents = [
         math.sqrt(float(np.prod(np.nanmax(layer.points, axis=0) - np.nanmin(layer.points, axis=0))))
         for layer in layers
         if not np.isnan(layer.points).all()
     ]
-    share = max(extents, default=0.0) / math.sqrt(size[0] * size[1])
+    share = max(extents, default=0.0) / math.sqrt(extent[0] * extent[1])
     return min(1.0, max(0.7, share / 0.5))
 
 
@@ -76,30 +83,39 @@ class _Pen:
     """Draws on an enlarged copy of a picture, with strokes that suit its size and the number of
     points."""
 
-    def __init__(self, picture: Image.Image, count: int, fine: float) -> None:
+    def __init__(
+        self,
+        picture: Image.Image,
+        extent: tuple[Pixels, Pixels],
+        count: int,
+        fine: float,
+        least: float = 1.0,
+    ) -> None:
         width, height = picture.size
-        self._big = picture.resize((width * ZOOM, height * ZOOM), Image.Resampling.NEAREST)
+        most = math.isqrt(MAX_ENLARGED // (width * height))
+        self._zoom = zoom = max(1, min(ZOOM, most))
+        self._big = picture.resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
         self._draw = ImageDraw.Draw(self._big, "RGBA")
-        self._to_big = g.scaling(ZOOM, ZOOM)
-        scale = fine * max(0.5, math.sqrt(width * height) / 224)
+        self._to_big = g.scaling(zoom, zoom)
+        scale = fine * max(0.5 * least, math.sqrt(extent[0] * extent[1]) / 224)
         shown = 3.4 if count <= 5 else 2.4 if count <= 30 else 1.4 if count <= 80 else 1.15
-        self.radius: Pixels = max(1.0, shown * scale)
-        self.stroke: Pixels = max(0.8, scale * (1.4 if count <= 30 else 0.9))
+        self.radius: Pixels = max(least, shown * scale)
+        self.stroke: Pixels = max(0.8 * least, scale * (1.4 if count <= 30 else 0.9))
         self.rim: Pixels = 0.6 * scale if count <= 30 else 0.0  # of discs; many would be a fog
 
     def disc(self, point: g.Points, colour: Rgb, ring: bool = False) -> None:
         """A disc with a thin pale rim, or a ring, about the point."""
         x, y = g.to_continuous(self._to_big, point.tolist()).tolist()
-        reach = (self.radius + 2) * ZOOM
+        reach = (self.radius + 2) * self._zoom
         width, height = self._big.size
         if not (-reach <= x <= width + reach and -reach <= y <= height + reach):
             return  # NaN, or out of sight
         if ring:
-            self._circle(x, y, 1.3 * self.radius * ZOOM, None, colour)
+            self._circle(x, y, 1.3 * self.radius * self._zoom, None, colour)
             return
         if self.rim:
-            self._circle(x, y, (self.radius + self.rim) * ZOOM, (*PAPER, 190))
-        self._circle(x, y, self.radius * ZOOM, (*colour, 255))
+            self._circle(x, y, (self.radius + self.rim) * self._zoom, (*PAPER, 190))
+        self._circle(x, y, self.radius * self._zoom, (*colour, 255))
 
     def _circle(
         self,
@@ -116,14 +132,14 @@ class _Pen:
         if outline is None:
             self._draw.ellipse(bounds, fill)
         else:
-            self._draw.ellipse(bounds, None, outline, max(1, round(self.stroke * ZOOM)))
+            self._draw.ellipse(bounds, None, outline, max(1, round(self.stroke * self._zoom)))
 
     def line(self, start: g.Points, end: g.Points, colour: Rgb) -> None:
         a = g.to_continuous(self._to_big, start.tolist()).tolist()
         b = g.to_continuous(self._to_big, end.tolist()).tolist()
         ends = clip((a[0], a[1], b[0], b[1]), self._big.size)
         if ends is not None:
-            width = max(1, round(self.stroke * ZOOM))
+            width = max(1, round(self.stroke * self._zoom))
             self._draw.line(ends, (*colour, 215), width)
 
     def polygon(self, corners: g.Points, colour: Rgb) -> None:
@@ -131,7 +147,7 @@ class _Pen:
             self.line(start, end, colour)
 
     def finish(self) -> Image.Image:
-        return self._big.reduce(ZOOM)
+        return self._big.reduce(self._zoom)
 
 
 def clip(

@@ -7,6 +7,7 @@ from kptools.cli.edge import new_app, run, with_version
 
 PICTURES = (
     "grid",
+    "photos",
     "curves",
     "ced",
     "risk",
@@ -21,11 +22,12 @@ tool = new_app()
 @tool.callback()
 @with_version
 def _kp_viz() -> None:
-    """Pictures: of faces with truth and prediction, of training, of errors, of filters.
+    """Pictures: of faces and photos with truth and prediction, of training, of errors, of filters.
 
     \b
     kp-prep synth --count 100 | kp-augment --rotate 15 --flip 0.5 | kp-viz grid -o grid.png
     kp-viz grid --sort worst -o worst.png preds.jsonl
+    kp-viz photos --out marked preds.jsonl > /dev/null
     kp-viz curves a.log.jsonl b.log.jsonl -o curves.png
     kp-predict model.safetensors < test.jsonl | kp-viz ced -o ced.png | kp-eval
 
