@@ -20,14 +20,15 @@ from kptools.specs import FILL
 from kptools.storage import images
 from kptools.storage.files import write_output
 
-_OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
+_OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme", "roll")
 
 
 def write_image(record: Record, folder: Path, names: FileNames | None = None) -> Record:
     """Sample the policy at epoch 0, write the image (the same size) into the folder, and give the
     record of it: points, `visible`, `pred`, `score`, `mean` and `scale` follow, the box stays;
     `source` says which image it was made from, and how; no policy is left, nor what was measured on
-    the old picture (`heatmap`, `nme`). `names`: those of the run, of which no two records share
+    the old picture (`heatmap`, `nme`). A face with a `roll` is upright in the image, in the box of
+    the upright face, and has no `roll`. `names`: those of the run, of which no two records share
     one. Raises RecordError, and KptoolsError where the disk says no."""
     face = Face.parse(record)
     transform = sample(face, 0)
@@ -37,6 +38,7 @@ def write_image(record: Record, folder: Path, names: FileNames | None = None) ->
         raise KptoolsError(f"{path} is the image itself; --write needs a folder of its own")
     made = {key: value for key, value in record.items() if key not in _OF_THE_OLD_PICTURE}
     made["image"] = os.fspath(path)
+    made["box"] = list(face.box) if face.roll else record["box"]
     made["size"] = [picture.width, picture.height]
     for key in ("points", "pred", "mean"):
         if key in record:
