@@ -30,7 +30,7 @@ WEIGHTS = "face_detection_yunet_2023mar.onnx"
 
 # The longer side of what is searched, pixels: for large faces, and for small ones
 COARSE = (480, 160)
-FINE = 1800
+FINE = 1664  # the largest for which glibc keeps the memory of a layer (32 MiB) from photo to photo
 ENLARGED = 2.0  # a small photo is searched at up to this times its size
 LOST = 1000  # in the other orientations, where all this finds nothing
 LEAST = 64  # of a side of 32 pixels or fewer the network makes numbers that mean nothing
