@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kptools.units import Box, Fraction, Pixels, Radians, Size
+from kptools.units import Box, Degrees, Fraction, Pixels, Radians, Size
 
 Matrix: TypeAlias = NDArray[np.float64]  # (2, 3), continuous to continuous
 Points: TypeAlias = NDArray[np.float64]  # (K, 2), NaN where not annotated
@@ -171,6 +171,16 @@ def side(box: Box) -> Pixels:
 def centre(box: Box) -> tuple[Pixels, Pixels]:
     """The box's centre, continuous."""
     return ((box[0] + box[2]) / 2 + 0.5, (box[1] + box[3]) / 2 + 0.5)
+
+
+def upright(box: Box, roll: Degrees) -> Box:
+    """The box that a face turned by `roll` has when it is turned upright about the box's centre:
+    where it lies rather on its side, width and height change places."""
+    if abs(math.cos(math.radians(roll))) >= math.sqrt(0.5) - 1e-9:
+        return box
+    x0, y0, x1, y1 = box
+    grow = ((y1 - y0) - (x1 - x0)) / 2  # of the width, which the height loses
+    return (x0 - grow, y0 + grow, x1 + grow, y1 - grow)
 
 
 def half_extent(box: Box, margin: Fraction) -> tuple[Pixels, Pixels]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from kptools.datasets import ibug, imm, photos
 from kptools.datasets.common import photo
+from kptools.datasets.detectors import dlib_frontal
 from kptools.datasets.synthetic.faces import synthesize
 from kptools.schemes import catalog
 from kptools.storage import images
@@ -363,7 +364,7 @@ def test_annotations_of_a_turned_photo_are_turned_with_it(tmp_path, orientation)
 # One's own photos
 
 
-def bright_squares(pixels: np.ndarray, upsample: int) -> list[SimpleNamespace]:
+def bright_squares(pixels: np.ndarray, upsample: int) -> tuple[list, list, list]:
     """A detector of white squares, its boxes inclusive of their last pixel as dlib's are."""
     white = pixels[:, :, 0] > 128
     found = []
@@ -372,7 +373,7 @@ def bright_squares(pixels: np.ndarray, upsample: int) -> list[SimpleNamespace]:
         rows = np.flatnonzero(white[:, x0:x1].any(axis=1))
         edges = {"left": x0, "right": x1 - 1, "top": int(rows[0]), "bottom": int(rows[-1])}
         found.append(SimpleNamespace(**{k: (lambda v=v: v) for k, v in edges.items()}))
-    return found
+    return found, [1.0] * len(found), [0] * len(found)
 
 
 @pytest.mark.parametrize("size", [(320, 240), (4003, 3001)])
@@ -392,8 +393,9 @@ def test_boxes_come_back_to_the_pixels_of_the_file(tmp_path, size, orientation):
         3: (w - x1, h - y1, w - x0, h - y0),
         6: (h - y1, x0, h - y0, x1),
     }[orientation]
-    (box,) = photos.find(str(path), bright_squares)
-    assert box == pytest.approx([v - 0.5 for v in shown], abs=w / 320)
+    (face,) = dlib_frontal.find(str(path), bright_squares)
+    assert face.roll is None
+    assert face.box == pytest.approx([v - 0.5 for v in shown], abs=w / 320)
 
 
 def test_several_faces_are_several_records_of_one_group(tmp_path, monkeypatch):
@@ -402,13 +404,15 @@ def test_several_faces_are_several_records_of_one_group(tmp_path, monkeypatch):
         image.paste("white", (x, 50, x + 50, 100))
     image.save(tmp_path / "three.png")
     Image.new("RGB", (300, 200)).save(tmp_path / "none.png")
-    monkeypatch.setattr(photos, "_detector", lambda: bright_squares)
-    records = [item.record for item in photos.read([str(tmp_path)], box="detector")]
+    detect = lambda path: dlib_frontal.find(path, bright_squares)[::-1]  # noqa: E731
+    monkeypatch.setattr(dlib_frontal, "load", lambda: detect)
+    records = [item.record for item in photos.read([str(tmp_path)], "detector", "dlib")]
     assert [r["id"] for r in records] == ["none", "three", "three#2", "three#3"]
     assert records[0]["status"] == "no_face"
     assert len({r["group"] for r in records[1:]}) == 1
     assert records[1]["box"][0] < records[2]["box"][0] < records[3]["box"][0]
     assert records[1]["box_source"] == "detector:dlib-frontal"
+    assert "roll" not in records[1]
 
 
 def test_what_cannot_be_read_is_a_record(tmp_path, face: Callable[..., dict]):
@@ -421,12 +425,3 @@ def test_what_cannot_be_read_is_a_record(tmp_path, face: Callable[..., dict]):
     assert [r.get("status") for r in records] == ["unreadable", "unreadable", None]
     assert records[2]["box"] == [-0.5, -0.5, 29.5, 19.5]
     assert run("prep", "photos", tmp_path / "nothing").returncode == 2
-
-
-def test_without_the_detector_it_says_how_to_get_it(tmp_path):
-    blocked = tmp_path / "dlib.py"
-    blocked.write_text("raise ImportError")
-    done = run("prep", "photos", tmp_path, env={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 3
-    assert b"pip install dlib-bin" in done.stderr
-    assert b"--box image" in done.stderr

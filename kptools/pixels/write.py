@@ -23,20 +23,23 @@ from kptools.storage import images
 from kptools.storage.files import write_output
 from kptools.units import Box, Size
 
-_OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme")
+_OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme", "roll")
 
 
 def write_image(record: Record, folder: Path, names: FileNames | None = None) -> Record:
     """Sample the policy at epoch 0, write the image (the same size) into the folder, and give the
     record of it: points, `visible`, `pred`, `score`, `mean` and `scale` follow, the box stays;
     `source` says which image it was made from, and how; no policy is left, nor what was measured on
-    the old picture (`heatmap`, `nme`). `names`: those of the run, of which no two records share
+    the old picture (`heatmap`, `nme`). A face with a `roll` is upright in the image, in the box of
+    the upright face, and has no `roll`. `names`: those of the run, of which no two records share
     one. Raises RecordError, and KptoolsError where the disk says no."""
     face = Face.parse(record)
     transform = sample(face, 0)
     picture, _ = images.read(face.image)
     path = _new_file(record, folder, names)
     made = _moved(record, transform, path, picture.size)
+    if face.roll:
+        made["box"] = list(face.box)
     changed = transform_picture(picture, transform)
     write_output(path, images.encode(changed, path.suffix, level=3))
     return made
@@ -64,7 +67,6 @@ def write_aligned(
     picture = cut_out(image, transform.matrix, size)
     path = _new_file(record, folder, names)
     made = _moved(record, transform, path, size)
-    made.pop("roll", None)
     if box is not None:
         made["box"] = list(box)
     write_output(path, images.encode(picture, path.suffix, level=3))

@@ -1,5 +1,6 @@
 """A face: what the work needs of a record, parsed and checked once."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +12,16 @@ from kptools.records.keys import Record
 from kptools.records.policy import Stage
 from kptools.schemes.scheme import Scheme
 from kptools.specs import InputSpec
-from kptools.units import Box
+from kptools.units import Box, Degrees
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
     """A face as the tools pass it on. `record` is the one that it was parsed from.
+
+    `roll` is by how much it is turned in the file, clockwise as seen. `box` is that of the face
+    turned upright (`levelling`); its centre is where it is in the file. The tools see each face
+    upright, and what its policy does is done to that.
 
     `stages` is its augmentation policy, empty where it has none. `swap` is its scheme's table of
     left and right, there where the policy may flip. `key` is what chance is keyed by, where there
@@ -32,6 +37,7 @@ class Face:
     key: str = ""
     points: g.Points | None = None
     scheme: Scheme | None = None
+    roll: Degrees = 0.0
 
     @property
     def name(self) -> str:
@@ -39,14 +45,15 @@ class Face:
         return keys.identity(self.record)
 
     @classmethod
-    def parse(cls, record: Record, *, with_policy: bool = True) -> "Face":
-        """The face of a record, without points; without `with_policy` nothing happens to it.
-        Raises RecordError."""
-        box = keys.box(record)
+    def parse(cls, record: Record, *, with_policy: bool = True, level: bool = True) -> "Face":
+        """The face of a record, without points; without `with_policy` its policy does not happen
+        to it, and without `level` it stays as turned as it is. Raises RecordError."""
+        roll = keys.roll(record) if level else 0.0
+        box = g.upright(keys.box(record), roll)
         stages = policy.stages(record) if with_policy else []
         swap = policy.swap_table(record) if policy.flips(stages) else None
         key = f"{keys.identity(record)}\0{keys.copy_index(record)}" if stages else ""
-        return cls(record, keys.image(record), box, stages, swap, key)
+        return cls(record, keys.image(record), box, stages, swap, key, roll=roll)
 
     def annotated(self) -> "Face":
         """The same face with its points and its scheme; it has to have a point at least. Raises
@@ -58,7 +65,28 @@ class Face:
 
     def focused(self, spec: InputSpec) -> "Face":
         """The same face in the part of its box that a network looks at."""
-        return replace(self, box=spec.focused(self.box))
+        box = spec.focused(self.box)
+        if self.roll:  # the part of the upright face, where that lies in the file
+            x, y = g.centre(box)
+            dx, dy = g.invert(self.levelling) @ (x, y, 1) - (x, y)
+            box = (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
+        return replace(self, box=box)
+
+    @property
+    def levelling(self) -> g.Matrix:
+        """The map (2, 3), file to file, continuous, that turns the face upright about the centre of
+        its box."""
+        return g.about(g.rotation(math.radians(self.roll)), *g.centre(self.box))
+
+    def level(self, points: g.Points) -> g.Points:
+        """Where these points (K, 2) of the file are when the face is turned upright."""
+        return g.transform(self.levelling, points) if self.roll else points
+
+    def place(self, shape: g.Points) -> g.Points:
+        """A shape (K, 2), upright, in fractions of the box, to where it lies on the face in the
+        file."""
+        placed = g.denormalize(shape, self.box)
+        return g.transform(g.invert(self.levelling), placed) if self.roll else placed
 
     def without_policy(self) -> "Face":
         """The same face, to which nothing happens."""

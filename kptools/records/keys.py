@@ -14,7 +14,7 @@ from kptools.errors import RecordError
 from kptools.limits import MAX_COORDINATE
 from kptools.schemes import catalog
 from kptools.schemes.scheme import Scheme
-from kptools.units import Box, Size
+from kptools.units import Box, Degrees, Size
 
 Record: TypeAlias = dict[str, Any]
 Point: TypeAlias = list[float] | None
@@ -119,6 +119,18 @@ def box(record: Record) -> Box:
             "bad_box", f"box {_short(value)} has no area; x1 > x0 and y1 > y0 are needed"
         )
     return (float(x0), float(y0), float(x1), float(y1))
+
+
+def roll(record: Record) -> Degrees:
+    """Degrees by which the face is turned, clockwise as seen; 0 where the record does not say."""
+    value = record.get("roll")
+    if value is None:
+        return 0.0
+    if not _number(value) or not -360 <= value <= 360:
+        raise RecordError(
+            "bad_record", f"roll {_short(value)} is not a number of degrees, -360 to 360; fix it"
+        )
+    return float(value)
 
 
 def scheme(record: Record) -> Scheme:

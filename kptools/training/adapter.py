@@ -7,6 +7,7 @@ from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
 from kptools.inference.adapting import adapted, predicted
 from kptools.models import adapter
+from kptools.records import keys
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
@@ -43,7 +44,7 @@ def train_adapter(
             continue
         assert face.points is not None
         wanted.append(face.points)
-        boxes.append(face.box)
+        boxes.append(keys.box(face.record))
     if len({len(points) for points in given}) > 1:
         counts = sorted({len(points) for points in given})
         raise KptoolsError(

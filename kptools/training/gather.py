@@ -203,7 +203,7 @@ def focus(found: Gathered) -> Box:
     tight = []
     for _, face in found.train:
         assert face.points is not None
-        corners = np.reshape(g.box_of_points(face.points), (2, 2))
+        corners = np.reshape(g.box_of_points(face.level(face.points)), (2, 2))
         tight.append(g.normalize(corners, face.box).ravel())
     boxes = np.array(tight)  # (N, 4)
     x, y = np.median((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0).tolist()
@@ -264,8 +264,9 @@ def _report_outside(found: Gathered, spec: InputSpec, report: Report) -> None:
     needed = 0.0
     for _, face in (*found.train, *found.val):
         assert face.points is not None
-        box = spec.focused(face.box)
-        beyond = g.distance_outside(face.points, box, spec.margin)
+        seen = face.focused(spec)
+        box = seen.box
+        beyond = g.distance_outside(seen.level(face.points), box, spec.margin)
         count = int((beyond > 0).sum())
         known += int(np.isfinite(beyond).sum())
         outside += count

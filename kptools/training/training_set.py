@@ -57,7 +57,7 @@ class TrainingSet:
     def mean_shape(self) -> g.Points:
         """The mean (K, 2) of the points in fractions of the box, of all faces."""
         pairs = zip(self.points, self.faces, strict=True)
-        return mean_shape([g.normalize(points, face.box) for points, face in pairs])
+        return mean_shape([g.normalize(face.level(points), face.box) for points, face in pairs])
 
     def steps(self, size: int) -> int:
         """How many batches there are at most."""

@@ -46,8 +46,8 @@ def validate(
         total += loss * len(batch)
         done += len(batch)
         decoded = _decode(network, val, batch, settings, model, device, output)
-        for face, unit in zip(faces, decoded.points, strict=True):
-            found = settings.input.to_file(unit, face.box)
+        for face, unit, shown in zip(faces, decoded.points, batch.transforms, strict=True):
+            found = shown.invert_points(settings.input.to_file(unit, face.box))
             if not np.isfinite(found).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
             assert face.points is not None

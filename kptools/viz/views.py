@@ -68,7 +68,7 @@ def parse(record: Record, view: View) -> Face:
     needs_box = record.get("box") is not None or not view.whole
     if not needs_box and not (view.policy and policy.stages(record)):
         return Face(record, keys.image(record), (0.0, 0.0, 1.0, 1.0), [])
-    face = Face.parse(record, with_policy=view.policy)
+    face = Face.parse(record, with_policy=view.policy, level=not view.whole)
     return face if view.network is None else face.focused(view.network)
 
 

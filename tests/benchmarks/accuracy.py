@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from kptools.datasets.photos import find
+from kptools.datasets.detectors import Detector, dlib_frontal
 from kptools.errors import RecordError
 from kptools.geometry import from_list
 
@@ -123,9 +123,7 @@ def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[
     """Other people's pictures: records with the points that are compared, and their scheme."""
     if imm is None and youtube is None:
         return
-    import dlib
-
-    detector = dlib.get_frontal_face_detector()
+    detector = dlib_frontal.load()
     if imm is not None:
         records = [
             orjson.loads(line) for line in common.tool("prep", "imm", imm, "--repair").splitlines()
@@ -152,13 +150,13 @@ def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[
         yield "YouTube", [_boxed(record, detector) for record in records]
 
 
-def _boxed(record: Record, detector: Callable[..., Any]) -> Record:
+def _boxed(record: Record, detector: Detector) -> Record:
     """The record with the box of dlib's detector whose centre is nearest to that of its points,
     else with their own box."""
     points = from_list(record["points"])
     middle = points.mean(axis=0)
     try:
-        boxes = find(record["image"], detector)
+        boxes = [face.box for face in detector(record["image"])]
     except RecordError as error:
         sys.exit(f"{record['image']}: {error}")
     about = [box for box in boxes if (middle > box[:2]).all() and (middle < box[2:]).all()]
