@@ -171,7 +171,10 @@ def test_boxes_of_the_xml_join_the_points_of_the_pts(tmp_path):
     (record,) = parse(done.stdout)
     assert record["points"][0] == [0.5, 1.25]
     assert record["box"] == [0.5, 0.5, 9.5, 9.5]
-    assert record["box_source"] == "dataset"
+    assert record["box_source"] == "detector:dlib-frontal"  # iBUG's own file
+    (tmp_path / ibug.XML).rename(tmp_path / "mine.xml")
+    done = prep("ibug", tmp_path, "--annotations", "pts", "--xml", "mine.xml")
+    assert parse(done.stdout)[0]["box_source"] == "dataset"
 
 
 def test_a_pts_file_of_67_points_is_told(tmp_path):

@@ -192,7 +192,7 @@ def test_training_sees_turned_faces_upright(tmp_path):
     error = np.abs(np.array(record["pred"]) - record["points"]).mean()
     assert error < 6
     predicted = parse(run("predict", tmp_path / "m.safetensors", stdin=lines).stdout)
-    assert np.abs(np.array(predicted[-1]["pred"]) - record["pred"]).max() < 1e-6
+    assert np.abs(np.array(predicted[-1]["pred"]) - record["pred"]).max() < 1e-3  # pixels
 
 
 def test_a_roll_that_is_no_angle_is_a_bad_record(tmp_path):

@@ -1,7 +1,7 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from kptools.errors import UsageError
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
+
+if TYPE_CHECKING:
+    from kptools.specs import ModelSpec
 
 CHECKPOINTS = (".safetensors", ".onnx")  # how the name of one ends
 
@@ -164,18 +167,14 @@ def predict(
             )
             for network, model, one in zip(networks, models, how, strict=True)
         ]
-        warned = False
-        known = set.intersection(*(set(model.box_sources) for model in models))
+        reported: set[str] = set()
         items = of_scheme(stream, models[0].scheme, stream.fail)
         for item in ensemble.run(predictors, items, stream.fail, stream.ready):
-            source = item.record.get("box_source")
-            if not (warned or item.failed) and str(source or "unknown") not in known:
-                warned = True
-                trained = ", ".join(dict.fromkeys(s for m in models for s in m.box_sources))
-                report(
-                    f"kp-predict: {item.where}: box_source {source!r}, the network was trained on "
-                    f"{trained}; other boxes may cost accuracy (iBUG's dataset boxes are dlib's)"
-                )
+            source = str(item.record.get("box_source") or "unknown")
+            if source not in reported and not item.failed:
+                reported.add(source)
+                for model in models:
+                    _report_boxes(item.where, source, model)
             stream.write(item)
     return stream.close()
 
@@ -189,6 +188,23 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
         if name.endswith(CHECKPOINTS):
             raise UsageError(f"{name} comes after records; checkpoints come first")
     return arguments[:count], arguments[count:]
+
+
+def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
+    """Say what is done with boxes of another source than those of the network's training."""
+    from kptools.datasets.box_maps import known_target
+
+    if source in model.box_sources:
+        return
+    target = known_target(model, source)
+    trained = ", ".join(model.box_sources)
+    if target is not None:
+        report(f"kp-predict: {where}: boxes of {source} are mapped to those of {target}")
+    else:
+        report(
+            f"kp-predict: {where}: box_source {source!r}, the network was trained on {trained}; "
+            "other boxes may cost accuracy, and no map between the two is known"
+        )
 
 
 def _hash_of(checkpoints: list[str]) -> str:

@@ -196,7 +196,7 @@ def fit_boxes(
             continue
         assert face.points is not None
         source = str(item.record.get("box_source") or "unknown")
-        fits.setdefault(source, Fit()).add(face.box, face.points)
+        fits.setdefault(source, Fit()).add(face.box, face.level(face.points))
     for source, fit in sorted(fits.items()):
         found = {
             "box_source": source,

@@ -12,12 +12,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kptools import geometry as g
+from kptools.records.face import Face
+from kptools.specs import ModelSpec
 from kptools.units import Box
 
-# By `box_source`: the part of the box that the 68 points of ibug68 fill; medians over the faces of
-# iBUG 300-W that `kp-prep fit-boxes` was given (docs/data.md)
+# By `box_source`: the part of the box that the 68 points of ibug68 fill, from `kp-prep fit-boxes`.
+# The detectors' are medians over faces of iBUG 300-W: 1,323 of its own boxes, which are dlib's, and
+# 400 of YuNet's (docs/data.md). Those of drawn faces are over 16,000 of them.
 PARTS: Mapping[str, Box] = {
     "points": (0.0, 0.0, 1.0, 1.0),
+    "detector:dlib-frontal": (0.0052, 0.1147, 0.9786, 1.0557),
+    "detector:yunet": (-0.0096, 0.2571, 1.0165, 1.0034),
+    "detector:synth": (0.0127, 0.1066, 0.989, 1.0612),
 }
 
 
@@ -29,6 +35,21 @@ def convert(box: Box, source: str, target: str) -> Box:
     width, height = (face[2] - face[0]) / (right - left), (face[3] - face[1]) / (bottom - top)
     x, y = face[0] - left * width, face[1] - top * height
     return (x, y, x + width, y + height)
+
+
+def known_target(model: ModelSpec, source: str) -> str | None:
+    """The source of the boxes that a network was trained on, to which those of `source` are to be
+    mapped; None where they are of its own kind, or one of the two is not known."""
+    if source in model.box_sources or source not in PARTS:
+        return None
+    return next((theirs for theirs in model.box_sources if theirs in PARTS), None)
+
+
+def reframed(face: Face, model: ModelSpec) -> Face:
+    """The face in a box like those that the network was trained on, where there is a map."""
+    source = str(face.record.get("box_source") or "unknown")
+    target = known_target(model, source)
+    return face if target is None else face.with_box(convert(face.box, source, target))
 
 
 @dataclass

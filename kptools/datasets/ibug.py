@@ -13,7 +13,8 @@ parts, parts in any order, or some of them, and may leave the image. A `.pts` fi
 floats, with or without a header (`version`, `n_points`, braces). The `.pts` hold the points
 exactly, so for accuracy take the boxes from the XML and the points from the `.pts`. Where the
 photos were shrunk, `to_original.json` in the root may hold, by id, the factor from their pixels to
-the original photo's: the record's `scale`.
+the original photo's: the record's `scale`. The boxes of iBUG's own files are dlib's frontal detector's
+(`box_source`); those of other XML files are called `dataset`.
 
 Source: http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz
 """
@@ -42,6 +43,7 @@ SOURCE = (
     "unpack it, and name its folder"
 )
 XML = "labels_ibug_300W_train.xml"
+IBUG, DETECTOR = "labels_ibug_300W", "detector:dlib-frontal"  # whose files these are, and boxes
 SCHEME = FULL["ibug68"]
 _CHUNK = 1 << 16
 
@@ -171,6 +173,8 @@ class _Parser:
 
     def __init__(self, root: str, path: str, exact: bool) -> None:
         self.root, self.path, self.exact = root, path, exact
+        of_ibug = os.path.basename(path).startswith(IBUG)
+        self.box_source = DETECTOR if of_ibug else "dataset"
         self.ready: list[Item] = []
         self.begun = False  # whether an element was seen
         self.file = ""
@@ -248,7 +252,7 @@ class _Parser:
             raise RecordError("bad_box", f"a box of {width:g}x{height:g}; it has no area")
         found: Record = {
             "box": list(g.from_edges(left, top, left + width, top + height)),
-            "box_source": "dataset",
+            "box_source": self.box_source,
         }
         if self.exact:
             stem = os.path.splitext(os.path.join(os.path.dirname(self.path), self.file))[0]

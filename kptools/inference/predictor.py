@@ -21,6 +21,7 @@ from kptools import geometry as g
 from kptools import runtime
 from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
+from kptools.datasets import box_maps
 from kptools.errors import RecordError, UsageError
 from kptools.inference import heatmap_files
 from kptools.inference.passes import Passes, decode, resolve
@@ -196,7 +197,7 @@ class Predictor:
         if item.failed:
             return work
         try:
-            face = Face.parse(item.record).focused(self.model.input)
+            face = box_maps.reframed(Face.parse(item.record), self.model).focused(self.model.input)
             transform = sample(face, 0)
             stem = None if self.maps is None else self.maps / self.names.unique_name(item.record)
         except RecordError as error:
@@ -281,7 +282,8 @@ class Predictor:
         with suppress(RecordError):
             roll = keys.roll(item.record)
             box = g.upright(keys.box(item.record), roll)
-            face = Face(item.record, "", box, [], roll=roll).focused(self.model.input)
+            face = box_maps.reframed(Face(item.record, "", box, [], roll=roll), self.model)
+            face = face.focused(self.model.input)
             item.update({"mean": face.place(self.mean).tolist()})
 
     def _save_maps(self, one: _Decoding, maps: Maps, row: int, stem: Path) -> Record:

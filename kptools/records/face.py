@@ -65,8 +65,11 @@ class Face:
 
     def focused(self, spec: InputSpec) -> "Face":
         """The same face in the part of its box that a network looks at."""
-        box = spec.focused(self.box)
-        if self.roll:  # the part of the upright face, where that lies in the file
+        return self.with_box(spec.focused(self.box))
+
+    def with_box(self, box: Box) -> "Face":
+        """The same face in another box, which is given in the frame of the upright face."""
+        if self.roll:  # its place in the file
             x, y = g.centre(box)
             dx, dy = g.invert(self.levelling) @ (x, y, 1) - (x, y)
             box = (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
