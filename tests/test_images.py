@@ -1,13 +1,15 @@
 """Odd images are read rightly, or become records that say why not."""
 
+import base64
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from conftest import parse, run
-from PIL import Image
+from PIL import Image, features
 
 from kptools.errors import RecordError
 from kptools.specs import FILL
@@ -176,3 +178,49 @@ def test_a_tiffs_size_is_that_of_its_picture(tmp_path, orientation):
     picture, _ = images.read(path)
     assert images.shown_size(path) == picture.size
     assert picture.size == ((30, 40) if orientation > 4 else (40, 30))
+
+
+# 96x64, left half red, to the right green over blue, with an EXIF orientation of 6
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAaFtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAA"
+    "AAAAAAAAAAAAADRpbG9jAAAAAERAAAIAAQAAAAABxQABAAAAAAAAAH8AAgAAAAACRAABAAAAAAAAACQAAAA4aWlu"
+    "ZgAAAAAAAgAAABVpbmZlAgAAAAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAAA"
+    "4GlwcnAAAADAaXBjbwAAAHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoDCBBZbqSSmubgIaDAgAAAMAyAAAAwAIQGIAAQAHRAHBcrAi"
+    "QAAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABgAAAAQAAAABBwaXhpAAAAAAMICAgAAAAJaXJvdAMA"
+    "AAAYaXBtYQAAAAAAAAABAAEFgQIDBIUAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAAAKttZGF0AAAAeygBrwng"
+    "40ibUR///h2+f/9Um9D/Sy7B5k8i/xXa3+rU4/+R0thMrsbXTfb+X1GYd9I3NW8yvYKtAL0EJNbe7uuWYWGg8YcA"
+    "AgWq3BL1M0BgBoiar/JHP6IPFZ1hTqnf//s4X4/ONcW90FoH/4vR2wffB4xz34ZV84AZ8AAAAAZFeGlmAABNTQAq"
+    "AAAACAABARIAAwAAAAEABgAAAAAAAA=="
+)
+
+
+def test_a_heic_picture_is_read_as_it_is_shown(tmp_path):
+    pytest.importorskip("pi_heif", reason="needs pi-heif: pip install pi-heif")
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(HEIC)
+    assert images.shown_size(str(path)) == (64, 96)
+    picture, _ = images.read(str(path))
+    assert picture.size == (64, 96)
+    red, blue, green = (picture.getpixel(at) for at in ((5, 5), (5, 90), (60, 90)))
+    assert red[0] > 180 > 60 > max(red[1:])
+    assert blue[2] > 140 > 60 > max(blue[:2])
+    assert green[1] > 140 > 60 > max(green[0], green[2])
+
+
+def test_without_its_wheel_a_heic_picture_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    path = tmp_path / "a.heic"
+    path.write_bytes(HEIC)
+    with pytest.raises(RecordError, match="is a HEIC picture; pip install pi-heif"):
+        images.shown_size(str(path))
+
+
+def test_an_avif_picture_is_read(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF; 11.3 or later does")
+    path = tmp_path / "a.avif"
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(path)
+    picture, _ = images.read(str(path))
+    assert picture.size == (40, 30)
+    assert picture.getpixel((20, 15))[0] > 180

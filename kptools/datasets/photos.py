@@ -13,23 +13,28 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from kptools import geometry as g
+from kptools.console import report
 from kptools.datasets import detectors
+from kptools.datasets.box_files import Boxes
 from kptools.datasets.common import IMAGE_SUFFIXES, start, walk
 from kptools.datasets.detectors import Detector
 from kptools.errors import RecordError, UsageError
 from kptools.records.item import Item
 from kptools.records.keys import Record, fail, failed
 
-OTHER_SUFFIXES = (".heic", ".heif", ".avif")  # photos all the same, and reported as unreadable
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif")
 AHEAD = 2  # photos for each thread that are begun before their turn
 
 
-def read(paths: Sequence[str], box: str, detector: str) -> Iterator[Item]:
+def read(paths: Sequence[str], box: str, detector: str, boxes: str | None = None) -> Iterator[Item]:
     """The faces of each photo, from left to right. `box`: with `detector` the one of that name
-    finds them, with `image` each photo is one whole. Raises UsageError, KptoolsError."""
+    finds them, with `image` each photo is one whole. `boxes` names a file that has them
+    (`kptools.datasets.box_files`), in its own order. Raises UsageError, KptoolsError."""
     for path in paths:
         if not os.path.exists(path):
             raise UsageError(f"there is no {path}; name photos, or folders of them")
+    if boxes is not None:
+        return _items(_given(paths, Boxes(boxes)))
     if box == "image":
         return _items(map(_whole, _photos(paths)))
     module = detectors.module(detector)
@@ -40,9 +45,8 @@ def _photos(paths: Sequence[str]) -> Iterator[Record]:
     """A record for each photo, or one that says why it cannot be read."""
     several = len(paths) > 1
     for given in paths:
-        suffixes = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
         folder = os.path.isdir(given)
-        found = walk(given, suffixes) if folder else [given]
+        found = walk(given, PHOTO_SUFFIXES) if folder else [given]
         stems = Counter(os.path.splitext(path)[0] for path in found)
         for path in found:
             below = os.path.relpath(path, given) if folder and not several else path
@@ -66,6 +70,21 @@ def _whole(photo: Record) -> list[Record]:
         return [photo]
     width, height = photo["size"]
     return [photo | {"box": list(g.whole_image((width, height))), "box_source": "image"}]
+
+
+def _given(paths: Sequence[str], boxes: Boxes) -> Iterator[list[Record]]:
+    """The faces of each photo in the boxes that a file gives them."""
+    for photo in _photos(paths):
+        if failed(photo):
+            yield [photo]
+            continue
+        suffix = os.path.splitext(photo["image"])[1]
+        found = boxes.of(photo["image"], photo["id"].removesuffix(suffix) + suffix)
+        faces = [photo | {"box_source": "dataset"} | box for box in found]
+        problem = RecordError("no_face", f"{boxes.path} has no box for {photo['image']}")
+        yield faces or [fail(photo, problem)]
+    if boxes.unused():
+        report(f"kp-prep: {boxes.path}: {boxes.unused()} of its photos are not among those named")
 
 
 def _searched(photos: Iterator[Record], detect: Detector, source: str) -> Iterator[list[Record]]:

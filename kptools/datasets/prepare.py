@@ -72,8 +72,8 @@ class Preparation:
     def _count(self, record: Record) -> None:
         """Count what a detector found; the faces of a photo come one after the other."""
         found = str(record.get("box_source")).startswith("detector:")
-        is_new = not found or record["image"] != self._photo
-        self._photo = record["image"] if found else None
+        is_new = not found or record.get("image") != self._photo
+        self._photo = record.get("image") if found else None
         self._found["faces"] += found
         self._found["photos"] += found and is_new
         self._found["searched"] += is_new and (found or record.get("status") == "no_face")

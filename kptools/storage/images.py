@@ -2,7 +2,8 @@
 
 Pillow reads them, and only in the formats named here: none of these runs anything. The frame is
 the picture as it is to be seen, after EXIF orientation. Whatever the file holds becomes 8-bit RGB
-or grey; what is transparent, and what lies outside the picture, is mid-grey (`FILL`).
+or grey; what is transparent, and what lies outside the picture, is mid-grey (`FILL`). AVIF needs
+Pillow 11.3 or later, HEIC the wheel `pi-heif` (the extra `heic`).
 """
 
 import io
@@ -22,6 +23,7 @@ from PIL import (
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
+    features,
 )
 
 from kptools.errors import RecordError
@@ -44,6 +46,11 @@ FORMATS = tuple(
         PpmImagePlugin.PpmImageFile,
     )
 )
+if features.check("avif"):
+    from PIL import AvifImagePlugin
+
+    FORMATS += (AvifImagePlugin.AvifImageFile.format,)
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1")
 
 
 # Below it no warning, above it an error: the bound is ours
@@ -141,7 +148,9 @@ def _open(path: str) -> Image.Image:
     """Open lazily: the header is read, the pixels are not."""
     try:
         require_regular(path)
-        stored = Image.open(path, formats=FORMATS)
+        stored = Image.open(path, formats=_formats(path))
+    except RecordError:
+        raise
     except FileNotFoundError:
         raise RecordError("missing", f"{path} does not exist; check the path") from None
     except Image.DecompressionBombError:
@@ -158,6 +167,22 @@ def _open(path: str) -> Image.Image:
         stored.close()
         raise RecordError("too_large", _too_large(path))
     return stored
+
+
+def _formats(path: str) -> tuple[str, ...]:
+    """Those that a file may have: HEIC where it says that it is that, which the package `pi_heif`
+    then reads. RecordError where that is not installed."""
+    with open(path, "rb") as handle:
+        head = handle.read(12)
+    if head[4:8] != b"ftyp" or head[8:] not in _HEIC_BRANDS:
+        return FORMATS
+    try:
+        import pi_heif
+    except ImportError:
+        problem = f"{path} is a HEIC picture; pip install pi-heif to read it, or convert it"
+        raise RecordError("unreadable", problem) from None
+    pi_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def _too_large(path: str) -> str:
