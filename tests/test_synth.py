@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 
@@ -46,6 +47,36 @@ def test_a_face_does_not_depend_on_how_many_are_drawn(tmp_path: Path) -> None:
     many = records(tmp_path / "many", 5, seed=0)
     assert [r["points"] for r in few] == [r["points"] for r in many[:2]]
     assert Path(few[1]["image"]).read_bytes() == Path(many[1]["image"]).read_bytes()
+
+
+def test_any_number_of_processes_draws_the_same_bytes(tmp_path: Path) -> None:
+    alone = records(tmp_path / "a", 20, seed=7)
+    (tmp_path / "a").rename(tmp_path / "alone")
+    several = [item.record for item in synth.read(tmp_path / "a", 20, 7, jobs=3)]
+    assert several == alone
+    for record in several:
+        path = Path(record["image"])
+        assert path.read_bytes() == (tmp_path / "alone" / path.name).read_bytes()
+
+
+def test_processes_end_with_the_reader_and_leave_whole_files(tmp_path: Path) -> None:
+    reader = synth.read(tmp_path, 1000, seed=0, jobs=2)
+    next(reader)
+    assert isinstance(reader, Generator)
+    reader.close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert 1 <= len(names) < 100
+    for name in names:
+        Image.open(tmp_path / name).load()
+
+
+def test_a_process_that_cannot_write_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reader = synth.read(out, 100, seed=0, jobs=2)
+    next(reader)
+    shutil.rmtree(out)
+    with pytest.raises(KptoolsError, match="cannot write .*; make room there"):
+        list(reader)
 
 
 def test_a_record_holds_what_the_tools_read(tmp_path: Path) -> None:

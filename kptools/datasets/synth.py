@@ -1,12 +1,12 @@
 """Drawn faces with known points (`kptools.datasets.synthetic`): a dataset that needs no download.
 
-    OUT/000000.jpg  OUT/000001.jpg  ...      one face each, 160 to 224 pixels a side
+    OUT/000000.jpg  OUT/000001.jpg  ...      one face each, 190 to 289 pixels a side
 
-A coarse 3-D head (a mean shape, varied in identity and expression) is turned, projected,
-rasterised and lit; eyes, brows, nostrils and lips are painted on it through the very points that
-the record gives, so that these are exact to 0.1 px. Points are in the file frame: the centre of
-the top-left pixel is (0, 0). Jaw points that a turned cheek hides slide to its contour, as
-annotators of iBUG-300W place them. The box is what a detector would give: square, about brow to
+A coarse 3-D head (a mean shape and its modes, aggregate statistics of annotated faces) is turned,
+projected, rasterised and lit; eyes, brows, nostrils and lips are painted on it through the very
+points that the record gives, so that these are exact to 0.1 px. Points are in the file frame: the
+centre of the top-left pixel is (0, 0). Jaw points that a turned cheek hides slide to its contour,
+as annotators of iBUG-300W place them. The box is what a detector would give: square, about brow to
 chin, a few percent off, and not made from the points.
 
 Face `index` of `seed` is the same whatever else is made.

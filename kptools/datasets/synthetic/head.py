@@ -1,4 +1,4 @@
-"""The shape of a head: points of the mean face, who it is and how they look, surface and mesh."""
+"""The shape of a head: the mean face and what varies, who it is, its surface and its mesh."""
 
 import json
 from pathlib import Path
