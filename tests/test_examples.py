@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,35 @@ def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
 
 
 def test_the_quickstart_ends_with_a_score_and_pictures(tmp_path):
-    done = script("quickstart.sh", cwd=tmp_path)
+    Image.new("RGB", (300, 200), "grey").save(tmp_path / "wall.png")
+    photos = [tmp_path / "wall.png"] if find_spec("cv2") else []
+    done = script("quickstart.sh", *photos, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert b"NME" in done.stdout
     for name in ("grid.png", "curves.png"):
         assert (tmp_path / "out" / "quickstart" / name).stat().st_size > 10_000
+    if photos:
+        (record,) = parse((tmp_path / "out" / "quickstart" / "photos.jsonl").read_bytes())
+        assert record["status"] == "no_face"
+
+
+def test_the_script_of_drawn_faces_ends_with_a_score_and_pictures(tmp_path):
+    done = script("drawn.sh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"NME" in done.stdout
+    for name in ("grid.png", "curves.png"):
+        assert (tmp_path / "out" / "drawn" / name).stat().st_size > 10_000
+
+
+def test_the_box_is_made_from_nothing_to_the_same_bytes_also_where_it_was_cut_off(tmp_path):
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for _ in range(2):  # the second time there is little left to do
+            done = script("box.sh", "box.safetensors", cwd=tmp_path / name)
+            assert done.returncode == 0, done.stderr
+        made.append((tmp_path / name / "box.safetensors").read_bytes())
+    assert made[0] == made[1]
 
 
 def test_batch_work_goes_over_folders_and_can_be_run_again(face, tmp_path):
@@ -129,7 +154,7 @@ def test_the_photos_script_finds_faces(tmp_path):
     assert b"faces, in 1 of 2 photos" in done.stderr
     assert found[-1]["status"] == "no_face"
     marked = tmp_path / "out" / "photos" / "marked"
-    assert sorted(path.name for path in marked.iterdir()) == ["bald_guys.jpg", "dogs.jpg"]
+    assert sorted(path.name for path in marked.iterdir()) == ["bald_guys.jpg", "wall.png"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
@@ -142,7 +167,7 @@ def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
 
 
 SUBCOMMANDS = {
-    "prep": ("ibug", "imm", "synth", "photos"),
+    "prep": ("ibug", "imm", "synth", "photos", "fit-boxes"),
     "heatmap": ("encode", "decode"),
     "viz": ("grid", "photos", "curves", "ced", "risk", "filters", "heatmap", "report"),
 }

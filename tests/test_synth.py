@@ -75,7 +75,7 @@ def test_a_process_that_cannot_write_says_so(tmp_path: Path) -> None:
     reader = synth.read(out, 100, seed=0, jobs=2)
     next(reader)
     shutil.rmtree(out)
-    with pytest.raises(KptoolsError, match="cannot write .*; make room there"):
+    with pytest.raises(KptoolsError, match=r"cannot write .*; make room there"):
         list(reader)
 
 

@@ -33,14 +33,16 @@ def locate(name: str) -> str:
 
 
 def pack(source: str, target: Path) -> None:
-    """Write a checkpoint again with its weights in half precision, without the history of its
-    epochs. Raises KptoolsError."""
+    """Write a checkpoint again with its weights in half precision. Of its run the settings stay,
+    and who made it; not the history of its epochs, nor the fingerprint of its records, which holds
+    the paths of their pictures. Raises KptoolsError."""
     loaded = checkpoint.load(source)
     halves = {
         name: tensor.to(torch.float16) if tensor.dtype == torch.float32 else tensor
         for name, tensor in loaded.weights.items()
     }
-    checkpoint.Checkpoint(loaded.model, halves, [], loaded.run).save(target)
+    run = {"made_by": "sh examples/box.sh", "settings": loaded.run.get("settings")}
+    checkpoint.Checkpoint(loaded.model, halves, [], run).save(target)
 
 
 if __name__ == "__main__":  # python -m kptools.models.box CHECKPOINT BOX
