@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ def main() -> None:
         checkpoint = args.out / f"seed{seed}.safetensors"
         if not args.no_train:
             _train(args.root, checkpoint, args.ids, seed)
-        report = _score(checkpoint.with_name(f"seed{seed}.preds.jsonl"))
+        report = score(checkpoint.with_name(f"seed{seed}.preds.jsonl"))
         log = common.read(checkpoint.with_name(f"seed{seed}.log.jsonl"))
         minutes = sum(epoch["seconds"] for epoch in log) / 60
         reports.append(report)
-        rows.append((f"kptools, seed {seed}", *_figures(report), minutes))
+        rows.append((f"kptools, seed {seed}", *figures(report), minutes))
     rows.append(("kptools, mean", *(_mean([r[i] for r in rows]) for i in range(1, 6)), ""))
     if not args.no_dlib:
         began = time.perf_counter()
@@ -72,14 +72,15 @@ def main() -> None:
         if not args.no_train:
             _dlib(args.out, predictions)
         took = "" if args.no_train else (time.perf_counter() - began) / 60
-        rows.append(("dlib, same faces", *_figures(_score(predictions)), took))
-    for name, records in _others(args.imm, args.youtube):
+        rows.append(("dlib, same faces", *figures(score(predictions)), took))
+    for name, records in others(args.imm, args.youtube):
         for seed in range(args.seeds):
-            path = _predict_other(args.out, f"{name}.seed{seed}", records, seed)
-            rows.append((f"kptools, seed {seed}, on {name}", *_figures(_score(path)), ""))
+            path = args.out / f"{name}.seed{seed}.preds.jsonl"
+            predict_other(path, records, [args.out / f"seed{seed}.safetensors"])
+            rows.append((f"kptools, seed {seed}, on {name}", *figures(score(path)), ""))
             if name == "IMM":
-                report = _score(_adapt(args.out, path, seed))
-                rows.append((f"kptools, seed {seed}, adapted to IMM", *_figures(report), ""))
+                report = score(_adapt(args.out, path, seed))
+                rows.append((f"kptools, seed {seed}, adapted to IMM", *figures(report), ""))
     head = ("", "NME, %", "MAE of the photos, px", "failures, %", "AUC", "tenths by score")
     common.table((*head, "minutes"), rows)
     nmes = [100 * report["nme"] for report in reports]
@@ -100,13 +101,13 @@ def _train(root: str, checkpoint: Path, ids: Path, seed: int) -> None:
     subprocess.run(["sh", SCRIPT, root, checkpoint, ids], env=env, stdout=sys.stderr, check=True)
 
 
-def _score(path: Path) -> dict[str, Any]:
+def score(path: Path) -> dict[str, Any]:
     """What kp-eval reports of these predictions."""
     report: dict[str, Any] = json.loads(common.tool("eval", path))
     return report
 
 
-def _figures(report: dict[str, Any]) -> tuple[float, float, float, float, float]:
+def figures(report: dict[str, Any]) -> tuple[float, float, float, float, float]:
     """NME, MAE of the photos, failures, AUC, and the error of the tenth of the points of the lowest
     scores over that of the highest."""
     tenths = report.get("by_score") or [math.nan] * 10
@@ -119,7 +120,7 @@ def _figures(report: dict[str, Any]) -> tuple[float, float, float, float, float]
     )
 
 
-def _others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[Record]]]:
+def others(imm: Path | None, youtube: Path | None) -> Iterator[tuple[str, list[Record]]]:
     """Other people's pictures: records with the points that are compared, and their scheme."""
     if imm is None and youtube is None:
         return
@@ -164,18 +165,18 @@ def _boxed(record: Record, detector: Detector) -> Record:
         corners = np.concatenate([points.min(axis=0), points.max(axis=0)])
         return record | {"box": corners.tolist(), "box_source": "points"}
     away = [np.hypot(*(np.reshape(box, (2, 2)).mean(axis=0) - middle)) for box in about]
-    return record | {"box": list(about[int(np.argmin(away))]), "box_source": "detector:dlib"}
+    return record | {"box": list(about[int(np.argmin(away))]), "box_source": dlib_frontal.SOURCE}
 
 
-def _predict_other(out: Path, name: str, records: list[Record], seed: int) -> Path:
-    """The predictions of other people's pictures, of the points that are compared."""
+def predict_other(path: Path, records: list[Record], networks: Sequence[object]) -> Path:
+    """Write the predictions of other people's pictures, of the points that are compared, by the
+    mean of these networks, or without one by that in the box."""
     faces = [
         {key: record[key] for key in ("image", "box", "box_source")} | {"scheme": "ibug68"}
         for record in records
     ]
     stdin = b"".join(orjson.dumps(face) + b"\n" for face in faces)
-    lines = common.tool("predict", out / f"seed{seed}.safetensors", stdin=stdin).splitlines()
-    path = out / f"{name}.preds.jsonl"
+    lines = common.tool("predict", *networks, stdin=stdin).splitlines()
     with path.open("wb") as file:
         for record, line in zip(records, lines, strict=True):
             found = orjson.loads(line)

@@ -152,14 +152,14 @@ def _search(path: str, networks: Mapping[int, Any]) -> list[Found]:
     turns = {UPRIGHT, *(turn for turn, _ in _sure(_one_each(found)))}
     found += fine.search(networks[FINE], turns)
 
-    def settled() -> list[tuple[int, Found]]:
+    def chosen() -> list[tuple[int, Found]]:
         levelled = [_levelled(*one, levels, networks[LEVELLED]) for one in _one_each(found)]
         return _sure(_one_each(levelled))
 
-    faces = settled()
+    faces = chosen()
     if not faces:
         found += fine.resized(min(LOST, side)).search(networks[FINE], OTHERS)
-        faces = settled()
+        faces = chosen()
     return [face for _, face in faces]
 
 
