@@ -74,3 +74,23 @@ def test_a_broken_file_is_one_line_and_exit_3(photos, text, message):
     assert done.returncode == 3
     (line,) = done.stderr.decode().splitlines()
     assert message in line
+
+
+def test_a_row_serves_one_photo_alone(photos):
+    Image.new("RGB", (60, 40)).save(photos / "day1" / "c.jpg")
+    done = boxed(photos, "image,x0,y0,x1,y1\nday1/c.jpg,1,2,31,32\n")
+    assert done.returncode == 3
+    assert b"write the folder before each name" in done.stderr
+
+
+def test_a_table_with_an_open_quote_is_one_line_and_exit_3(photos):
+    rows = "a.jpg,10,10,100,100\n" * 10_000
+    done = boxed(photos, 'image,x0,y0,x1,y1\n"a.jpg,10,10,100,100\n' + rows)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_boxes_and_the_whole_image_are_not_asked_for_at_once(photos):
+    (photos.parent / "b.csv").write_text("image,x0,y0,x1,y1\n")
+    done = run("prep", "photos", photos, "--box", "image", "--boxes", photos.parent / "b.csv")
+    assert done.returncode == 2

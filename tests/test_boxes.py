@@ -12,6 +12,7 @@ from kptools.datasets import box_maps
 from kptools.datasets.box_maps import Fit, convert
 from kptools.models import checkpoint
 from kptools.records.face import Face
+from kptools.schemes import catalog
 from kptools.specs import InputSpec, ModelSpec
 
 
@@ -114,3 +115,26 @@ def test_the_box_of_a_turned_face_is_mapped_upright():
     beside = np.subtract(g.centre(turned.box), g.centre((x0, y0, x1, y1)))
     np.testing.assert_allclose(beside, (-below[1], below[0]), atol=1e-9)
     np.testing.assert_allclose(g.side(turned.box), g.side(upright.box))
+
+
+@pytest.mark.parametrize(("scheme", "mapped"), [("ibug68", True), ("cofw29", False)])
+def test_tight_boxes_are_mapped_for_the_scheme_of_the_maps_alone(scheme, mapped):
+    count = catalog.get(scheme).count
+    mean = ((0.0, 0.0),) * count
+    model = ModelSpec("nose", scheme, count, InputSpec((8, 8), 0, True), ("points",), mean)
+    assert box_maps.known_target(model, "detector:yunet") == ("points" if mapped else None)
+    of_dlib = replace(model, box_sources=("detector:dlib-frontal",))
+    assert box_maps.known_target(of_dlib, "detector:yunet") == "detector:dlib-frontal"
+    assert box_maps.known_target(of_dlib, "points") == ("detector:dlib-frontal" if mapped else None)
+
+
+def test_a_sheet_of_what_a_network_sees_shows_the_mapped_box(drawn, tmp_path):
+    model = trained_on(tmp_path / "m.safetensors", "detector:synth")
+    records = parse(drawn)[:2]
+    sheets = []
+    for source in ("detector:synth", "detector:yunet"):
+        named = [record | {"box_source": source} for record in records]
+        out = tmp_path / f"{source[9:]}.png"
+        assert run("viz", "grid", "--ckpt", model, "-o", out, stdin=named).returncode == 0
+        sheets.append(out.read_bytes())
+    assert sheets[0] != sheets[1]

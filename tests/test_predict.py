@@ -1,9 +1,13 @@
 """kp-predict and its predictor: a prediction a face, in order, or a failure."""
 
+import queue
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from conftest import lines, parse, run, tiny_unet, untrained
+from conftest import lines, parse, run, start, tiny_unet, untrained
 
 from kptools import runtime
 from kptools.augment.transform import Transform
@@ -196,3 +200,39 @@ def test_a_checkpoint_after_records_is_refused(drawn, tmp_path):
     result = run("predict", tmp_path / "faces.jsonl", untrained(tmp_path / "a.safetensors"))
     assert result.returncode == 2
     assert result.stderr.decode().strip().endswith("comes after records; checkpoints come first")
+
+
+def test_several_networks_hold_no_finished_record_back(drawn, tmp_path):
+    networks = [untrained(tmp_path / f"{name}.safetensors") for name in "ab"]
+    (tmp_path / "in.jsonl").write_bytes(drawn)
+    rows = (drawn.splitlines(keepends=True) * 2)[:13]
+    rows = [row.replace(b'"id":"', f'"id":"{n}-'.encode()) for n, row in enumerate(rows)]
+    process = start("predict", *networks, "--batch-size", 4, cwd=tmp_path)
+    came: queue.Queue[bytes] = queue.Queue()
+    reader = threading.Thread(target=lambda: [came.put(line) for line in process.stdout])
+    reader.start()
+    try:
+        for begin, end in ((0, 4), (4, 9)):  # one more than a batch, and then none for a while
+            process.stdin.write(b"".join(rows[begin:end]))
+            process.stdin.flush()
+            for _ in range(4):
+                came.get(timeout=60)
+        process.stdin.write(b"".join(rows[9:]))
+    finally:
+        process.stdin.close()
+        reader.join(timeout=60)
+    assert process.wait(timeout=60) == 0
+    assert came.qsize() == 5
+
+
+def test_resume_refuses_other_passes_of_any_of_several_networks(drawn, tmp_path):
+    networks = [untrained(tmp_path / f"{name}.safetensors") for name in "ab"]
+    loaded = checkpoint.load(str(networks[1]))
+    loaded.model = replace(loaded.model, passes=2)
+    loaded.save(networks[1])
+    (tmp_path / "in.jsonl").write_bytes(drawn)
+    words = (*networks, "-o", "out.jsonl", "in.jsonl")
+    assert run("predict", *words, cwd=tmp_path).returncode == 0
+    again = run("predict", *words, "--resume", "--passes", 1, cwd=tmp_path)
+    assert again.returncode == 3
+    assert b"passes" in again.stderr

@@ -12,7 +12,9 @@ from PIL import Image
 from kptools import geometry as g
 from kptools.augment.sample import sample
 from kptools.datasets.synthetic.faces import synthesize
+from kptools.inference.adapting import adapted
 from kptools.inference.predictor import Predictor, prediction
+from kptools.models.adapter import fit
 from kptools.pixels import batch, write
 from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
@@ -203,3 +205,21 @@ def test_a_roll_that_is_no_angle_is_a_bad_record(tmp_path):
     assert done.returncode == 1
     assert [record["status"] for record in parse(done.stdout)] == ["bad_record"] * 4
     assert done.stderr.count(b"is not a number of degrees") == 4
+
+
+def test_an_adapter_gives_a_face_that_lies_on_its_side_what_it_gives_the_upright_one(tmp_path):
+    upright = drawn(tmp_path)
+    shapes = [synthesize(1, index) for index in range(12)]
+    given = [face.points for face in shapes]
+    boxes = [(x0, y0 - 20, x1, y1) for x0, y0, x1, y1 in (face.box for face in shapes)]
+    longer = [points + (points - points.mean(axis=0)) * (0, 0.1) for points in given]
+    adapter, _ = fit(given, longer, boxes, "ibug68")
+    lying = turned(upright, 90)
+    one, other = (
+        np.array(adapted(record | {"pred": record["points"]}, adapter)["pred"])
+        for record in (upright, lying)
+    )
+    assert np.abs(one - upright["points"]).max() > 3
+    height = upright["size"][1]
+    x, y = one.T
+    assert np.abs(other - np.column_stack([height - 1 - y, x])).max() < 1e-3

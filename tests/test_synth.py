@@ -3,11 +3,14 @@
 import errno
 import itertools
 import shutil
+import subprocess
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import start
 from PIL import Image
 
 from kptools.datasets import synth
@@ -68,6 +71,19 @@ def test_processes_end_with_the_reader_and_leave_whole_files(tmp_path: Path) -> 
     assert 1 <= len(names) < 100
     for name in names:
         Image.open(tmp_path / name).load()
+
+
+def test_processes_end_where_the_one_that_asked_is_killed(tmp_path: Path) -> None:
+    words = ("synth", "--count", 20_000, "--jobs", 2, "--out", tmp_path / "out")
+    process = start("prep", *words, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process.stdout.readline()
+    process.kill()
+    process.stdout.read()  # which ends where nobody holds the pipe any more
+    process.wait()
+    time.sleep(2.5)
+    before = len(list((tmp_path / "out").iterdir()))
+    time.sleep(0.5)
+    assert len(list((tmp_path / "out").iterdir())) == before
 
 
 def test_a_process_that_cannot_write_says_so(tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def predict(
         "tool": "kp-predict",
         "decode": decode or DECODER,
         "precision": mode,
-        "passes": how[0].count,
-        "flip": how[0].swap is not None,
+        "passes": _one_or_all([one.count for one in how]),
+        "flip": _one_or_all([one.swap is not None for one in how]),
         "heatmaps": str(heatmaps.resolve()) if heatmaps is not None else None,
     }
     if output != "-":
@@ -205,6 +205,11 @@ def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
             f"kp-predict: {where}: box_source {source!r}, the network was trained on {trained}; "
             "other boxes may cost accuracy, and no map between the two is known"
         )
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    """What a run's file says of its networks: of one network its value alone."""
+    return values[0] if len(values) == 1 else values
 
 
 def _hash_of(checkpoints: list[str]) -> str:

@@ -169,7 +169,7 @@ for _name, _dataset in DATASETS.items():
 def fit_boxes(
     inputs: Files = None, output: Output = "-", expect: Expect = None, strict: Strict = False
 ) -> int:
-    """Say which part of their boxes faces fill, for each `box_source`: a line of JSON a source.
+    """Say which part of their boxes faces fill: a line of JSON for each `box_source` and `scheme`.
 
     Reads records with `box` and `points`. `face` is the part of the box that the points fill, in
     fractions of the box (left, top, right, bottom). Two such parts are the map between two sources.
@@ -182,9 +182,10 @@ def fit_boxes(
     import orjson
 
     from kptools.datasets.box_maps import Fit
+    from kptools.records import keys
     from kptools.records.face import Face
 
-    fits: dict[str, Fit] = {}
+    fits: dict[tuple[str, str], Fit] = {}
     stream = Stream(names, output, strict=strict, expect=expect)
     for item in stream:
         if item.failed:
@@ -196,10 +197,13 @@ def fit_boxes(
             continue
         assert face.points is not None
         source = str(item.record.get("box_source") or "unknown")
-        fits.setdefault(source, Fit()).add(face.box, face.level(face.points))
-    for source, fit in sorted(fits.items()):
+        fits.setdefault((source, keys.scheme_name(item.record)), Fit()).add(
+            face.box, face.level(face.points)
+        )
+    for (source, scheme), fit in sorted(fits.items()):
         found = {
             "box_source": source,
+            "scheme": scheme,
             "faces": len(fit.parts),
             "face": [round(v, 4) for v in fit.part()],
             "spread": round(fit.spread(), 4),

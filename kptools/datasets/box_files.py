@@ -37,6 +37,7 @@ class Boxes:
         for where, name, found in _rows(path):
             try:
                 keys.box(found)
+                keys.roll(found)
             except RecordError as error:
                 raise KptoolsError(f"{where}: {error}") from None
             self.by_name.setdefault(_normal(name), []).append(found)
@@ -44,21 +45,28 @@ class Boxes:
         for name in self.by_name:
             names.setdefault(name.rpartition("/")[2], set()).add(name)
         self.by_bare_name = {bare: same.pop() for bare, same in names.items() if len(same) == 1}
-        self.used: set[str] = set()
+        self.used: dict[str, str] = {}  # names of the file, and the photos that they were taken for
 
     def of(self, path: str, below: str) -> list[Record]:
-        """The boxes of a photo, in the order of the file; none where it has none."""
+        """The boxes of a photo, in the order of the file; none where it has none. KptoolsError
+        where its boxes were those of another photo already."""
         for name in (_normal(path), _normal(below)):
             if name in self.by_name:
                 break
         else:
             name = self.by_bare_name.get(_normal(path).rpartition("/")[2], "")
-        self.used.add(name)
-        return self.by_name.get(name, [])
+        if name not in self.by_name:
+            return []
+        other = self.used.setdefault(name, path)
+        if other != path:
+            raise KptoolsError(
+                f"{self.path}: {name} may be {other} or {path}; write the folder before each name"
+            )
+        return self.by_name[name]
 
     def unused(self) -> int:
         """How many photos of the file have not been asked for."""
-        return len(self.by_name.keys() - self.used)
+        return len(self.by_name.keys() - self.used.keys())
 
 
 def _normal(name: str) -> str:
@@ -69,9 +77,12 @@ def _rows(path: str) -> Iterator[tuple[str, str, Record]]:
     """Of each row: where it stands, the photo's name, the keys of its box. Raises KptoolsError."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as handle:
-            first = handle.read(1)
-            handle.seek(0)
-            yield from _objects(path, handle) if first == "{" else _table(path, handle)
+            lines = handle.readlines()
+        first = next((line for line in lines if line.strip()), "")
+        rows = _objects if first.lstrip().startswith("{") else _table
+        yield from rows(path, iter(lines))
+    except csv.Error as error:
+        raise KptoolsError(f"{path} is no CSV table: {error}") from None
     except OSError as error:
         raise KptoolsError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -88,7 +99,9 @@ def _objects(path: str, lines: Iterator[str]) -> Iterator[tuple[str, str, Record
             name = found["image"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise KptoolsError(f"{where}: not an object with `image` and `box`") from None
-        yield where, str(name), {key: found[key] for key in _KEPT if key in found}
+        if not isinstance(name, str) or not isinstance(found.get("box_source", ""), str):
+            raise KptoolsError(f"{where}: `image` and `box_source` are names")
+        yield where, name, {key: found[key] for key in _KEPT if key in found}
 
 
 def _table(path: str, lines: Iterator[str]) -> Iterator[tuple[str, str, Record]]:

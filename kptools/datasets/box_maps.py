@@ -19,8 +19,10 @@ from kptools.units import Box
 # By `box_source`: the part of the box that the 68 points of ibug68 fill, from `kp-prep fit-boxes`.
 # The detectors' are medians over faces of iBUG 300-W: 1,323 of its own boxes, which are dlib's, and
 # 400 of YuNet's (docs/data.md). Those of drawn faces are over 16,000 of them.
+SCHEME = "ibug68"
+TIGHT = "points"  # tight boxes are of the points of a scheme: those of another are other boxes
 PARTS: Mapping[str, Box] = {
-    "points": (0.0, 0.0, 1.0, 1.0),
+    TIGHT: (0.0, 0.0, 1.0, 1.0),
     "detector:dlib-frontal": (0.0052, 0.1147, 0.9786, 1.0557),
     "detector:yunet": (-0.0096, 0.2571, 1.0165, 1.0034),
     "detector:synth": (0.0127, 0.1066, 0.989, 1.0612),
@@ -40,9 +42,10 @@ def convert(box: Box, source: str, target: str) -> Box:
 def known_target(model: ModelSpec, source: str) -> str | None:
     """The source of the boxes that a network was trained on, to which those of `source` are to be
     mapped; None where they are of its own kind, or one of the two is not known."""
-    if source in model.box_sources or source not in PARTS:
+    if source in model.box_sources:
         return None
-    return next((theirs for theirs in model.box_sources if theirs in PARTS), None)
+    known = [name for name in PARTS if name != TIGHT or model.scheme == SCHEME]
+    return next((t for t in model.box_sources if t in known and source in known), None)
 
 
 def reframed(face: Face, model: ModelSpec) -> Face:

@@ -13,7 +13,9 @@ parts, parts in any order, or some of them, and may leave the image. A `.pts` fi
 floats, with or without a header (`version`, `n_points`, braces). The `.pts` hold the points
 exactly, so for accuracy take the boxes from the XML and the points from the `.pts`. Where the
 photos were shrunk, `to_original.json` in the root may hold, by id, the factor from their pixels to
-the original
+the original photo's: the record's `scale`. The boxes of iBUG's own files are those of dlib's
+frontal detector (`box_source`); those of other XML files are called `dataset`.
+
 Source: http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz
 """
 

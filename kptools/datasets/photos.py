@@ -34,6 +34,8 @@ def read(paths: Sequence[str], box: str, detector: str, boxes: str | None = None
         if not os.path.exists(path):
             raise UsageError(f"there is no {path}; name photos, or folders of them")
     if boxes is not None:
+        if box == "image":
+            raise UsageError("--box image and --boxes: give the one or the other")
         return _items(_given(paths, Boxes(boxes)))
     if box == "image":
         return _items(map(_whole, _photos(paths)))

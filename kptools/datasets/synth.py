@@ -14,6 +14,8 @@ Face `index` of `seed` is the same whatever else is made.
 
 import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -30,7 +32,6 @@ from kptools.records.keys import Record
 from kptools.storage import files
 
 _AT_A_TIME = 8  # faces that a process draws before it asks for more
-_IGNORE_INTERRUPT = (signal.SIGINT, signal.SIG_IGN)  # the parent process alone answers ^C
 
 
 def read(out: Path, count: int, seed: int, jobs: int = 1) -> Iterator[Item]:
@@ -53,7 +54,7 @@ def read(out: Path, count: int, seed: int, jobs: int = 1) -> Iterator[Item]:
 def _on_processes(out: Path, seed: int, indices: range, jobs: int) -> Generator[Record]:
     starts = iter(indices[::_AT_A_TIME])
     begun: deque[Future[list[Record]]] = deque()
-    pool = ProcessPoolExecutor(jobs, initializer=signal.signal, initargs=_IGNORE_INTERRUPT)
+    pool = ProcessPoolExecutor(jobs, initializer=_begin_process, initargs=(os.getpid(),))
     try:
         while True:
             for first in islice(starts, 2 * jobs - len(begun)):
@@ -68,6 +69,22 @@ def _on_processes(out: Path, seed: int, indices: range, jobs: int) -> Generator[
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_process(parent: int) -> None:
+    """Of a process that draws: the parent alone answers ^C and holds the pipe to the reader, and
+    if it is killed, this process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _draw_some(out: Path, seed: int, indices: range) -> list[Record]:

@@ -25,7 +25,9 @@ def adapted(record: Record, adapter: Adapter) -> Record:
     """The keys of a record whose `pred` is adapted: `pred`, and the scores, where each point is
     still itself. RecordError where it has no such points."""
     points = predicted(record)
-    found: Record = {"pred": adapter.apply(points, keys.box(record)).tolist()}
+    found: Record = {
+        "pred": adapter.apply(points, g.upright(keys.box(record), keys.roll(record))).tolist()
+    }
     found["adapter"] = adapter.identity
     scores = keys.per_point(record, "score", len(points))
     if scores is not None and adapter.inputs == adapter.count:

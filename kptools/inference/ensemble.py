@@ -29,9 +29,13 @@ def run(
                 found.setdefault(id(item), []).append(one)
             yield item
 
+    def has_some(predictor: Predictor) -> Callable[[], bool]:
+        return lambda: predictor.pending > 0
+
     stream: Iterable[Item] = items
     for predictor in predictors:
         stream = remember(predictor.run(stream, fail, ready))
+        ready = has_some(predictor)  # the next network waits for this one, not for the input
     for item in stream:
         predictions = found.pop(id(item), [])
         if len(predictions) > 1:

@@ -150,6 +150,7 @@ class Predictor:
         self.maps = maps
         self.passes = passes or resolve(model)
         self.names = FileNames()  # of the maps' files
+        self.pending = 0  # faces that are with the network, or done and not yet asked for
         cpu = device.type == "cpu"
         self.streams = min(torch.get_num_threads(), MAX_STREAMS) if cpu else 1
         self.ahead = AHEAD_ON_CPU if cpu else AHEAD
@@ -181,6 +182,7 @@ class Predictor:
                 if is_full and len(running) < self.streams + QUEUED:
                     batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
                     running.append((batch, streams.submit(self._predict, batch)))
+                    self.pending += len(batch)
                     continue
                 if not running:
                     return
@@ -189,6 +191,7 @@ class Predictor:
                 predicted.result()
                 for work in batch:
                     self._finish(work, fail)
+                    self.pending -= 1
                     yield work.item
 
     def _begin(self, item: Item, pool: ThreadPoolExecutor) -> _Work:

@@ -157,7 +157,7 @@ def _open(path: str) -> Image.Image:
         raise RecordError("too_large", _too_large(path)) from None
     except UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
-        what = "is empty" if empty else f"is no image in {', '.join(FORMATS)}"
+        what = "is empty" if empty else f"is no image in {', '.join(_formats(path))}"
         raise RecordError("unreadable", f"{path} {what}; convert or remove it") from None
     except (OSError, ValueError) as error:
         raise RecordError("unreadable", f"{path} cannot be opened: {_reason(error)}") from None
@@ -173,8 +173,10 @@ def _formats(path: str) -> tuple[str, ...]:
     """Those that a file may have: HEIC where it says that it is that, which the package `pi_heif`
     then reads. RecordError where that is not installed."""
     with open(path, "rb") as handle:
-        head = handle.read(12)
-    if head[4:8] != b"ftyp" or head[8:] not in _HEIC_BRANDS:
+        head = handle.read(64)
+    others = range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)
+    is_avif = any(head[at : at + 4] == b"avif" for at in (8, *others))
+    if head[4:8] != b"ftyp" or is_avif or head[8:12] not in _HEIC_BRANDS:
         return FORMATS
     try:
         import pi_heif

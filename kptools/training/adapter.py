@@ -44,7 +44,7 @@ def train_adapter(
             continue
         assert face.points is not None
         wanted.append(face.points)
-        boxes.append(keys.box(face.record))
+        boxes.append(g.upright(keys.box(face.record), keys.roll(face.record)))
     if len({len(points) for points in given}) > 1:
         counts = sorted({len(points) for points in given})
         raise KptoolsError(

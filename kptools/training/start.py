@@ -45,23 +45,28 @@ def inherited(init: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `settings.resolve` for a run that goes on from a checkpoint as that was
     trained: what was given, else what the checkpoint's own run had. Raises KptoolsError."""
     start = checkpoint.load(init)
-    model, trained = start.model, start.run.get("settings")
+    model, trained = start.model, start.run.get("settings", {})
     theirs: dict[str, Any] = {
         "arch": model.arch,
         "head": model.head,
         "input_size": model.input.size,
         "margin": model.input.margin,
     }
-    if isinstance(trained, dict):
-        names = ("loss", "batch", "average", "optimizer", "decay", "align")
+    try:
+        names = ("loss", "batch", "average", "optimizer", "weight_decay", "decay", "align")
         theirs |= {name: trained[name] for name in names if name in trained}
-        if trained.get("optimizer") == "adamw":
-            theirs["weight_decay"] = trained.get("weight_decay")
-        stages = trained.get("schedule") or ()
-        theirs["schedule"] = ",".join(f"{rate}:{epochs}" for rate, epochs in stages) or None
+        stages = trained.get("schedule", ())
+        theirs["schedule"] = ",".join(f"{rate:g}:{epochs:d}" for rate, epochs in stages) or None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise KptoolsError(f"{init}: its metadata is not kp-train's (settings: {error})") from None
     options = {name: value for name, value in given["options"].items() if value is not None}
     chosen = {name: value for name, value in given.items() if value is not None}
-    return theirs | chosen | {"options": {**model.options, **options}}
+    if chosen.get("head", model.head) != model.head:
+        del theirs["loss"]
+    found = theirs | chosen | {"options": {**model.options, **options}}
+    if found.get("optimizer") != "adamw" and "weight_decay" not in chosen:
+        found.pop("weight_decay", None)
+    return found
 
 
 def normalization(settings: Settings) -> Normalization | None:

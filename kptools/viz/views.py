@@ -14,13 +14,14 @@ from PIL import Image
 from kptools import geometry as g
 from kptools.augment.sample import sample
 from kptools.augment.transform import Transform
+from kptools.datasets import box_maps
 from kptools.pixels.batch import visible_pixels
 from kptools.pixels.crop_spec import OVERSAMPLE, CropSpec, crop_spec
 from kptools.pixels.decode import decode_crop
 from kptools.records import keys, policy
 from kptools.records.face import Face
 from kptools.records.keys import Record
-from kptools.specs import FILL, InputSpec
+from kptools.specs import FILL, InputSpec, ModelSpec
 from kptools.storage import images
 from kptools.units import Box, Fraction, Size
 
@@ -30,13 +31,15 @@ CELL: Size = (224, 224)
 
 @dataclass(frozen=True)
 class View:
-    """What is shown, and how large at most. `network`: exactly its input, enlarged; its aspect
-    is the input's. Otherwise the aspect is the box's own (with `margin`; by default a quarter,
-    or none about a box that is the whole image), or with `whole` the image's."""
+    """What is shown, and how large at most. `network`: exactly its input, enlarged, with the
+    aspect of that; of a trained network, `model`, in the box that it would look at. Otherwise the
+    aspect is the box's own (with `margin`; by default a quarter, or none about a box that is the
+    whole image), or with `whole` the image's."""
 
     cell: Size = CELL
     margin: Fraction | None = None
     network: InputSpec | None = None
+    model: ModelSpec | None = None
     whole: bool = False
     epoch: int = 0
     policy: bool = True  # whether what the record's policy does is shown
@@ -69,6 +72,8 @@ def parse(record: Record, view: View) -> Face:
     if not needs_box and not (view.policy and policy.stages(record)):
         return Face(record, keys.image(record), (0.0, 0.0, 1.0, 1.0), [])
     face = Face.parse(record, with_policy=view.policy, level=not view.whole)
+    if view.model is not None:
+        face = box_maps.reframed(face, view.model)
     return face if view.network is None else face.focused(view.network)
 
 

@@ -93,6 +93,7 @@ def grid(
         check(arch)
 
     from kptools.evaluation.score import OneNorm
+    from kptools.models.checkpoint import load_model
     from kptools.storage import images
     from kptools.storage.files import write_output
     from kptools.viz import faces as sheets
@@ -104,7 +105,8 @@ def grid(
     items = passing(stream)
     first = list(islice(items, 1))  # a kp-train before us in the pipe has then written CKPT
     network = input_of(arch, ckpt, margin) if first and (arch or ckpt) else None
-    view = View(cell, margin, network, whole, epoch)
+    model = load_model(ckpt) if first and ckpt else None
+    view = View(cell, margin, network, model, whole, epoch)
     for item in chain(first, items):
         error = float("nan")
         if not item.failed and pick.wants_more:
