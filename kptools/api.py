@@ -25,7 +25,7 @@ from kptools.evaluation.report import Scorer
 from kptools.inference.passes import resolve as resolve_passes
 from kptools.inference.pictures import predict_picture
 from kptools.inference.predictor import Predictor, default_batch, of_scheme
-from kptools.models import archs
+from kptools.models import archs, box
 from kptools.models import checkpoint as checkpoints
 from kptools.models.checkpoint import Checkpoint
 from kptools.records.failures import Failures
@@ -303,14 +303,14 @@ def draw(
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """A checkpoint of `kp-train`. Its `model` says what the network is and what it expects,
+    """A checkpoint of `kp-train`, or `box`: the network in the box. Its `model` says what the network is and what it expects,
     `network()` builds it, `history` has the epochs of its training.
 
     >>> import kptools as kp
     >>> kp.load_checkpoint("nose.safetensors").model.input.size
     (32, 32)
     """
-    return checkpoints.load(str(path))
+    return checkpoints.load(box.locate(str(path)))
 
 
 def _items(records: Iterable[Record]) -> Iterator[Item]:
