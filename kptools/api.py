@@ -303,8 +303,8 @@ def draw(
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """A checkpoint of `kp-train`, or `box`: the network in the box. Its `model` says what the network is and what it expects,
-    `network()` builds it, `history` has the epochs of its training.
+    """A checkpoint of `kp-train`, or `box`: the network in the box. Its `model` says what the
+    network is and what it expects, `network()` builds it, `history` has the epochs of its training.
 
     >>> import kptools as kp
     >>> kp.load_checkpoint("nose.safetensors").model.input.size
