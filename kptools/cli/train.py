@@ -212,7 +212,7 @@ def train(
             given = inherited(given["init"], given)
     settings = resolve(given.pop("arch", arch or archs.DEFAULT), **given)
     out = Path(output or f"{settings.arch}.safetensors")
-    if init and not output and out.exists() and out.samefile(settings.init):
+    if init and not (arch or output) and out.exists() and out.samefile(settings.init):
         raise UsageError(f"{out} is what --init starts from; name another file with -o")
     claim_output(out)
 
