@@ -52,15 +52,16 @@ def test_a_checkpoint_that_is_none_is_refused(drawn, face, tmp_path, quick):
 
 
 def test_a_pipe_given_as_a_checkpoint_is_refused(face, fifo):
-    done = run("predict", fifo, stdin=[face(0)])
+    pipe = fifo.rename(fifo.with_name("m.safetensors"))
+    done = run("predict", pipe, stdin=[face(0)])
     assert done.returncode == 3
     assert b"not a regular file" in done.stderr
-    assert run("viz", "filters", fifo).returncode == 3
+    assert run("viz", "filters", pipe).returncode == 3
 
 
 def test_a_photo_given_as_a_checkpoint_is_called_one(tmp_path):
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
-    done = run("predict", "a.jpg", stdin=b"", cwd=tmp_path)
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.safetensors", "JPEG")
+    done = run("predict", "a.safetensors", stdin=b"", cwd=tmp_path)
     assert done.returncode == 3
     assert b"it looks like a JPEG picture" in done.stderr
 
