@@ -3,7 +3,7 @@
 #
 # Shows:  faces drawn on all cores, a U-Net trained on them from scratch, its weights in half precision.
 # Data:   none. Records of real, annotated faces as the second argument are what it is scored on.
-# Takes:  75 minutes on one core with bf16 (AMD EPYC with AVX-512), 7 GB of memory, 0.5 GB of disk. The
+# Takes:  70 minutes on one core with bf16 (AMD EPYC with AVX-512), 7 GB of memory, 0.5 GB of disk. The
 #         arithmetic runs on one thread, so that any number of cores gives the same bytes.
 #
 #   sh examples/box.sh OUT.safetensors [FACES.jsonl]

@@ -4,7 +4,7 @@
 # Shows:  the network in the box on faces that it never saw, with the score and a contact sheet; the same on
 #         your own photos, if you name some; a short training, and its curves.
 # Data:   none, or photos, or folders of them. A few hundred faces are drawn (kp-prep synth).
-# Takes:  a minute on 2 cores after the install, 1 GB of memory, 10 MB in out/quickstart.
+# Takes:  half a minute on 2 cores with bf16 after the install, 1 GB of memory, 10 MB in out/quickstart.
 #
 #   sh examples/quickstart.sh [PHOTO|DIR...]
 extras='[detect]'
