@@ -212,6 +212,16 @@ def written(
     return record, parse(done.stdout)
 
 
+def save_grey(path: Path, grey: np.ndarray) -> Path:
+    """Write levels (H, W) as an RGB picture, without loss or nearly so."""
+    image = Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
+    if path.suffix == ".jpg":
+        image.save(path, quality=100, subsampling=0)
+    else:
+        image.save(path)
+    return path
+
+
 def lines(records: list[dict[str, Any]]) -> bytes:
     return b"".join(orjson.dumps(record) + b"\n" for record in records)
 

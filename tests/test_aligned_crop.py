@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import parse
+from conftest import parse, save_grey
 from PIL import Image
 
 from kptools import geometry as g
@@ -42,12 +42,7 @@ def spots(path: Path, size: tuple[int, int], at: list[list[float]], sigma: float
     x, y = np.arange(size[0]), np.arange(size[1])[:, None]
     white = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * sigma**2)) for u, v in at)
     grey = (128 + 127 * white).round().clip(0, 255).astype(np.uint8)
-    image = Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
-    if path.suffix == ".jpg":
-        image.save(path, quality=100, subsampling=0)
-    else:
-        image.save(path)
-    return path
+    return save_grey(path, grey)
 
 
 def centroid(levels: np.ndarray) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import written
+from conftest import save_grey, written
 from PIL import Image
 
 from kptools import geometry as g
@@ -40,12 +40,7 @@ def picture(path: Path, size: tuple[int, int] = SIZE, at: tuple[float, float] = 
     x, y = np.arange(size[0]), np.arange(size[1])[:, None]
     spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 1.5**2 * (size[0] / SIZE[0]) ** 2))
     grey = (128 + 127 * spot).round().astype(np.uint8)
-    image = Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
-    if path.suffix == ".jpg":
-        image.save(path, quality=100, subsampling=0)
-    else:
-        image.save(path)
-    return path
+    return save_grey(path, grey)
 
 
 def centroid(pixels: np.ndarray) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def predict(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CKPT]... [FILE]...",
+            metavar="CKPT|FILE",
             help="First the networks, if any, which end in .safetensors: what kp-train -o wrote. "
             "Of several the mean is taken; without one, the network in the box finds 68 points. "
             "Then records; - or none: stdin.",

@@ -1,7 +1,7 @@
 """Maps between the boxes of different sources.
 
 A network sees a face as the boxes of its training framed it, and a detector whose boxes are centred
-elsewhere, or are of another size, costs accuracy. Four numbers mend most of it: the part of a
+elsewhere, or are of another size, costs accuracy. Four numbers fix most of it: the part of a
 source's box that the points of the face fill, in fractions of the box. The parts of two sources
 make the map from the one's boxes to the other's.
 """

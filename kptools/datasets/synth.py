@@ -65,7 +65,7 @@ def _on_processes(out: Path, seed: int, indices: range, jobs: int) -> Generator[
             yield from begun.popleft().result()
     except BrokenProcessPool:
         raise KptoolsError(
-            "a process that draws faces was killed, for want of memory perhaps; try --jobs 1"
+            "a process that draws faces was killed, perhaps because memory ran out; try --jobs 1"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
