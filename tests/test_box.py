@@ -123,7 +123,7 @@ def test_settings_that_are_none_are_one_line(tmp_path):
             inherited(str(tmp_path / "odd.safetensors"), {"options": {}})
 
 
-def test_a_package_without_it_says_so(faces, monkeypatch, tmp_path):
+def test_a_package_without_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(box, "_FILE", tmp_path / "box.safetensors")
     with pytest.raises(KptoolsError, match="is missing; install kptools again"):
         box.path()

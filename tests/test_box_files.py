@@ -42,7 +42,9 @@ def test_a_table_may_have_a_corner_and_a_size(photos, names):
 
 def test_json_lines_keep_their_source_and_roll(photos):
     line = '{"image":"x/c.jpg","box":[1,1,9,9],"box_source":"detector:mine","roll":90}\n'
-    (_, _, record) = parse(boxed(photos, line, ".jsonl").stdout)
+    done = boxed(photos, line, ".jsonl")
+    assert b"found" not in done.stderr  # nothing was searched
+    (_, _, record) = parse(done.stdout)
     assert record["box_source"] == "detector:mine"
     assert record["roll"] == 90
 

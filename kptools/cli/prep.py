@@ -103,7 +103,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
         items = islice(dataset.load().read(**options), given.get("limit"))
         stream = Stream([], output, strict=strict, resume=resume, run=run)
         status = _write(items, dataset, preparation, stream)
-        for note in preparation.notes(dataset):
+        searched = dataset.finds_faces and options.get("boxes") is None
+        for note in preparation.notes(dataset, were_searched=searched):
             report(f"kp-prep: {note}")
         return status
 

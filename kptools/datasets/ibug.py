@@ -30,6 +30,7 @@ import orjson
 
 from kptools import geometry as g
 from kptools.datasets.common import find_root, image_beside, read_text, start, walk
+from kptools.datasets.detectors import dlib_frontal
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.limits import MAX_COORDINATE
 from kptools.records.item import Item
@@ -43,7 +44,7 @@ SOURCE = (
     "unpack it, and name its folder"
 )
 XML = "labels_ibug_300W_train.xml"
-IBUG, DETECTOR = "labels_ibug_300W", "detector:dlib-frontal"  # whose files these are, and boxes
+IBUG = "labels_ibug_300W"  # how the names of iBUG's own files begin
 SCHEME = FULL["ibug68"]
 _CHUNK = 1 << 16
 
@@ -174,7 +175,7 @@ class _Parser:
     def __init__(self, root: str, path: str, exact: bool) -> None:
         self.root, self.path, self.exact = root, path, exact
         of_ibug = os.path.basename(path).startswith(IBUG)
-        self.box_source = DETECTOR if of_ibug else "dataset"
+        self.box_source = dlib_frontal.SOURCE if of_ibug else "dataset"
         self.ready: list[Item] = []
         self.begun = False  # whether an element was seen
         self.file = ""

@@ -34,7 +34,6 @@ class Preparation:
         self._marks: Counter[str] = Counter()  # how many records bear a key that a note is about
         self._found: Counter[str] = Counter()  # faces, the photos that show one, and those searched
         self._photo: str | None = None  # of the last face
-        self._given = False  # whether boxes came with the photos
 
     def apply(self, item: Item, notes: Mapping[str, str]) -> None:
         """Raises RecordError."""
@@ -61,19 +60,18 @@ class Preparation:
         if self.points is not None:
             self._select(item)
 
-    def notes(self, dataset: Dataset) -> Iterator[str]:
-        """What is to be reported at the end."""
+    def notes(self, dataset: Dataset, *, were_searched: bool = False) -> Iterator[str]:
+        """What is to be reported at the end. `were_searched`: a detector looked for the faces."""
         for key, text in dataset.notes.items():
             if self._marks[key]:
                 yield f"{self._marks[key]} {text}"
         faces, photos, searched = (self._found[key] for key in ("faces", "photos", "searched"))
-        if dataset.finds_faces and searched and not self._given:
+        if searched and were_searched:
             yield f"found {faces} faces, in {photos} of {searched} photos"
 
     def _count(self, record: Record) -> None:
         """Count what a detector found; the faces of a photo come one after the other."""
         found = str(record.get("box_source")).startswith("detector:")
-        self._given = self._given or record.get("box_source") == "dataset"
         is_new = not found or record.get("image") != self._photo
         self._photo = record.get("image") if found else None
         self._found["faces"] += found
