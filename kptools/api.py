@@ -154,6 +154,7 @@ def predict(
     decode: str | None = None,
     passes: int | None = None,
     flip: bool | None = None,
+    shape_prior: bool | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -170,6 +171,7 @@ def predict(
     decode: str | None = None,
     passes: int | None = None,
     flip: bool | None = None,
+    shape_prior: bool | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -185,6 +187,7 @@ def predict(
     decode: str | None = None,
     passes: int | None = None,
     flip: bool | None = None,
+    shape_prior: bool | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -197,7 +200,8 @@ def predict(
     top-left pixel is (0, 0).
 
     `passes`, 1 or 2, is how often the network looks at each face, and `flip` whether at its mirror
-    image too: by default as it was trained.
+    image too; `shape_prior`, whether it moves points that it is unsure of to where the shapes of
+    its training faces have them: by default as it was trained.
 
     >>> import kptools as kp
     >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
@@ -211,7 +215,7 @@ def predict(
     (1, 68, 2)
     """
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-    how = resolve_passes(loaded.model, count=passes, flip=flip)
+    how = resolve_passes(loaded.model, count=passes, flip=flip, shape_prior=shape_prior)
     network = loaded.network(share=True)
     where = runtime.device(device)
     mode = runtime.precision_for(where, precision)

@@ -100,8 +100,8 @@ def test_a_checkpoint_of_version_1_says_what_it_said(tmp_path, meta):
     assert (model.arch, model.scheme, model.count) == (old["arch"], "ibug68", 68)
     assert model.input.size == tuple(old["input"])
     assert (model.input.margin, model.input.grey) == (old["margin"], old["grey"])
-    wanted = {"width": 4, "stride": 2, "sigma": 1.5, "pos_weight": 3.0} if old["heatmap"] else {}
-    assert model.options == wanted
+    wanted = {"width": 4, "stride": 2, "sigma": 1.5, "pos_weight": 3.0, "shape_prior": 0.0}
+    assert model.options == (wanted if old["heatmap"] else {})
 
 
 def test_what_the_first_checkpoints_of_0_1_left_out_is_as_it_was(tmp_path):
@@ -198,7 +198,13 @@ def test_a_unet_of_version_2_gives_the_same_maps(tmp_path):
     old = of_version_2(tmp_path / "old.safetensors", network, model)
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(old.network()(x), network.eval()(x))
-    assert old.model.options == {"width": 2, "stride": 2, "sigma": 1.0, "pos_weight": 1.0}
+    assert old.model.options == {
+        "width": 2,
+        "stride": 2,
+        "sigma": 1.0,
+        "pos_weight": 1.0,
+        "shape_prior": 0.0,
+    }
     old.save(tmp_path / "new.safetensors")  # as version 4
     new = checkpoint.load(str(tmp_path / "new.safetensors"))
     assert torch.equal(new.network()(x), old.network()(x))

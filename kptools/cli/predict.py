@@ -64,6 +64,14 @@ def predict(
             "--flip/--no-flip", help="Look at the mirror image too [default: as it was trained]."
         ),
     ] = None,
+    shape_prior: Annotated[
+        bool | None,
+        typer.Option(
+            "--shape-prior/--no-shape-prior",
+            help="Move points that the network is unsure of to where the training faces' shapes "
+            "have them [default: as it was trained].",
+        ),
+    ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
@@ -101,7 +109,13 @@ def predict(
         checkpoint = adapters[0]
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
-        of_pixels = {"--decode": decode, "--heatmaps": heatmaps, "--passes": passes, "--flip": flip}
+        of_pixels = {
+            "--decode": decode,
+            "--heatmaps": heatmaps,
+            "--passes": passes,
+            "--flip": flip,
+            "--shape-prior": shape_prior,
+        }
         for option, value in of_pixels.items():
             if value is not None:
                 raise UsageError(f"{option}: {checkpoint} is an adapter, which sees no image")
@@ -128,14 +142,17 @@ def predict(
         if not network.head.decoders and (heatmaps is not None or decode is not None):
             raise UsageError(f"{name} ({model.arch}) makes no heatmaps; leave the option out")
     if heatmaps is not None:  # maps are of a face in its box, and `pred` is what is read from them
-        if passes == 2 or flip:
-            raise UsageError("--heatmaps saves the maps of one pass; leave --passes and --flip out")
+        if passes == 2 or flip or shape_prior:
+            raise UsageError(
+                "--heatmaps saves the maps of one pass, and `pred` is read from them alone; leave "
+                "--passes, --flip and --shape-prior out"
+            )
         if len(models) > 1:
             raise UsageError("--heatmaps saves the maps of one network; name one")
         if models[0].passes == 2 and passes is None:
             report("kp-predict: --heatmaps: the network looks at each face once, not twice")
-        passes, flip = 1, False
-    how = [resolve(model, count=passes, flip=flip) for model in models]
+        passes, flip, shape_prior = 1, False, False
+    how = [resolve(model, count=passes, flip=flip, shape_prior=shape_prior) for model in models]
     mode = runtime.precision_for(where, precision)
     runtime.set_float32(mode)
     run: dict[str, Any] = {
@@ -144,6 +161,7 @@ def predict(
         "precision": mode,
         "passes": _one_or_all([one.count for one in how]),
         "flip": _one_or_all([one.swap is not None for one in how]),
+        "shape_prior": _one_or_all([one.shape_prior for one in how]),
         "heatmaps": str(heatmaps.resolve()) if heatmaps is not None else None,
     }
     if output != "-":

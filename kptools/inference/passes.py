@@ -2,7 +2,8 @@
 
 In a single pass the network sees each face in its box. In two, the second sees it as the points of
 the first align it (`kptools.augment.align`); the first then is at a lower resolution, where the
-network takes one. With a mirror image the last pass is the mean of both.
+network takes one. With a mirror image the last pass is the mean of both. A network's shape prior
+(`kptools.models.shape_prior`), where it has one, moves the points that a pass is unsure of.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from kptools.errors import UsageError
 from kptools.models.network import Decoded, Network, forward
 from kptools.schemes import catalog
 from kptools.specs import ModelSpec
-from kptools.units import Box
+from kptools.units import Box, Pixels
 
 # Of a first pass of two, which is to align the face and no more: its decoder, and its side, of the
 # input's, in pixels a multiple of 8 and not less than 64 (docs/networks.md)
@@ -32,15 +33,23 @@ STEP, LEAST = 8, 64
 @dataclass(frozen=True)
 class Passes:
     """How often a network sees each face: `count` is 1 or 2; `swap`, the scheme's table of left and
-    right, adds the mirror image."""
+    right, adds the mirror image; `shape_prior`: the network's own moves the points."""
 
     count: int = 1
     swap: tuple[int, ...] | None = None
+    shape_prior: bool = False
 
 
-def resolve(model: ModelSpec, *, count: int | None = None, flip: bool | None = None) -> Passes:
+def resolve(
+    model: ModelSpec,
+    *,
+    count: int | None = None,
+    flip: bool | None = None,
+    shape_prior: bool | None = None,
+) -> Passes:
     """The passes of a network: those that were asked for, else those that it was trained for.
-    UsageError for more than two, and for a mirror image of a scheme without left and right."""
+    UsageError for more than two, for a mirror image of a scheme without left and right, and for the
+    shape prior of a network that has none."""
     if count is not None and count not in (1, 2):
         raise UsageError(f"--passes {count}: 1 or 2")
     known = catalog.count(model.scheme) == model.count
@@ -48,7 +57,11 @@ def resolve(model: ModelSpec, *, count: int | None = None, flip: bool | None = N
     if flip and swap is None:
         raise UsageError(f"--flip: {model.scheme} has no table of left and right; leave it out")
     wanted = model.flip if flip is None else flip
-    return Passes(count or model.passes, swap if wanted else None)
+    has_prior = model.options.get("shape_prior", 0) > 0
+    if shape_prior and not has_prior:
+        raise UsageError("--shape-prior: the network has none; train it with --shape-prior 1")
+    use_prior = has_prior if shape_prior is None else shape_prior
+    return Passes(count or model.passes, swap if wanted else None, use_prior)
 
 
 def decode(
@@ -72,6 +85,7 @@ def decode(
     def ask(x: Tensor) -> Decoded:
         return network.head.decode(forward(network, x, precision), decoder)
 
+    prior = network.head.shape_prior if passes.shape_prior else None
     x = see(transforms) if first_input is None else first_input
     output, method = first_output, decoder
     if passes.count == 2:
@@ -88,8 +102,13 @@ def decode(
     if passes.count == 2:
         alignment = Alignment(np.array(model.mean))
         aligned = []
-        for box, transform, unit in zip(boxes, transforms, found.points, strict=True):
-            m = alignment.matrix(model.input.to_file(unit, box), box)
+        for row, (box, transform) in enumerate(zip(boxes, transforms, strict=True)):
+            seen = model.input.to_file(found.points[row], box)
+            if prior is not None:
+                assert found.scores is not None
+                sigma = _sigma(found, model, box, g.IDENTITY)
+                seen = prior.most_probable(seen, found.scores[row], sigma)
+            m = alignment.matrix(seen, box)
             aligned.append(
                 replace(transform, matrix=g.compose(m, transform.matrix), is_identity=False)
             )
@@ -105,12 +124,25 @@ def decode(
             [v[row].invert_points(model.input.to_file(d.points[row], box)) for v, d in views],
             axis=0,
         )
-        seen = transform.transform_points(in_file)
-        points.append(g.to_unit(model.input.matrix(box), seen, model.input.size))
         named = [v[row].rename(d.scores[row]) for v, d in views if d.scores is not None]
         if named:
-            scores.append(np.asarray(transform.rename(np.mean(named, axis=0))))
+            score = np.mean(named, axis=0)
+            scores.append(np.asarray(transform.rename(score)))
+            if prior is not None:
+                shown, decoded = views[0]
+                sigma = _sigma(decoded, model, box, shown[row].matrix)
+                in_file = prior.most_probable(in_file, score, sigma)
+        seen = transform.transform_points(in_file)
+        points.append(g.to_unit(model.input.matrix(box), seen, model.input.size))
     return Decoded(np.stack(points), np.stack(scores) if scores else None, found.maps)
+
+
+def _sigma(decoded: Decoded, model: ModelSpec, box: Box, matrix: g.Matrix) -> Pixels:
+    """That of the labels of these maps, in pixels of the file of a face that `matrix` showed."""
+    assert decoded.maps is not None
+    to_input = g.compose(model.input.matrix(box), matrix)
+    to_file = g.map_to_file(to_input, model.input.size, decoded.maps.size)
+    return decoded.maps.sigma * g.zoom(to_file)
 
 
 def _shrunk(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools import runtime
+from kptools.models.shape_prior import ShapePrior
 from kptools.units import Pixels, Size
 
 Criterion = Callable[..., Any]  # `loss` of one of the modules in `kptools.models.losses`
@@ -49,6 +50,10 @@ class Decoded:
 
 class Head(Protocol):
     """The end of a network."""
+
+    @property
+    def shape_prior(self) -> ShapePrior | None:
+        """What it knows of the shapes of its training faces, where it does."""
 
     @property
     def decoders(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet, mean_shape, target
 from kptools.units import Normalization
 
+SHAPES = "head.shape_prior."  # of a network's tensors, those that each run finds for itself
 MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
 
 
@@ -35,15 +36,20 @@ def start(
         head=model.head,
         weights=settings.weights,
     )
+    history: list[dict[str, Any]] = []
     if settings.init:
-        return model, network, start_from(network, settings.init, model)
-    network.head.start(*shape_and_spread(faces, model.input))
-    return model, network, []
+        history = start_from(network, settings.init, model)
+    else:
+        network.head.start(*shape_and_spread(faces, model.input))
+    if network.head.shape_prior is not None:
+        network.head.shape_prior.fit(faces.points, faces.swap)
+    return model, network, history
 
 
 def inherited(init: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `settings.resolve` for a run that goes on from a checkpoint as that was
-    trained: what was given, else what the checkpoint's own run had. Raises KptoolsError."""
+    trained: what was given, else what the checkpoint's own run had, but for its shape prior, which
+    is of other faces. Raises KptoolsError."""
     start = checkpoint.load(init)
     model, trained = start.model, start.run.get("settings", {})
     theirs: dict[str, Any] = {
@@ -60,10 +66,11 @@ def inherited(init: str, given: Mapping[str, Any]) -> dict[str, Any]:
     except (AttributeError, TypeError, ValueError) as error:
         raise KptoolsError(f"{init}: its metadata is not kp-train's (settings: {error})") from None
     options = {name: value for name, value in given["options"].items() if value is not None}
+    kept = {name: value for name, value in model.options.items() if name != "shape_prior"}
     chosen = {name: value for name, value in given.items() if value is not None}
     if chosen.get("head", model.head) != model.head:
         del theirs["loss"]
-    found = theirs | chosen | {"options": {**model.options, **options}}
+    found = theirs | chosen | {"options": {**kept, **options}}
     if found.get("optimizer") != "adamw" and "weight_decay" not in chosen:
         found.pop("weight_decay", None)
     return found
@@ -94,7 +101,7 @@ def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
         options=settings.options,
         head=settings.head,
         passes=2 if settings.align else 1,
-        flip=settings.align > 0 and faces.has_swap_table,
+        flip=settings.align > 0 and bool(faces.swap),
     )
 
 
@@ -117,7 +124,9 @@ def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, 
             raise KptoolsError(
                 f"--init {path} has {name} {theirs[name]}, this run {ours[name]}; make them one"
             )
-    load_weights(network, start.weights, model.arch)
+    weights = {k: t for k, t in start.weights.items() if not k.startswith(SHAPES)}
+    own = {k: t for k, t in network.state_dict().items() if k.startswith(SHAPES)}
+    load_weights(network, weights | own, model.arch)
     return list(start.history)
 
 

@@ -50,9 +50,10 @@ class TrainingSet:
         return np.stack([face.points for face in self.faces if face.points is not None])
 
     @property
-    def has_swap_table(self) -> bool:
-        """Whether left and right are known of the scheme of all faces."""
-        return all(face.scheme is not None and face.scheme.swap for face in self.faces)
+    def swap(self) -> tuple[int, ...] | None:
+        """The table of left and right of the faces' scheme, where all have one."""
+        tables = {face.scheme.swap if face.scheme is not None else None for face in self.faces}
+        return tables.pop() if len(tables) == 1 else None
 
     def mean_shape(self) -> g.Points:
         """The mean (K, 2) of the points in fractions of the box, of all faces."""

@@ -68,6 +68,10 @@ def synthesize(seed: int, index: int) -> Face:
         lit *= scene.shadow(rng, size, camera)[at]
     pixels.reshape(-1, 3)[at] = lit
     image = Image.fromarray(pixels)
+    scene.soften_jaw(rng, image, points, camera, skin * mean_light)
+    if rng.random() < 0.07:
+        covered = scene.hood(rng, image, camera)
+        visible &= raster.nearest(covered, points) == 0
     if rng.random() < (0.7 if hair.long else 0.15):
         covered = scene.locks(rng, image, camera, hair, mean_light)
         visible &= raster.nearest(covered, points) == 0

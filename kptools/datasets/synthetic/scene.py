@@ -57,6 +57,43 @@ def shadow(rng: Rng, size: Size, camera: Camera) -> Array:
     return np.asarray(left, np.float32).reshape(-1, 1)
 
 
+def soften_jaw(rng: Rng, image: Image.Image, points: Array, camera: Camera, skin: Array) -> None:
+    """A chin that hardly stands out from the neck, or has a second one below."""
+    unit = camera.scale
+    down = camera.rotation[:2, 1]
+    strokes = []
+    lo, hi = sorted(rng.choice(17, 2, replace=False))
+    if rng.random() < 0.4 and hi - lo > 3:
+        tone = skin * rng.uniform(0.6, 1.1)
+        for k in range(3):
+            wide = unit * rng.uniform(0.04, 0.14)
+            strokes.append(Stroke(curve(points[lo : hi + 1]), ink(tone, rng.uniform(0.1, 0.35)), wide))
+    if rng.random() < 0.3:
+        below = points[3:14] + down * unit * np.interp(np.arange(11), (0, 5, 10), (0.02, 1, 0.02))[:, None] * rng.uniform(0.08, 0.3)
+        dark = ink(skin * rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.7))
+        strokes.append(Stroke(curve(below), dark, unit * rng.uniform(0.02, 0.06)))
+    if strokes:
+        paint(image, strokes, zoom=2)
+
+
+def hood(rng: Rng, image: Image.Image, camera: Camera) -> Array:
+    """Paint a hood or a shawl about the face; (h, w) bool: the pixels that it covers."""
+    x, y = rng.uniform((0.85, 0.85), (1.1, 1.05))
+    inner = CIRCLE * (x, 1.35 * y) + (0, 0.35 + rng.uniform(-0.1, 0.15))
+    outer = CIRCLE * rng.uniform((1.3, 1.7), (1.7, 2.3)) + (0, 0.4)
+    closed = [0, *range(31, -1, -1)]
+    ring = np.concatenate([inner[[*range(32), 0]], outer[closed]])
+    colour = rng.random(3) * rng.uniform(0.4, 1)
+    strokes = [Stroke(camera.pixels(ring, -0.15), ink(colour))]
+    for t in rng.random(12):
+        fold = inner + t * (outer - inner)
+        at = rng.integers(0, 26)
+        strokes.append(Stroke(camera.pixels(fold[at : at + 6], -0.15), ink(colour * rng.uniform(0.5, 1.3)), camera.scale * 0.04))
+    before = np.asarray(image)
+    paint(image, strokes, zoom=2)
+    return np.asarray((np.asarray(image) != before).any(-1))
+
+
 def locks(rng: Rng, image: Image.Image, camera: Camera, hair: Hair, light: Array) -> Array:
     """Paint hair that falls before cheeks and forehead; (h, w) bool: the pixels that it covers.
     light: (3,), the mean on the face."""
@@ -153,7 +190,7 @@ def _shoulders(rng: Rng, camera: Camera, skin: Array, light: Array) -> list[Stro
     cloth = ink(rng.random(3) * light)
     back = both_sides([(0.5, top), (wide * 0.8, top + 0.45), (wide, 5)])
     strokes = [Stroke(camera.pixels(back, -0.8), cloth)]
-    shade = rng.uniform(0.45, 1)  # under the chin it is darker, or hardly so
+    shade = rng.uniform(0.5, 1.15)  # under the chin it is darker, or hardly so
     column = both_sides([(neck, 0.9), (neck * 0.95, 1.6), (neck * 1.25, top + 0.1)])
     for k in np.linspace(1, 0.15, 6):  # shaded to its sides, and under the chin
         part = column * (k, 1) + (0, 0.25 * (1 - k))
@@ -251,7 +288,7 @@ def photograph(rng: Rng, image: Image.Image) -> Image.Image:
         image = image.convert("L").convert("RGB")
     grain = rng.integers(0, 256, (2, image.height, image.width, 1), dtype=np.uint8)
     noise = (grain[0].astype(np.float32) - grain[1]) * np.float32(rng.uniform(0.5, 7) / 104)
-    contrast = rng.uniform(0.7, 1.15)
+    contrast = rng.uniform(0.7, 1.5)
     pixels = np.asarray(image) * np.float32(contrast)
     pixels += noise + np.float32(128 * (1 - contrast) + rng.normal(0, 12))
     pixels = pixels.clip(0, 255, out=pixels).astype(np.uint8)

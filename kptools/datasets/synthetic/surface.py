@@ -83,12 +83,28 @@ def albedo(rng: Rng, u: Array, v: Array, skin: Array, hair: Hair) -> tuple[Array
     colour *= 1 - blush[:, None] * np.array((0, 0.6, 0.5), np.float32) - tired[:, None]
     strand = (np.arctan2(u, v + 0.3) * 80 + v * 6).astype(np.int32) % 512
     strands = hair.strands[strand]
-    if rng.random() < 0.25:  # a beard, or stubble
-        edge = np.interp(side, (0, 0.3, 0.42, 0.6, 0.9, 1.1), (1.22, 1.15, 0.85, 0.8, 0.4, 0.2))
-        beard = (v > edge + 0.05 * (strands - 1)) & (v > rng.choice([-9, 0.7, 1.1]))
-        beard |= (side < 0.42) & (v > 0.74) & (v < 0.9) & (rng.random() < 0.8)  # a moustache
-        density = beard * rng.uniform(0.25, 0.9)
-        colour += density[:, None] * (hair.natural * strands[:, None] - colour)
+    if rng.random() < 0.4:
+        colour += _beard(rng, side, v, strands)[:, None] * (hair.natural * strands[:, None] - colour)
     hairy = v < hair.jagged_line(u)
     colour[hairy] = hair.colour * strands[hairy, None]
     return colour, hairy
+
+
+def _beard(rng: Rng, side: Array, v: Array, strands: Array) -> Array:
+    """(n,) 0..1: how much a beard of some cut, or stubble, covers the skin at side = |u|, v."""
+    soft = rng.uniform(0.01, 0.15)
+    edge = np.interp(side, (0, 0.3, 0.42, 0.6, 0.9, 1.1), (1.22, 1.15, 0.85, 0.8, 0.4, 0.2))
+    edge = edge + rng.normal(0, 0.06)
+    over = np.clip((v - edge - 0.05 * (strands - 1)) / soft + 0.5, 0, 1)
+    cut = rng.integers(4)
+    if cut == 1:  # a goatee
+        over = over * np.clip((rng.uniform(0.25, 0.45) - side) / soft + 0.5, 0, 1)
+    elif cut == 2:  # along the jaw
+        over = over * np.clip((v - rng.uniform(0.7, 1.2)) / soft + 0.5, 0, 1)
+    lip = np.clip(1 - abs(v - rng.uniform(0.74, 0.8)) / rng.uniform(0.05, 0.11), 0, 1)
+    moustache = np.clip(lip * 3, 0, 1) * np.clip((rng.uniform(0.3, 0.5) - side) / 0.08, 0, 1)
+    if cut == 3:  # a moustache alone
+        over = moustache
+    elif rng.random() < 0.7:
+        over = np.maximum(over, moustache)
+    return over * rng.uniform(0.15, 0.95)

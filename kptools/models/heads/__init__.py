@@ -64,6 +64,15 @@ HEADS: Mapping[str, HeadEntry] = {
                 high=1e9,
                 exclusive=True,
             ),
+            Option(
+                "shape_prior",
+                float,
+                0.0,
+                "pull unsure points to the shapes of the training faces; 1: by the scores, more: "
+                "harder, 0: not",
+                low=0,
+                high=100,
+            ),
         ),
     ),
     "integral": HeadEntry(

@@ -10,6 +10,7 @@ from kptools import geometry as g
 from kptools.models.codecs import DECODER, DECODERS, heatmap
 from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.network import Criterion, Decoded, Loss, Maps
+from kptools.models.shape_prior import ShapePrior
 from kptools.runtime import send
 from kptools.units import Pixels, Size
 
@@ -22,6 +23,7 @@ class HeatmapHead(MapConv2d):
     """(B, channels, h, w) features to logits (B, K, upscale h, upscale w).
 
     The labels are Gaussians of `sigma` pixels of the map, and `pos_weight` multiplies their term.
+    A `shape_prior` other than 0 is the `doubt` of the prior that it has.
     """
 
     decoders: ClassVar[tuple[str, ...]] = DECODERS
@@ -36,11 +38,15 @@ class HeatmapHead(MapConv2d):
         sigma: Pixels,
         pos_weight: float,
         upscale: int = 1,
+        shape_prior: float = 0.0,
     ) -> None:
         super().__init__(channels, count, size, stride=stride, upscale=upscale)
         assert self.bias is not None
         nn.init.constant_(self.bias, math.log(PRIOR / (1 - PRIOR)))
         self.sigma, self.pos_weight = sigma, pos_weight
+        self.shape_prior: ShapePrior | None = (
+            ShapePrior(count, shape_prior) if shape_prior else None
+        )
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the pixels of the maps of annotated points."""
@@ -70,6 +76,7 @@ def build(
     *,
     sigma: Pixels,
     pos_weight: float,
+    shape_prior: float,
 ) -> HeatmapHead:
     """The head of a network of parts."""
     return HeatmapHead(
@@ -80,4 +87,5 @@ def build(
         sigma=sigma,
         pos_weight=pos_weight,
         upscale=upscale,
+        shape_prior=shape_prior,
     )
