@@ -58,20 +58,20 @@ def shadow(rng: Rng, size: Size, camera: Camera) -> Array:
 
 
 def soften_jaw(rng: Rng, image: Image.Image, points: Array, camera: Camera, skin: Array) -> None:
-    """A chin that hardly stands out from the neck, or has a second one below."""
-    unit = camera.scale
-    down = camera.rotation[:2, 1]
+    """Paint a jaw that hardly stands out from the neck, and a second chin below it. skin: lit."""
+    unit, down = camera.scale, camera.rotation[:2, 1]
     strokes = []
-    lo, hi = sorted(rng.choice(17, 2, replace=False))
-    if rng.random() < 0.4 and hi - lo > 3:
-        tone = skin * rng.uniform(0.6, 1.1)
-        for k in range(3):
-            wide = unit * rng.uniform(0.04, 0.14)
-            strokes.append(Stroke(curve(points[lo : hi + 1]), ink(tone, rng.uniform(0.1, 0.35)), wide))
+    first, last = sorted(rng.choice(17, 2, replace=False))
+    if rng.random() < 0.4 and last - first > 3:
+        tone, jaw = skin * rng.uniform(0.6, 1.1), curve(points[first : last + 1])
+        for _ in range(3):
+            width, opacity = rng.uniform((0.04, 0.1), (0.14, 0.35))
+            strokes.append(Stroke(jaw, ink(tone, opacity), unit * width))
     if rng.random() < 0.3:
-        below = points[3:14] + down * unit * np.interp(np.arange(11), (0, 5, 10), (0.02, 1, 0.02))[:, None] * rng.uniform(0.08, 0.3)
+        sag = np.interp(np.arange(11), (0, 5, 10), (0.02, 1, 0.02)) * rng.uniform(0.08, 0.3)
+        below = curve(points[3:14] + unit * sag[:, None] * down)
         dark = ink(skin * rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.7))
-        strokes.append(Stroke(curve(below), dark, unit * rng.uniform(0.02, 0.06)))
+        strokes.append(Stroke(below, dark, unit * rng.uniform(0.02, 0.06)))
     if strokes:
         paint(image, strokes, zoom=2)
 
@@ -81,17 +81,15 @@ def hood(rng: Rng, image: Image.Image, camera: Camera) -> Array:
     x, y = rng.uniform((0.85, 0.85), (1.1, 1.05))
     inner = CIRCLE * (x, 1.35 * y) + (0, 0.35 + rng.uniform(-0.1, 0.15))
     outer = CIRCLE * rng.uniform((1.3, 1.7), (1.7, 2.3)) + (0, 0.4)
-    closed = [0, *range(31, -1, -1)]
-    ring = np.concatenate([inner[[*range(32), 0]], outer[closed]])
+    ring = np.concatenate([inner, inner[:1], outer[:1], outer[::-1]])
     colour = rng.random(3) * rng.uniform(0.4, 1)
     strokes = [Stroke(camera.pixels(ring, -0.15), ink(colour))]
     for t in rng.random(12):
-        fold = inner + t * (outer - inner)
         at = rng.integers(0, 26)
-        strokes.append(Stroke(camera.pixels(fold[at : at + 6], -0.15), ink(colour * rng.uniform(0.5, 1.3)), camera.scale * 0.04))
-    before = np.asarray(image)
-    paint(image, strokes, zoom=2)
-    return np.asarray((np.asarray(image) != before).any(-1))
+        fold = camera.pixels((inner + t * (outer - inner))[at : at + 6], -0.15)
+        shade = ink(colour * rng.uniform(0.5, 1.3))
+        strokes.append(Stroke(fold, shade, camera.scale * 0.04))
+    return _painted(image, strokes)
 
 
 def locks(rng: Rng, image: Image.Image, camera: Camera, hair: Hair, light: Array) -> Array:
@@ -104,6 +102,11 @@ def locks(rng: Rng, image: Image.Image, camera: Camera, hair: Hair, light: Array
         path[2, 0] += rng.normal(0, 0.1)
         colour, width = ink(tone * rng.uniform(0.5, 1.4), 0.8), rng.uniform(0.01, 0.05)
         strokes.append(Stroke(camera.pixels(curve(path), 0.75), colour, camera.scale * width))
+    return _painted(image, strokes)
+
+
+def _painted(image: Image.Image, strokes: list[Stroke]) -> Array:
+    """Paint them; (h, w) bool: the pixels that are others than before."""
     if not strokes:
         return np.zeros((image.height, image.width), bool)
     before = np.asarray(image)
@@ -284,16 +287,19 @@ def photograph(rng: Rng, image: Image.Image) -> Image.Image:
     out_of_focus = rng.random() < 0.25
     blur = ImageFilter.GaussianBlur(rng.uniform(0.7, 2)) if out_of_focus else _IN_FOCUS
     image = image.filter(blur)
+    if rng.random() < 0.15:
+        small = [round(side / rng.uniform(1.5, 3.5)) for side in image.size]
+        image = image.resize(small, Image.Resampling.BOX).resize(image.size, _BICUBIC)
     if rng.random() < 0.12:
         image = image.convert("L").convert("RGB")
     grain = rng.integers(0, 256, (2, image.height, image.width, 1), dtype=np.uint8)
     noise = (grain[0].astype(np.float32) - grain[1]) * np.float32(rng.uniform(0.5, 7) / 104)
     contrast = rng.uniform(0.7, 1.5)
     pixels = np.asarray(image) * np.float32(contrast)
-    pixels += noise + np.float32(128 * (1 - contrast) + rng.normal(0, 12))
+    pixels += noise + np.float32(128 * (1 - contrast) + rng.normal(0, 16))
     pixels = pixels.clip(0, 255, out=pixels).astype(np.uint8)
     if rng.random() < 0.5:
-        gamma = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))
+        gamma = np.exp(rng.normal(0, 0.35) + rng.normal(0, 0.06, 3))
         table = 255 * (np.arange(256) / 255) ** gamma[:, None]
         pixels = np.stack([table[c].astype(np.uint8)[pixels[..., c]] for c in range(3)], axis=-1)
     return Image.fromarray(pixels)
