@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
+from kptools.neighbours import ThreadCount
 from kptools.units import DEVICES, PRECISIONS
 
 
@@ -70,12 +71,15 @@ def tune_process() -> None:
     mallopt(trim_threshold, 1 << 30)
 
 
-def set_threads(count: int, device: torch.device) -> None:
+def set_threads(count: int, device: torch.device) -> ThreadCount | None:
     """Threads of torch's own work on the CPU. 0: as many as torch takes; but one where the network
     has a device of its own, for there the cores decode, and threads that wait for each other are
-    slow on cores that others want."""
+    slow on cores that others want. Where they are torch's own, what says how many are quickest
+    beside other processes."""
     if count or device.type != "cpu":
         torch.set_num_threads(count or 1)
+        return None
+    return ThreadCount(torch.get_num_threads())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TypeAlias
 Pixels: TypeAlias = float
 Degrees: TypeAlias = float
 Radians: TypeAlias = float
+Seconds: TypeAlias = float
 Fraction: TypeAlias = float  # of sqrt(box area)
 Box: TypeAlias = tuple[float, float, float, float]  # x0, y0, x1, y1; file frame
 Size: TypeAlias = tuple[int, int]  # width, height

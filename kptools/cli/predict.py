@@ -75,6 +75,13 @@ def predict(
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Write the network as an ONNX file instead, for programs without kptools.",
+        ),
+    ] = None,
     workers: Workers = 0,
     threads: Threads = 0,
     device: Device = "auto",
@@ -92,11 +99,14 @@ def predict(
     kp-predict model.safetensors < photos.jsonl > preds.jsonl
     kp-predict seed0.safetensors seed1.safetensors faces.jsonl -o preds.jsonl
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
+    kp-predict model.safetensors --export model.onnx
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
     if decode is not None:
         choice("--decode", decode, DECODERS)
     checkpoints, files = _split(arguments or [])
+    if export is not None:
+        return _export(checkpoints, files, export)
     names = need_input(files)
 
     from kptools.models import adapter, box
@@ -223,6 +233,19 @@ def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
             f"kp-predict: {where}: box_source {source!r}, the network was trained on {trained}; "
             "other boxes may cost accuracy, and no map between the two is known"
         )
+
+
+def _export(checkpoints: list[str], files: list[str], path: Path) -> int:
+    """Write the one network, or that in the box, as an ONNX file."""
+    from kptools.inference.export import export
+    from kptools.models import box
+    from kptools.models.checkpoint import load
+
+    if files or len(checkpoints) > 1:
+        extra = (files or checkpoints[1:])[0]
+        raise UsageError(f"--export writes one network and reads no records; leave {extra} out")
+    export(load(checkpoints[0] if checkpoints else box.path()), path)
+    return 0
 
 
 def _one_or_all(values: list[Any]) -> Any:

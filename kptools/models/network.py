@@ -67,6 +67,10 @@ class Head(Protocol):
         """The points of the network's output. `method` is one of `decoders`, and `size` the (W, H)
         of the input, where it is not that which the network was built for."""
 
+    def decode_in_graph(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (B, K, 2) in fractions of the input, and scores (B, K), of the network's output,
+        by operations that a graph can hold (`kptools.inference.export`)."""
+
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Let it start from a mean shape and the standard deviation about it, both (K, 2) in
         fractions of the input."""

@@ -3,8 +3,8 @@
 `train` takes faces and gives the best or the last checkpoint. Crops are decoded once: a GPU steps
 on the first of them while the cores decode the rest; on a CPU all are decoded before the steps,
 which want the same cores. They are warped and coloured on the device, by what their policies sample
-for an epoch. On a CPU, the same faces and settings give the same bits; a run that was cut off goes
-on from its state file to the same bits.
+for an epoch. On a CPU, the same faces, settings and numbers of threads give the same bits; a run
+that was cut off goes on from its state file to the same bits.
 """
 
 import time
@@ -20,6 +20,7 @@ from kptools import runtime
 from kptools.models import build
 from kptools.models.checkpoint import Checkpoint
 from kptools.models.network import forward
+from kptools.neighbours import ThreadCount
 from kptools.pixels.cache import decode_all
 from kptools.storage.tensors import tensors_of
 from kptools.training.ema import EMA
@@ -35,11 +36,13 @@ from kptools.training.validate import rank, validate
 @dataclass
 class Epoch:
     """What one epoch came to. `history` goes into the checkpoint, the rest into the log. Images a
-    second are those of the steps, and of the first epoch with the waits for decoding."""
+    second are those of the steps, and of the first epoch with the waits for decoding. `threads` are
+    those of the arithmetic, in the mean over the steps."""
 
     history: dict[str, Any]
     seconds: float
     images_per_second: float
+    threads: float
 
     @property
     def log(self) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class Epoch:
             **self.history,
             "img_s": round(self.images_per_second, 2),
             "seconds": round(self.seconds, 3),
+            "threads": round(self.threads, 2),
         }
 
 
@@ -60,6 +64,7 @@ def train(
     state_path: Path,
     resume: bool = False,
     compile_network: bool = False,
+    threads: ThreadCount | None = None,
     on_batch: Callable[[int, int, float], None] = lambda done, total, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Checkpoint:
@@ -97,12 +102,16 @@ def train(
         meter = LossMeter(faces, epoch, settings, on_batch)
         torch.manual_seed(_seed(settings.seed, epoch, "dropout"))
         order = _order(len(faces), settings.seed, epoch)
+        used = []
         network.train()
         for step, batch in enumerate(faces.batches(order, settings.batch, epoch, device), start=1):
             if len(batch) == 1 < settings.batch:  # no other face has a crop
                 build.check_batch(
                     settings.arch, settings.input, 1, settings.options, head=settings.head
                 )
+            if threads is not None and threads.update() != torch.get_num_threads():
+                torch.set_num_threads(threads.count)
+            used.append(torch.get_num_threads())
             done = (epoch - first + step / steps) / len(schedule)
             warm_up = step / steps if epoch == first else 1.0
             for group in optimizer.param_groups:
@@ -126,7 +135,8 @@ def train(
         if settings.keep == "best" and min(state.history[first:], key=rank) is entry:
             state.best = tensors_of(ema.network)
         # the log first: an epoch that only the log has is done again, and logged again
-        on_epoch(Epoch(entry, time.perf_counter() - began, meter.done / in_steps))
+        seconds = time.perf_counter() - began
+        on_epoch(Epoch(entry, seconds, meter.done / in_steps, sum(used) / max(1, len(used))))
         state.save(state_path)
 
     weights = state.best or tensors_of(ema.network)

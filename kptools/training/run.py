@@ -11,6 +11,7 @@ from kptools import runtime
 from kptools.errors import UsageError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
+from kptools.neighbours import ThreadCount
 from kptools.pixels.cache import decoding_threads, wait_for_all
 from kptools.records.failures import Failures
 from kptools.records.item import Item
@@ -28,7 +29,8 @@ from kptools.training.validate import predict
 @dataclass(frozen=True)
 class RunOptions:
     """How a run is carried out: what has no say in what it computes. The checkpoint goes to `out`;
-    `workers` threads decode; the crops take at most `cache_memory` bytes of memory."""
+    `workers` threads decode; the crops take at most `cache_memory` bytes of memory. `threads` says
+    how many the steps take beside other processes; None: those that torch has."""
 
     out: Path
     device: torch.device
@@ -36,6 +38,7 @@ class RunOptions:
     cache_memory: int = 8 << 30
     resume: bool = False
     compile_network: bool = False
+    threads: ThreadCount | None = None
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,17 @@ def run(
         return done
     keep = options.resume and state_path.exists()
     with TrainingLog(out.with_name(out.stem + ".log.jsonl"), keep=keep) as log:
+        gave_way = False
 
         def on_epoch(epoch: Epoch) -> None:
+            nonlocal gave_way
+            if epoch.threads < settings.threads and not gave_way:
+                gave_way = True
+                observer.report(
+                    f"other processes want the cores, so the steps take fewer threads than "
+                    f"{settings.threads} while they do (`threads` in the log); for the same bytes "
+                    "whatever runs beside, name a number with --threads"
+                )
             observer.epoch(epoch.log, log.append(epoch.log))
 
         result = train(
@@ -141,6 +153,7 @@ def run(
             state_path=state_path,
             resume=options.resume,
             compile_network=options.compile_network,
+            threads=options.threads,
             on_batch=observer.batch,
             on_epoch=on_epoch,
         )

@@ -81,7 +81,7 @@ def synthesize(seed: int, index: int) -> Face:
         visible &= ~scene.hold_before(rng, image, points, camera.scale, skin)
 
     box = _random_box(rng, camera)
-    quality = int(rng.integers(25, 96))
+    quality = int(rng.integers(45, 96))
     return Face(scene.photograph(rng, image), points, visible, box, quality)
 
 

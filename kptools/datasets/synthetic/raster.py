@@ -118,9 +118,8 @@ def random_light(rng: Rng, normals: Array, camera: Camera) -> Array:
     key = _unit(np.array([rng.normal(0, 0.9), rng.normal(-0.5, 0.5), rng.uniform(0.35, 1.2)]))
     behind = np.array([rng.choice([-1, 1]), rng.normal(0, 0.4), 0.1])
     halfway = _unit(key + np.array((0, 0, 1)))  # between the key light and the camera
-    tint = 0.3 if rng.random() < 0.15 else 0.08  # coloured lamps
-    ambient = rng.uniform(0.1, 0.6) * rng.normal(1, tint, 3).clip(0.1)
-    diffuse = (1.15 - ambient.mean()) * rng.normal(1, tint, 3).clip(0.1) * rng.uniform(0.85, 1.15)
+    ambient = rng.uniform(0.1, 0.6) * rng.normal(1, 0.08, 3)
+    diffuse = (1.15 - ambient.mean()) * rng.normal(1, 0.07, 3) * rng.uniform(0.85, 1.15)
     softness = rng.uniform(0, 0.3)
     lit = ((turned @ key + softness) / (1 + softness)).clip(0)
     glint = rng.uniform(0, 0.35) * (turned @ halfway).clip(0) ** rng.uniform(12, 40)

@@ -287,19 +287,16 @@ def photograph(rng: Rng, image: Image.Image) -> Image.Image:
     out_of_focus = rng.random() < 0.25
     blur = ImageFilter.GaussianBlur(rng.uniform(0.7, 2)) if out_of_focus else _IN_FOCUS
     image = image.filter(blur)
-    if rng.random() < 0.15:
-        small = [round(side / rng.uniform(1.5, 3.5)) for side in image.size]
-        image = image.resize(small, Image.Resampling.BOX).resize(image.size, _BICUBIC)
     if rng.random() < 0.12:
         image = image.convert("L").convert("RGB")
     grain = rng.integers(0, 256, (2, image.height, image.width, 1), dtype=np.uint8)
     noise = (grain[0].astype(np.float32) - grain[1]) * np.float32(rng.uniform(0.5, 7) / 104)
     contrast = rng.uniform(0.7, 1.5)
     pixels = np.asarray(image) * np.float32(contrast)
-    pixels += noise + np.float32(128 * (1 - contrast) + rng.normal(0, 16))
+    pixels += noise + np.float32(128 * (1 - contrast) + rng.normal(0, 12))
     pixels = pixels.clip(0, 255, out=pixels).astype(np.uint8)
     if rng.random() < 0.5:
-        gamma = np.exp(rng.normal(0, 0.35) + rng.normal(0, 0.06, 3))
+        gamma = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))
         table = 255 * (np.arange(256) / 255) ** gamma[:, None]
         pixels = np.stack([table[c].astype(np.uint8)[pixels[..., c]] for c in range(3)], axis=-1)
     return Image.fromarray(pixels)

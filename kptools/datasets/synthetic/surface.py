@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from kptools.datasets.synthetic import Array, Rng
 
@@ -26,9 +25,6 @@ _LINES = {
 }
 _U = np.linspace(-2, 2, 129)  # and of a line with its jags
 _PER_U = 32  # of them in a unit
-
-
-_TEXELS = 128  # across 3 units of u, and of v
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,6 @@ def albedo(rng: Rng, u: Array, v: Array, skin: Array, hair: Hair) -> tuple[Array
     blush = rng.uniform(0, 0.35) * np.exp(-(((side - 0.52) / 0.25) ** 2) - ((v - 0.5) / 0.22) ** 2)
     tired = rng.uniform(0, 0.3) * np.exp(-(((side - 0.4) / 0.28) ** 2) - ((v - 0.05) / 0.14) ** 2)
     colour *= 1 - blush[:, None] * np.array((0, 0.6, 0.5), np.float32) - tired[:, None]
-    colour *= _mottled(rng, u, v)
     strand = (np.arctan2(u, v + 0.3) * 80 + v * 6).astype(np.int32) % 512
     strands = hair.strands[strand]
     if rng.random() < 0.4:
@@ -115,21 +110,3 @@ def _beard(rng: Rng, side: Array, v: Array, strands: Array) -> Array:
     elif rng.random() < 0.7:
         over = np.maximum(over, moustache)
     return over * rng.uniform(0.15, 0.95)
-
-
-def _mottled(rng: Rng, u: Array, v: Array) -> Array:
-    """(n, 3) about 1: skin that is not the same all over, in patches of some sizes and tints."""
-    strength, tint = rng.uniform((0, 0), (0.12, 0.05))
-    size = (_TEXELS, _TEXELS)
-    total = np.ones((*size, 3), np.float32)
-    for cells in (4, 10, 25):
-        grey, tinted = rng.normal(size=(cells, cells, 1)), rng.normal(size=(cells, cells, 3))
-        rough = (strength * grey + tint * tinted).astype(np.float32)
-        for c in range(3):
-            patches = Image.fromarray(rough[..., c])
-            total[..., c] += np.asarray(patches.resize(size, Image.Resampling.BICUBIC))
-    column, row = (
-        ((at + left) * (_TEXELS / 3)).clip(0, _TEXELS - 1).astype(np.int32)
-        for at, left in ((u, 1.5), (v, 1.2))
-    )
-    return np.asarray(total.clip(0.3, 2)[row, column])

@@ -17,6 +17,8 @@ from torch import Tensor
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.units import Pixels, Size
 
+_REACH = 3  # of the window of `softargmax`, pixels on each side of the peak
+
 _Radius: TypeAlias = Callable[[int], int]
 _Refine: TypeAlias = Callable[[NDArray[np.float64], Pixels, int], NDArray[np.float64]]
 Logits: TypeAlias = NDArray[np.floating[Any]]  # (K, H, W) logits
@@ -72,6 +74,32 @@ def decode(
     lost = ~np.isfinite(top)
     points[lost], scores[lost] = np.nan, np.nan
     return points, scores
+
+
+def softargmax_in_graph(z: Tensor) -> tuple[Tensor, Tensor]:
+    """As `decode` by `softargmax`: points (B, K, 2) in the map frame and scores (B, K), tensors of
+    logits (B, K, H, W), by operations that a graph can hold."""
+    height, width = z.shape[2:]
+    flat = z.flatten(2)
+    top, index = flat.max(dim=2)
+    row, column = index // width, index % width
+    reach = torch.arange(-_REACH, _REACH + 1, device=z.device)
+    total, across, down = (torch.zeros_like(top) for _ in range(3))
+    for dy in range(-_REACH, _REACH + 1):
+        near = (row[..., None] + dy).clamp(0, height - 1)
+        columns = (column[..., None] + reach).clamp(0, width - 1)
+        p = flat.gather(2, near * width + columns).sigmoid()
+        inside = (row + dy >= 0) & (row + dy < height) & (row - dy >= 0) & (row - dy < height)
+        for sign in (1, -1):  # as far on either side, or the mean would lean inward
+            there = column[..., None] + sign * reach
+            p = p * ((there >= 0) & (there < width))
+        p = p * inside[..., None]
+        total = total + p.sum(dim=2)
+        across = across + (p * reach).sum(dim=2)
+        down = down + p.sum(dim=2) * dy
+    total = total.clamp(min=1e-30)
+    points = torch.stack([column + across / total, row + down / total], dim=-1)
+    return points, top.sigmoid()
 
 
 def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -158,5 +186,5 @@ _REFINEMENTS: dict[str, tuple[_Radius, _Refine]] = {
         lambda smooth: 1 + smooth,
         lambda w, sigma, smooth: _newton(_smoothed(w, sigma, smooth)),
     ),
-    "softargmax": (lambda smooth: 3, lambda w, sigma, smooth: _mean(w)),
+    "softargmax": (lambda smooth: _REACH, lambda w, sigma, smooth: _mean(w)),
 }

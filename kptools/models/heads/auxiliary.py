@@ -35,6 +35,9 @@ class AuxiliaryHead:
     ) -> Decoded:
         return self.main.decode(output)
 
+    def decode_in_graph(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        return self.main.decode_in_graph(output)
+
     def start(self, mean: Tensor, spread: Tensor) -> None:
         self.main.start(mean, spread)
         self.auxiliary.start(mean, spread)

@@ -63,6 +63,11 @@ class HeatmapHead(MapConv2d):
         on_map = self.map_size(size)
         return Decoded(g.map_to_unit(points, on_map), scores, Maps(logits, on_map, self.sigma))
 
+    def decode_in_graph(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """As `decode` by `softargmax`."""
+        points, scores = heatmap.softargmax_in_graph(output)
+        return (points + 0.5) / points.new_tensor(self.map_size()), scores
+
     def start(self, mean: Tensor, spread: Tensor) -> None:
         """Maps have no mean shape to start from."""
 

@@ -67,6 +67,13 @@ class IntegralHead(MapConv2d):
         unit = g.map_to_unit(points.cpu().numpy().astype(np.float64), on_map)
         return Decoded(unit, scores.cpu().numpy().astype(np.float64))
 
+    def decode_in_graph(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """As `decode`."""
+        size = self.map_size()
+        points, spread = self._points(output, size)
+        unit = (points + 0.5) / points.new_tensor(size)
+        return unit, confidence.score(self._log_distance(spread).exp())
+
     @torch.no_grad()
     def _points(self, output: Tensor, size: tuple[float, float]) -> tuple[Tensor, Tensor]:
         """The points (B, K, 2) of logits, in pixels of the maps, and the standard deviations of the

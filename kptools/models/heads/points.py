@@ -61,7 +61,8 @@ class PointsHead(nn.Sequential):
                 x = layer(x)
             distance = F.linear(x.detach(), self.distance_weight, self.distance_bias)
             distance = LIMIT * torch.tanh(distance / LIMIT)  # its exponential stays finite
-            points = torch.addcmul(self.mean, self[-1](x), self.spread).view(len(x), -1, 2)
+            flat = torch.addcmul(self.mean, self[-1](x), self.spread)
+            points = flat.reshape(x.shape[0], -1, 2)
             return torch.cat([points, distance.unsqueeze(-1)], dim=-1)
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
@@ -85,6 +86,10 @@ class PointsHead(nn.Sequential):
             return Decoded(points)
         scores = confidence.score(output[..., 2].detach().float().exp())
         return Decoded(points, scores.cpu().numpy().astype(np.float64))
+
+    def decode_in_graph(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """As `decode`."""
+        return output[..., :2], confidence.score(output[..., 2].exp())
 
     def start(self, mean: Tensor, spread: Tensor) -> None:
         self.mean.copy_(mean.flatten())

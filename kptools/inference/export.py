@@ -1,0 +1,98 @@
+"""A network as an ONNX file: crops in, points out, and beside it what it expects.
+
+The graph holds the normalisation of the pixels and the decoding of the output, so that a program
+without kptools has a crop to make and no more. It is one look at each face: no second pass, no
+mirror image, no shape prior.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kptools.errors import KptoolsError, UsageError
+from kptools.models.checkpoint import Checkpoint
+from kptools.models.network import Network
+from kptools.specs import GREY, IMAGENET, InputSpec
+from kptools.storage import files
+
+SUFFIX = ".onnx"
+INPUT, POINTS, SCORES = "pixels", "points", "scores"
+OPSET = 18
+
+
+class Graph(nn.Module):
+    """A network from pixels (B, C, H, W) float32, 0 to 255, RGB or grey, to points (B, K, 2) in
+    fractions of the input and their scores (B, K)."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, network: Network, spec: InputSpec) -> None:
+        super().__init__()
+        self.network = network
+        mean, deviation = spec.normalization or (GREY if spec.grey else IMAGENET)
+        scale = 1 / torch.tensor(deviation)
+        self.register_buffer("scale", (scale / 255).view(-1, 1, 1))
+        self.register_buffer("offset", (-torch.tensor(mean) * scale).view(-1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.network(pixels * self.scale + self.offset)
+        return self.network.head.decode_in_graph(output)
+
+
+def export(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint's network, in float32, whole or not at all; batches may be of any size.
+    UsageError where the name does not end in .onnx, KptoolsError where PyTorch's exporter is not
+    installed or cannot take the network, or the disk says no."""
+    if path.suffix != SUFFIX:
+        raise UsageError(f"--export {path}: the name of an ONNX file ends in {SUFFIX}")
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise KptoolsError(
+            "--export needs the packages onnx and onnxscript; pip install 'kptools[onnx]'"
+        ) from None
+    model = checkpoint.model
+    graph = Graph(checkpoint.network(), model.input).eval()
+    width, height = model.input.size
+    example = torch.zeros(2, model.input.channels, height, width)
+    try:
+        with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                graph,
+                (example,),
+                input_names=[INPUT],
+                output_names=[POINTS, SCORES],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise KptoolsError(f"--export: PyTorch cannot export {model.arch}: {reason}") from None
+    proto = program.model_proto
+    described = proto.metadata_props.add()
+    described.key, described.value = "kptools", json.dumps({"model": asdict(model)}, sort_keys=True)
+    files.write_output(path, proto.SerializeToString())
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without the remarks of a library on its own workings."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

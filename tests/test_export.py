@@ -1,0 +1,125 @@
+"""Networks as ONNX files: the same points without kptools, and without PyTorch."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import parse, run, untrained
+
+from kptools.inference.export import Graph, export
+from kptools.models import box, build, checkpoint
+from kptools.models.checkpoint import Checkpoint
+from kptools.specs import InputSpec, ModelSpec
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+pytest.importorskip("onnxscript", reason="needs the extra onnx")
+
+DOCS = Path(__file__).parents[1] / "docs" / "networks.md"
+(ALONE,) = (
+    code
+    for code in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S)
+    if "onnxruntime" in code
+)
+NETWORKS = {
+    "nose": ("points", (40, 30), {}),
+    "resnet18": ("integral", (64, 64), {}),
+    "unet": ("heatmap", (64, 64), {"width": 2, "stride": 2}),
+}  # the whole table: tests/benchmarks/onnx_export.py
+
+
+@pytest.fixture(scope="module")
+def box_onnx(tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "box.onnx"
+    done = run("predict", "--export", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def network_of(arch: str) -> Checkpoint:
+    head, size, options = NETWORKS[arch]
+    torch.manual_seed(0)
+    network = build.build(arch, 68, size, options, head=head)
+    grey = arch in ("nose", "face")
+    model = ModelSpec(
+        arch=arch,
+        scheme="ibug68",
+        count=68,
+        input=InputSpec(size, 0.0, grey=grey),
+        box_sources=("dataset",),
+        mean=((0.5, 0.5),) * 68,
+        options=options,
+        head=head,
+    )
+    return Checkpoint(model, network.state_dict())
+
+
+def session(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_the_file_gives_what_the_network_gives(arch, tmp_path):
+    made = network_of(arch)
+    export(made, tmp_path / "m.onnx")
+    channels, (width, height) = made.model.input.channels, made.model.input.size
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, channels, height, width)).astype(np.float32)
+    points, scores = session(tmp_path / "m.onnx").run(None, {"pixels": pixels})
+    with torch.inference_mode():
+        wanted = Graph(made.network(), made.model.input).eval()(torch.from_numpy(pixels))
+    np.testing.assert_allclose(points, wanted[0], atol=1e-4)
+    np.testing.assert_allclose(scores, wanted[1], atol=1e-4)
+    assert points.shape == (3, 68, 2)
+    assert scores.shape == (3, 68)
+
+
+def test_its_points_are_those_of_kp_predict(tmp_path, box_onnx):
+    faces = parse(run("prep", "synth", "--count", 3, "--out", tmp_path / "f").stdout)
+    words = ("--passes", 1, "--no-flip", "--no-shape-prior", "--decode", "softargmax")
+    predicted = run("predict", *words, "--precision", "fp32", stdin=faces)
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    for record in parse(predicted.stdout):
+        words = (record["image"], *map(str, record["box"]))
+        alone = subprocess.run(
+            [sys.executable, script, box_onnx, *words], capture_output=True, check=True
+        )
+        off = np.subtract(json.loads(alone.stdout), record["pred"])
+        assert np.linalg.norm(off, axis=1).mean() < 0.4  # pixels of some 250: another resampling
+
+
+def test_it_says_what_it_is(box_onnx):
+    meta = session(box_onnx).get_modelmeta().custom_metadata_map
+    model = json.loads(meta["kptools"])["model"]
+    assert model["scheme"] == "ibug68"
+    assert model["input"]["size"] == list(checkpoint.load_model(box.path()).input.size)
+    assert len(model["mean"]) == 68
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "reason"),
+    [
+        (("--export", "m.bin"), 2, b"the name of an ONNX file ends in .onnx"),
+        (("--export", "m.onnx", "faces.jsonl"), 2, b"reads no records; leave faces.jsonl out"),
+        (("--export", "nowhere/m.onnx"), 3, b"cannot write nowhere/m.onnx"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(words, status, reason, tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+    done = quick("predict", *words)
+    assert done.returncode == status
+    assert reason in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_without_the_exporter_it_says_what_to_install(tmp_path, monkeypatch, quick):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    done = quick("predict", untrained(tmp_path / "n.safetensors"), "--export", tmp_path / "n.onnx")
+    assert done.returncode == 3
+    assert b"pip install 'kptools[onnx]'" in done.stderr
+    assert not (tmp_path / "n.onnx").exists()
