@@ -23,7 +23,7 @@ LAYERS = """
     records
     storage
     specs runtime
-    geometry options
+    geometry options neighbours
     schemes console errors limits units
 """
 
