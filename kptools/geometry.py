@@ -10,6 +10,7 @@ A matrix is a float64 array of shape (2, 3), [[a, b, tx], [c, d, ty]], applied t
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -135,7 +136,9 @@ def uncentred(m: Matrix) -> Matrix:
 def from_list(points: Sequence[Sequence[float] | None]) -> Points:
     """Points of a record as (K, 2) float64; NaN where null."""
     nothing = (math.nan, math.nan)
-    return np.array([nothing if p is None else p for p in points], dtype=np.float64).reshape(-1, 2)
+    known = [nothing if p is None else p for p in points]
+    flat = np.fromiter(chain.from_iterable(known), np.float64, 2 * len(known))
+    return flat.reshape(-1, 2)
 
 
 def to_list(points: Points) -> list[list[float] | None]:

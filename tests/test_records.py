@@ -2,10 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
 from conftest import lines, parse, run, tiny_unet
 
+from kptools.errors import RecordError
 from kptools.models import checkpoint
+from kptools.records import keys
 
 
 @pytest.mark.parametrize(
@@ -69,3 +72,21 @@ def test_two_faces_never_share_a_file(face, tmp_path, tool):
     assert b"give each face an id of its own" in done.stderr
     assert [r.get("status") for r in parse(done.stdout)] == [None, "bad_record"]
     assert len(os.listdir(tmp_path / "w")) == 1
+
+
+@pytest.mark.parametrize(
+    "point",
+    [[True, 1.0], [1.0, "2"], [1.0, None], [float("nan"), 1.0], [1.0, float("inf")], [1e9, 0.0],
+     [0.0, -1e9], [10**400, 0.0], [1.0], [1.0, 2.0, 3.0], (1.0, 2.0), {"x": 1}, "ab", 5],
+)  # fmt: skip
+@pytest.mark.parametrize("others", [[], [None]])
+def test_a_point_that_is_none_is_named_by_its_number(point, others):
+    value = [[1.0, 2.0], *others, point, [3, 4]]
+    with pytest.raises(RecordError, match=rf"points\[{1 + len(others)}\] is "):
+        keys.points({"points": value})
+
+
+def test_points_may_be_whole_numbers_and_numpys():
+    value = [[1, 2.5], [np.float64(3.0), np.float64(4.0)], None]
+    assert keys.points({"points": value}) is value
+    assert keys.points({"points": value[:1]}) == [[1, 2.5]]

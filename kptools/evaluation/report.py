@@ -1,6 +1,7 @@
 """The figures of many faces: what kp-eval reports, and what kp-viz shows of it."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from kptools.evaluation.metrics import OVER_NORM
 from kptools.evaluation.norms import check_norm, norm_for
 from kptools.evaluation.risk import RiskTally
 from kptools.evaluation.score import OneNorm, Score, compare, truth_of
-from kptools.evaluation.tally import Tally
+from kptools.evaluation.tally import Tally, measure
 from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
@@ -49,8 +50,8 @@ class Scorer:
         self.schemes: dict[str, int] = {}
         self.all = Tally()
         self.mean = Tally()
-        self.splits: dict[str, Tally] = {}
-        self.norms: dict[str, Tally] = {}
+        self.splits: dict[str, Tally] = defaultdict(Tally)
+        self.norms: dict[str, Tally] = defaultdict(Tally)
         self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
 
     def fail(self, record: Record) -> None:
@@ -100,9 +101,10 @@ class Scorer:
         if scores is not None and whole.norm > 0:
             risk = self.risks.setdefault(whole.norm_name, RiskTally())
             risk.add(scores, whole.distances / whole.norm)
-        self.all.add(found)
-        self._split(record).add(found)
-        self._norm(found.norm_name).add(found)
+        face = measure(found)
+        self.all.count(face)
+        self._split(record).count(face)
+        self._norm(found.norm_name).count(face)
         if baseline is not None:
             self.mean.add(baseline)
         for table, key in (
@@ -217,7 +219,7 @@ class Scorer:
         return None if found is None else np.array(found, dtype=np.float64)
 
     def _norm(self, name: str) -> Tally:
-        return self.norms.setdefault(name, Tally())
+        return self.norms[name]
 
     def _norm_of(self, record: Record) -> str:
         """The norm that a record which failed would have had."""
@@ -241,4 +243,4 @@ class Scorer:
         return self._chosen[scheme.name]
 
     def _split(self, record: Record) -> Tally:
-        return self.splits.setdefault(str(record.get("split", "none"))[:40], Tally())
+        return self.splits[str(record.get("split", "none"))[:40]]

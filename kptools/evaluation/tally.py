@@ -2,15 +2,42 @@
 
 import math
 from array import array
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kptools.evaluation.metrics import METRICS, Metric
 from kptools.evaluation.score import Errors, Score
 from kptools.schemes.scheme import Scheme
 
 Figures: TypeAlias = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one face adds to a tally: its sums and counts by metric, the metrics that it shows, and
+    where its norm is known its NME and its distances over the norm (K,), 0 where not `known`."""
+
+    coordinates: int
+    sums: dict[str, tuple[float, int]]
+    shown: tuple[str, ...]
+    known: NDArray[np.bool_]
+    nme: float = math.nan
+    relative: Errors | None = None
+
+
+def measure(score: Score) -> Measured:
+    """What a face adds to the tallies that count it."""
+    known = score.known
+    sums = {m.name: m.of_face(score) for m in METRICS if m.of_face is not None}
+    shown = tuple(m.name for m in METRICS if m.only_if is not None and m.only_if(score))
+    if not (score.norm > 0 and known.any()):
+        return Measured(score.apart.size, sums, shown, known)
+    relative = score.distances / score.norm
+    nme = float(relative[known].mean())
+    return Measured(score.apart.size, sums, shown, known, nme, np.where(known, relative, 0.0))
 
 
 class Tally:
@@ -36,25 +63,25 @@ class Tally:
 
     def add(self, score: Score) -> None:
         """Add a face. Where its norm is not known it has no part in NME."""
+        self.count(measure(score))
+
+    def count(self, face: "Measured") -> None:
+        """As `add`, of a face that several tallies count."""
         self.faces += 1
-        self.coordinates += score.apart.size
-        for metric in METRICS:
-            if metric.of_face is not None:
-                total, count = metric.of_face(score)
-                before = self._sums[metric.name]
-                self._sums[metric.name] = before[0] + total, before[1] + count
-            if metric.only_if is not None and metric.only_if(score):
-                self._shown.add(metric.name)
-        known = score.known
-        if not (score.norm > 0 and known.any()):
+        self.coordinates += face.coordinates
+        for name, (total, count) in face.sums.items():
+            before = self._sums[name]
+            self._sums[name] = before[0] + total, before[1] + count
+        self._shown.update(face.shown)
+        if face.relative is None:
             return
-        relative = score.distances / score.norm
-        self.nmes.append(float(relative[known].mean()))
-        grow = max(0, len(relative) - len(self.point_sums))
-        self.point_sums = np.pad(self.point_sums, (0, grow))
-        self.point_counts = np.pad(self.point_counts, (0, grow))
-        self.point_sums[: len(relative)][known] += relative[known]
-        self.point_counts[: len(relative)] += known
+        self.nmes.append(face.nme)
+        grow = len(face.relative) - len(self.point_sums)
+        if grow > 0:
+            self.point_sums = np.pad(self.point_sums, (0, grow))
+            self.point_counts = np.pad(self.point_counts, (0, grow))
+        self.point_sums[: len(face.relative)] += face.relative
+        self.point_counts[: len(face.relative)] += face.known
 
     @property
     def errors(self) -> Errors:

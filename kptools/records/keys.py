@@ -5,9 +5,11 @@ functions are its schema: each returns one key, checked, or raises `RecordError`
 that the record then bears. A tool checks the keys it uses and no others.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, TypeAlias
 
 from kptools.errors import RecordError
@@ -102,6 +104,25 @@ def _number(value: Any) -> bool:
     )
 
 
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether each is a `_number`: the whole list in a few calls. Not of subclasses of numbers."""
+    return (
+        set(map(type, values)) <= {float, int}
+        and min(values, default=0) >= -MAX_COORDINATE
+        and max(values, default=0) <= MAX_COORDINATE
+        and math.isfinite(sum(values))  # NaN is in no order, and in each sum
+    )
+
+
+def _are_pairs(values: list[Any]) -> bool:
+    """Whether each is a list of two numbers, as `_are_numbers` sees it."""
+    return (
+        set(map(type, values)) == {list}
+        and set(map(len, values)) == {2}
+        and _are_numbers(list(chain.from_iterable(values)))
+    )
+
+
 def box(record: Record) -> Box:
     """The face box (x0, y0, x1, y1) in the file frame, of positive width and height."""
     value = record.get("box")
@@ -152,15 +173,16 @@ def points(record: Record, key: str = "points") -> list[Point]:
     value = record.get(key)
     if not isinstance(value, list) or not value:
         raise RecordError("bad_points", f"no `{key}`; a list of [x, y] or null is needed")
-    for index, point in enumerate(value):
-        if point is not None and not (
-            isinstance(point, list) and len(point) == 2 and _number(point[0]) and _number(point[1])
-        ):
-            raise RecordError(
-                "bad_points",
-                f"{key}[{index}] is {_short(point)}; [x, y] within {MAX_COORDINATE:g} "
-                "or null is needed",
-            )
+    if not _are_pairs(value):  # which is quick; now one by one
+        for index, point in enumerate(value):
+            if point is not None and not (
+                isinstance(point, list) and len(point) == 2 and all(map(_number, point))
+            ):
+                raise RecordError(
+                    "bad_points",
+                    f"{key}[{index}] is {_short(point)}; [x, y] within {MAX_COORDINATE:g} "
+                    "or null is needed",
+                )
     name = record.get("scheme")
     if isinstance(name, str):
         expected = catalog.count(name)
@@ -234,7 +256,11 @@ def per_point(record: Record, key: str, count: int) -> Sequence[float] | None:
     value = record.get(key)
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != count or not all(map(_number, value)):
+    if (
+        not isinstance(value, list)
+        or len(value) != count
+        or not (_are_numbers(value) or all(map(_number, value)))
+    ):
         raise RecordError("bad_points", f"`{key}` is not {count} numbers; one for each point")
     return value
 
