@@ -89,8 +89,9 @@ def test_training_goes_on_from_it_as_it_was_trained(faces, tmp_path):
     assert done.returncode == 0, done.stderr
     assert nme(done.stdout) < 1.3 * nme(run("predict", stdin=done.stdout).stdout)
     mine, theirs = (checkpoint.load(str(path)) for path in (out, box.path()))
-    for name in ("arch", "head", "input", "options", "passes"):
+    for name in ("arch", "head", "input", "passes"):
         assert getattr(mine.model, name) == getattr(theirs.model, name)
+    assert mine.model.options == {**theirs.model.options, "shape_prior": 0.0}
     settings, before = mine.run["settings"], theirs.run["settings"]
     assert settings["optimizer"] == before["optimizer"]
     assert settings["schedule"] == [[1e-5, 1]]
@@ -103,7 +104,10 @@ def test_what_is_given_goes_before_what_it_was_trained_with():
     assert found["optimizer"] == "adam"
     assert "weight_decay" not in found  # which adam does not take
     assert "loss" not in found  # which is of another head
-    assert found["options"] == {**checkpoint.load(box.path()).model.options, "sigma": 2.0}
+    theirs = checkpoint.load(box.path()).model.options
+    of_faces = ("sigma", "shape_prior")  # the one is given, the other is of the faces of a run
+    assert found["options"].pop("sigma") == 2.0
+    assert found["options"] == {k: v for k, v in theirs.items() if k not in of_faces}
     assert settings.resolve(**inherited(box.path(), {"options": {}})).optimizer == "adamw"
 
 
