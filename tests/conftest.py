@@ -178,6 +178,7 @@ def train(
     arch: str = "nose",
     epochs: int = 2,
     size: str = "48x48",
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     return run(
         "train",
@@ -185,6 +186,7 @@ def train(
         *options,
         stdin=stdin,
         cwd=folder,
+        env=env,
     )
 
 

@@ -13,8 +13,10 @@ own, and so do those of signals, pipes and full disks.
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -89,6 +91,7 @@ def _serve(path: str) -> int:
 
 
 def _watch(connection: socket.socket) -> NoReturn:
+    """Run what is asked for; whoever asked may be killed, and then it is killed too."""
     size, streams, _, _ = socket.recv_fds(connection, 8, 3)
     request = json.loads(_exactly(connection, int.from_bytes(size, "big")))
     child = os.fork()
@@ -97,6 +100,12 @@ def _watch(connection: socket.socket) -> NoReturn:
         _run(streams, *request)
     for stream in streams:
         os.close(stream)
+
+    def follow() -> None:
+        connection.recv(1)
+        os.kill(child, signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()
     _, status = os.waitpid(child, 0)
     with suppress(OSError):
         connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
