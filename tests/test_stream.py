@@ -17,7 +17,7 @@ from kptools.records.stream import Stream
 STREAMING = {
     "augment": ["augment", "--rotate", "10"],
     "eval": ["eval", "--records"],
-    "heatmap": ["heatmap", "encode", "--out", "maps"],
+    "heatmap": ["heatmap", "encode", "--size", "16x16", "--out", "maps"],
     "predict": ["predict", "CKPT"],
     "viz": ["viz", "grid", "-o", "grid.png"],
 }
