@@ -15,10 +15,12 @@
 out=${OUT:-out/face${KPTOOLS_QUICK:+-quick}}
 short=20 long=100 best="1e-3:25,3e-4:15" width=16
 [ -n "${KPTOOLS_QUICK:-}" ] && short=1 long=1 best=1e-3:1 width=4
+limit=${KPTOOLS_QUICK:+--limit 60}
 mkdir -p "$out"
 
 # a flip needs the eyes' points in their order, so the pictures that have them reversed are repaired
-try kp-prep imm "$@" --repair -o "$out/faces.jsonl"
+# shellcheck disable=SC2086
+try kp-prep imm "$@" --repair $limit -o "$out/faces.jsonl"
 held=""
 grep -q '"split":"val"' "$out/faces.jsonl" || held="--val-fraction 0.2"
 try kp-augment --rotate 15 --shift 0.05 --flip 0.5 --brightness 0.3 --contrast 0.3 --saturation 0.3 \

@@ -14,9 +14,11 @@
 out=${OUT:-out/nose${KPTOOLS_QUICK:+-quick}}
 epochs=25 best="1e-3:25,3e-4:15" width=16
 [ -n "${KPTOOLS_QUICK:-}" ] && epochs=1 best=1e-3:1 width=4
+limit=${KPTOOLS_QUICK:+--limit 60}
 mkdir -p "$out"
 
-try kp-prep imm "$@" --points nose -o "$out/nose.jsonl"
+# shellcheck disable=SC2086
+try kp-prep imm "$@" --points nose $limit -o "$out/nose.jsonl"
 held=""
 grep -q '"split":"val"' "$out/nose.jsonl" || held="--val-fraction 0.2"
 
@@ -32,7 +34,8 @@ try kp-viz grid --sort worst --count 2 --size 480x360 -o "$out/failures.png" "$o
 
 # the best: what a point looks like is learnt where it lies, from 58 points in place of one. A flip needs
 # the eyes' points in their order, so the pictures that have them reversed are repaired
-kp-prep imm "$@" --repair |
+# shellcheck disable=SC2086
+kp-prep imm "$@" --repair $limit |
     kp-augment --rotate 15 --scale 0.1 --shift 0.08 --flip 0.5 \
         --brightness 0.3 --contrast 0.3 --saturation 0.3 |
     try kp-train --arch unet --width "$width" --stride 2 --input-size 160x120 --margin 0 \

@@ -1,8 +1,10 @@
 """What the tests share: the tools as a person runs them, and small pictures."""
 
+import atexit
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,16 +46,32 @@ def run(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `kp-TOOL` in a process of its own."""
+    """Run `kp-TOOL` in a process of its own; with an environment of its own, in a new Python."""
     data = stdin if isinstance(stdin, bytes) else lines(stdin)
+    python = [sys.executable, "-m"] if env else forked()
     return subprocess.run(
-        [sys.executable, "-m", f"kptools.cli.{tool}", *map(str, arguments)],
+        [*python, f"kptools.cli.{tool}", *map(str, arguments)],
         input=data,
         capture_output=True,
         cwd=cwd,
         env={**os.environ, **(env or {})},
         timeout=300,
     )
+
+
+@cache
+def forked() -> list[str]:
+    """What stands in a command in place of `python -m`, for a process that need not import torch;
+    tests/nursery.py says how, and what that does not show."""
+    if sys.platform != "linux":  # elsewhere libraries do not take a fork well
+        return [sys.executable, "-m"]
+    path = Path(tempfile.mkdtemp(prefix="nursery")) / "socket"
+    code = Path(__file__).with_name("nursery.py")
+    pipe = subprocess.PIPE  # the nursery ends where that to its stdin is closed, with this process
+    nursery = subprocess.Popen([sys.executable, code, path], stdin=pipe, stdout=pipe, stderr=pipe)
+    atexit.register(shutil.rmtree, path.parent)
+    assert nursery.stdout.readline() == b"ready\n", nursery.stderr.read()
+    return [sys.executable, "-IS", str(code), str(path)]
 
 
 def shell(command: str, cwd: Path, **keys: Any) -> subprocess.CompletedProcess[bytes]:
@@ -159,6 +178,7 @@ def train(
     arch: str = "nose",
     epochs: int = 2,
     size: str = "48x48",
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     return run(
         "train",
@@ -166,6 +186,7 @@ def train(
         *options,
         stdin=stdin,
         cwd=folder,
+        env=env,
     )
 
 

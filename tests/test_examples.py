@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import SHARED, TOOLS, parse, run
+from conftest import SHARED, TOOLS, forked, parse, run
 from PIL import Image
 
 from kptools.records import keys
@@ -18,12 +19,19 @@ from kptools.records import keys
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[bytes]:
-    """Run an example in its short form, with the environment that runs the tests."""
+def script(
+    name: str, *arguments: object, cwd: Path, installed: bool = False
+) -> subprocess.CompletedProcess[bytes]:
+    """Run an example in its short form, with the environment that runs the tests; with the commands
+    that are `installed` there, or with ones that fork."""
     venv = cwd / "venv"
     (venv / "bin").mkdir(parents=True, exist_ok=True)
     for extras in ("", "[detect]", "[pretrained]"):
         (venv / f".kptools{extras}").touch()  # made: env.sh installs nothing
+    for tool in () if installed else TOOLS:
+        command = venv / "bin" / f"kp-{tool}"
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(forked())} kptools.cli.{tool} "$@"\n')
+        command.chmod(0o755)
     bin_folder = str(Path(sys.executable).parent)
     return subprocess.run(
         ["sh", str(ROOT / "examples" / name), *map(str, arguments)],
@@ -42,7 +50,7 @@ def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
 def test_the_quickstart_ends_with_a_score_and_pictures(tmp_path):
     Image.new("RGB", (300, 200), "grey").save(tmp_path / "wall.png")
     photos = [tmp_path / "wall.png"] if find_spec("cv2") else []
-    done = script("quickstart.sh", *photos, cwd=tmp_path)
+    done = script("quickstart.sh", *photos, cwd=tmp_path, installed=True)
     assert done.returncode == 0, done.stderr
     assert b"NME" in done.stdout
     for name in ("grid.png", "curves.png"):
@@ -65,7 +73,7 @@ def test_the_box_is_made_from_nothing_to_the_same_bytes_also_where_it_was_cut_of
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         for _ in range(2):  # the second time there is little left to do
-            done = script("box.sh", "box.safetensors", cwd=tmp_path / name)
+            done = script("box.sh", "box.safetensors", cwd=tmp_path / name, installed=name == "two")
             assert done.returncode == 0, done.stderr
         made.append((tmp_path / name / "box.safetensors").read_bytes())
     assert made[0] == made[1]
@@ -245,7 +253,7 @@ def workplace(tmp_path_factory):
 def test_the_examples_of_help_run(tool, workplace):
     """Those that need no dataset."""
     functions = "\n".join(
-        f'kp-{name}() {{ {sys.executable} -m kptools.cli.{name} "$@"; }}' for name in TOOLS
+        f'kp-{name}() {{ {shlex.join(forked())} kptools.cli.{name} "$@"; }}' for name in TOOLS
     )
     count = 0
     # what stands above the subcommands of kp-viz, they show again

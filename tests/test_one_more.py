@@ -3,13 +3,14 @@
 import csv
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import orjson
 import pytest
+from conftest import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 NEW_FILE = re.compile(r"New file `(kptools/[\w/]+\.py)`:\n\n```python\n(.*?)```", re.S)
@@ -37,7 +38,7 @@ def copy(tmp_path_factory):
 
     def pipe(line: str) -> subprocess.CompletedProcess[str]:
         functions = "\n".join(
-            f'kp-{tool}() {{ {sys.executable} -m kptools.cli.{tool} "$@"; }}'
+            f'kp-{tool}() {{ {shlex.join(forked())} kptools.cli.{tool} "$@"; }}'
             for tool in ("prep", "augment", "train", "predict", "eval", "viz")
         )
         command = ["bash", "-c", f"set -o pipefail\n{functions}\n{line}"]

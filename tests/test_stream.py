@@ -17,7 +17,7 @@ from kptools.records.stream import Stream
 STREAMING = {
     "augment": ["augment", "--rotate", "10"],
     "eval": ["eval", "--records"],
-    "heatmap": ["heatmap", "encode", "--out", "maps"],
+    "heatmap": ["heatmap", "encode", "--size", "16x16", "--out", "maps"],
     "predict": ["predict", "CKPT"],
     "viz": ["viz", "grid", "-o", "grid.png"],
 }
@@ -239,21 +239,19 @@ def test_a_file_appears_whole_or_not_at_all(face, tmp_path):
 
 
 @pytest.mark.parametrize("copies", [1, 3])
-def test_resume_goes_on_where_the_part_ends(face, tmp_path, copies):
+def test_resume_goes_on_where_the_part_ends(face, tmp_path, quick, monkeypatch, copies):
+    monkeypatch.chdir(tmp_path)
     data = lines([face(0)]) + b"broken\n" + lines([face(i) for i in range(2, 6)])
     command = ["augment", "--rotate", 5, "--copies", copies, "-o", "out.jsonl"]
-    run(*command, stdin=data, cwd=tmp_path)
+    quick(*command, stdin=data)
     whole = (tmp_path / "out.jsonl").read_bytes()
-    for cut in range(0, len(whole), 97):
+    for cut in range(0, len(whole), 97 * 5):
         (tmp_path / "out.jsonl").unlink()
         (tmp_path / "out.jsonl.part").write_bytes(whole[:cut])
-        if cut % 5 == 0:  # a few are enough
-            done = run(*command, "--resume", stdin=data, cwd=tmp_path)
-            assert done.returncode == 1
-            assert (tmp_path / "out.jsonl").read_bytes() == whole
-        else:
-            (tmp_path / "out.jsonl").write_bytes(b"")
-    again = run(*command, "--resume", stdin=data, cwd=tmp_path)
+        done = quick(*command, "--resume", stdin=data)
+        assert done.returncode == 1
+        assert (tmp_path / "out.jsonl").read_bytes() == whole
+    again = quick(*command, "--resume", stdin=data)
     assert again.returncode == 1
 
 
