@@ -62,15 +62,15 @@ def run(
 @cache
 def forked() -> list[str]:
     """What stands in a command in place of `python -m`, for a process that need not import torch;
-    tests/nursery.py says how, and what that does not show."""
+    tests/forkserver.py says how, and what that does not show."""
     if sys.platform != "linux":  # elsewhere libraries do not take a fork well
         return [sys.executable, "-m"]
-    path = Path(tempfile.mkdtemp(prefix="nursery")) / "socket"
-    code = Path(__file__).with_name("nursery.py")
-    pipe = subprocess.PIPE  # the nursery ends where that to its stdin is closed, with this process
-    nursery = subprocess.Popen([sys.executable, code, path], stdin=pipe, stdout=pipe, stderr=pipe)
+    path = Path(tempfile.mkdtemp(prefix="forkserver")) / "socket"
+    code = Path(__file__).with_name("forkserver.py")
+    pipe = subprocess.PIPE  # the server ends where that to its stdin is closed, with this process
+    server = subprocess.Popen([sys.executable, code, path], stdin=pipe, stdout=pipe, stderr=pipe)
     atexit.register(shutil.rmtree, path.parent)
-    assert nursery.stdout.readline() == b"ready\n", nursery.stderr.read()
+    assert server.stdout.readline() == b"ready\n", server.stderr.read()
     return [sys.executable, "-IS", str(code), str(path)]
 
 

@@ -550,6 +550,7 @@ def test_the_options_of_a_head_come_with_it_and_not_with_another():
     assert archs.get(LITE0).resolve(LITE0, "heatmap", {"sigma": 2.0}) == {
         "sigma": 2.0,
         "pos_weight": 1.0,
+        "shape_prior": 0.0,
     }
     with pytest.raises(UsageError, match="--sigma is an option of --head heatmap, not of unet"):
         archs.get("unet").resolve("unet", "integral", {"sigma": 2.0})

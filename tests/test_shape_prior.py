@@ -154,7 +154,7 @@ def test_a_checkpoint_keeps_it_and_prediction_may_leave_it_out(trained, quick):
     assert np.abs(moved - bare).max() > 1
     learnt = ShapePrior(COUNT, 1.5)
     learnt.fit(np.array([face["points"] for face in faces]))
-    kept = checkpoint.load(str(path)).network().head.shape_prior
+    kept = checkpoint.load(str(path)).network().shape_prior
     np.testing.assert_allclose(kept.modes, learnt.modes, atol=1e-6)
 
 
@@ -167,9 +167,9 @@ def test_a_run_that_starts_from_it_has_its_own_or_none(trained, tmp_path, quick)
         assert done.returncode == 0, done.stderr
         found = checkpoint.load(str(out))
         assert found.model.options["shape_prior"] == doubt
-        prior = found.network().head.shape_prior
+        prior = found.network().shape_prior
         assert (prior is None) == (doubt == 0)
-    before = checkpoint.load(str(path)).network().head.shape_prior
+    before = checkpoint.load(str(path)).network().shape_prior
     assert not np.array_equal(prior.modes, before.modes)  # of 22 faces, not of 24
 
 

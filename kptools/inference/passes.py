@@ -115,7 +115,7 @@ def decode(
         pairs = zip(views[0][0], boxes, strict=True)
         mirrored = [_mirrored(transform, box, passes.swap) for transform, box in pairs]
         views.append((mirrored, ask(x.flip(3))))  # the box's centre is that of the input
-    prior = network.head.shape_prior if passes.shape_prior else None
+    prior = network.shape_prior if passes.shape_prior else None
     points, scores = [], []
     for row, (box, transform) in enumerate(zip(boxes, transforms, strict=True)):
         in_file = np.mean(

@@ -52,10 +52,6 @@ class Head(Protocol):
     """The end of a network."""
 
     @property
-    def shape_prior(self) -> ShapePrior | None:
-        """What it knows of the shapes of its training faces, where it does."""
-
-    @property
     def decoders(self) -> tuple[str, ...]:
         """How its output can be decoded; none where there is one way alone."""
 
@@ -81,6 +77,12 @@ class Network(nn.Module):
 
     head: Head
     takes_any_size = False  # whether it also takes inputs that it was not built for
+
+    @property
+    def shape_prior(self) -> ShapePrior | None:
+        """That of its head, where the head has one."""
+        prior: ShapePrior | None = getattr(self.head, "shape_prior", None)
+        return prior
 
 
 def forward(network: nn.Module, x: Tensor, precision: str) -> Any:

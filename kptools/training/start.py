@@ -41,8 +41,8 @@ def start(
         history = start_from(network, settings.init, model)
     else:
         network.head.start(*shape_and_spread(faces, model.input))
-    if network.head.shape_prior is not None:
-        network.head.shape_prior.fit(faces.points, faces.swap)
+    if network.shape_prior is not None:
+        network.shape_prior.fit(faces.points, faces.swap)
     return model, network, history
 
 

@@ -19,7 +19,6 @@ class AuxiliaryHead:
     main: PointsHead
     auxiliary: PointsHead
     decoders: tuple[str, ...] = ()
-    shape_prior: None = None
 
     def loss(
         self, output: Tensor | tuple[Tensor, Tensor], truth: g.Points, criterion: Criterion

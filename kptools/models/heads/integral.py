@@ -34,7 +34,6 @@ class IntegralHead(MapConv2d):
     """
 
     decoders: ClassVar[tuple[str, ...]] = ()
-    shape_prior: ClassVar[None] = None
 
     def __init__(
         self, channels: int, count: int, size: Size, *, stride: int, upscale: int = 1

@@ -36,7 +36,6 @@ class PointsHead(nn.Sequential):
     """
 
     decoders: ClassVar[tuple[str, ...]] = ()
-    shape_prior: ClassVar[None] = None
     mean: Tensor  # (2 * count,)
     spread: Tensor  # (2 * count,)
 

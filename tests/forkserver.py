@@ -1,13 +1,13 @@
 """Processes that need not import torch again, which takes a second or more of each call of a tool.
 
-A nursery has imported what kptools takes from others, and nothing of kptools. For each call it
+The server has imported what kptools takes from others, and nothing of kptools. For each call it
 forks a process, which runs the tool as `python -m` does, on the standard streams, in the folder and
 with the environment of the one that asks:
 
-    python -IS nursery.py SOCKET kptools.cli.predict m.safetensors    in place of python -m ...
+    python -IS forkserver.py SOCKET kptools.cli.predict m.safetensors    in place of python -m ...
 
 What such a process does not show: that a tool imports what it needs and no more, and that nothing
-hangs on the seed of Python's hashes, which is the nursery's. Tests of that start a Python of their
+hangs on the seed of Python's hashes, which is the server's. Tests of that start a Python of their
 own, and so do those of signals, pipes and full disks.
 """
 
@@ -57,12 +57,12 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         more = connection.recv(size - len(data))
         if not more:
-            raise EOFError("the nursery, or who asked it, is gone")
+            raise EOFError("the server, or who asked it, is gone")
         data += more
     return data
 
 
-# The nursery
+# The server
 
 
 def _serve(path: str) -> int:
