@@ -45,8 +45,14 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _cpu_has_bf16() -> bool:
+    """Whether the processor has it, and oneDNN may use it (ONEDNN_MAX_CPU_ISA can say no)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
+    if not any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks):
+        return False
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a build without oneDNN
+        return False
 
 
 def tune_process() -> None:

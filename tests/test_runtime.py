@@ -1,5 +1,9 @@
 """Devices that are not here, precision, and memory: what they refuse, ask for, and get."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -144,3 +148,14 @@ def test_tf32_on_a_cpu_is_wrong_use(face):
     words = ("train", "--arch", "nose", "--device", "cpu", "--precision", "tf32")
     done = run(*words, stdin=[face(0)])
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_bf16_is_not_chosen_where_onednn_may_not_use_it():
+    code = (
+        "import torch\n"
+        "from kptools import runtime\n"
+        "print(runtime.precision_for(torch.device('cpu'), 'auto'))"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    assert done.stdout.split() == [b"fp32"]
