@@ -121,7 +121,7 @@ def train(
         arch, input_size=input_size, batch=batch_size, epochs=epochs, options=options, **settings
     )
     where = runtime.device(device)
-    steps_take = runtime.set_threads(threads, where)
+    thread_count = runtime.set_threads(threads, where)
     with tempfile.TemporaryDirectory() as folder:
         result, _ = train_records(
             _items(records),
@@ -133,7 +133,7 @@ def train(
                 workers=workers or cpu_count() or 1,
                 cache_memory=int(cache_memory * 2**30),
                 resume=resume,
-                threads=steps_take,
+                threads=thread_count,
             ),
             Observer(
                 epoch=lambda entry, done: progress(entry),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
-from kptools.neighbours import ThreadCount
+from kptools.thread_count import ThreadCount
 from kptools.units import DEVICES, PRECISIONS
 
 

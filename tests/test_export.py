@@ -14,6 +14,7 @@ from conftest import parse, run, untrained
 from kptools.inference.export import Graph, export
 from kptools.models import box, build, checkpoint
 from kptools.models.checkpoint import Checkpoint
+from kptools.models.codecs import heatmap
 from kptools.specs import InputSpec, ModelSpec
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -106,6 +107,8 @@ def test_it_says_what_it_is(box_onnx):
     [
         (("--export", "m.bin"), 2, b"the name of an ONNX file ends in .onnx"),
         (("--export", "m.onnx", "faces.jsonl"), 2, b"reads no records; leave faces.jsonl out"),
+        (("--export", "m.onnx", "--flip"), 2, b"--flip: --export reads no records; leave it out"),
+        (("--export", "m.onnx", "-o", "x.jsonl"), 2, b"--output: --export reads no records"),
         (("--export", "nowhere/m.onnx"), 3, b"cannot write nowhere/m.onnx"),
     ],
 )
@@ -115,6 +118,29 @@ def test_what_it_cannot_do_is_one_line(words, status, reason, tmp_path, monkeypa
     assert done.returncode == status
     assert reason in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+def test_what_the_file_leaves_out_is_said(box_onnx):
+    done = run("predict", "--export", box_onnx)
+    assert b"looks at a face once, without the second pass, the mirror image" in done.stderr
+
+
+def test_a_head_that_no_graph_can_decode_is_one_line(tmp_path, monkeypatch, quick):
+    monkeypatch.delattr("kptools.models.heads.points.PointsHead.decode_in_graph")
+    done = quick("predict", untrained(tmp_path / "n.safetensors"), "--export", tmp_path / "n.onnx")
+    assert done.returncode == 3
+    assert b"points is a head that no graph can decode" in done.stderr
+
+
+@pytest.mark.parametrize("level", [0.0, -200.0, 30.0])
+def test_maps_are_read_in_a_graph_as_by_softargmax(level):
+    rng = np.random.default_rng(0)
+    z = torch.from_numpy(level + 4 * rng.standard_normal((3, 20, 12, 16)))
+    z[0, 0, 0, 0] = z[0, 1, 11, 15] = z[0, 2, 0, 8] = level + 30  # at edges
+    points, scores = heatmap.softargmax_in_graph(z)
+    wanted, sure = heatmap.decode(z, "softargmax")
+    np.testing.assert_allclose(scores, sure, atol=1e-9)
+    np.testing.assert_allclose(points, wanted, atol=1e-5 if level > -100 else 0.02)
 
 
 def test_without_the_exporter_it_says_what_to_install(tmp_path, monkeypatch, quick):

@@ -23,7 +23,7 @@ LAYERS = """
     records
     storage
     specs runtime
-    geometry options neighbours
+    geometry options thread_count
     schemes console errors limits units
 """
 

@@ -40,6 +40,8 @@ class NoDoubles(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
+        if name == "_to_copy":
+            assert (kwargs or {}).get("dtype") != torch.float64, "a cast to float64"
         if name not in CROSSING:
             tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
             kinds = {t.dtype for t in tensors if t.numel() > 1}
@@ -53,6 +55,8 @@ def test_the_double_refuses_what_mps_does():
         torch.ones(3) * 2
         with pytest.raises(AssertionError, match="float64"):
             torch.ones(3, dtype=torch.float64) * 2
+        with pytest.raises(AssertionError, match="float64"):
+            torch.ones(3).double()
         with pytest.raises(AssertionError, match="int64"):
             torch.ones(3, dtype=torch.int64) * 2
 
@@ -80,7 +84,8 @@ def test_crops_are_warped_and_coloured_without_64_bits():
 @pytest.mark.parametrize("arch", ["nose", "face", "resnet18", "unet"])
 def test_networks_learn_and_predict_without_64_bits(arch):
     size, grey = (48, 40), arch in ("nose", "face")
-    network = build.build(arch, 5, size, {"width": 4} if arch == "unet" else {})
+    options = {"width": 4, "shape_prior": 1.0} if arch == "unet" else {}
+    network = build.build(arch, 5, size, options)
     criterion = build.criterion(*(("heatmap", "bce") if arch == "unet" else ("points", "wing")))
     average = EMA(network, 0.9)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
@@ -97,7 +102,12 @@ def test_networks_learn_and_predict_without_64_bits(arch):
             network.eval()
             output = forward(network, x, "fp32")
             for method in network.head.decoders or ["dark"]:
-                assert np.isfinite(network.head.decode(output, method).points).all()
+                found = network.head.decode(output, method)
+                assert np.isfinite(found.points).all()
+        if network.shape_prior is not None:
+            network.shape_prior.fit(np.random.default_rng(0).uniform(size=(30, 5, 2)))
+            shape = network.shape_prior.most_probable(found.points[0], found.scores[0], 0.1)
+            assert np.isfinite(shape).all()
 
 
 def test_mps_gets_contiguous_tensors_and_the_others_channels_last():

@@ -29,8 +29,8 @@ def shapes(count: int, seed: int = 0) -> np.ndarray:
     return np.stack(found)
 
 
-def fitted(doubt: float = 1.0, **keys) -> ShapePrior:
-    prior = ShapePrior(COUNT, doubt)
+def fitted(noise_scale: float = 1.0, **keys) -> ShapePrior:
+    prior = ShapePrior(COUNT, noise_scale)
     prior.fit(shapes(200), **keys)
     return prior
 
@@ -64,12 +64,12 @@ def test_sure_points_stay():
     assert off(found, truth)[3] > 10
 
 
-def test_more_doubt_moves_them_further():
+def test_more_noise_moves_them_further():
     _, points, _ = one_off()
     scores = np.full(COUNT, 0.5)
     moved = [
-        off(fitted(doubt).most_probable(points, scores, 0.2), points)[3]
-        for doubt in (0.25, 0.5, 1, 2)
+        off(fitted(noise_scale).most_probable(points, scores, 0.2), points)[3]
+        for noise_scale in (0.25, 0.5, 1, 2)
     ]
     assert moved == sorted(moved)
     assert moved[0] < 0.7 * moved[-1]
@@ -109,11 +109,39 @@ def test_faces_that_lack_a_point_have_no_part():
     np.testing.assert_array_equal(whole.modes, part.modes)
 
 
+def test_faces_whose_points_lie_in_one_place_have_no_part():
+    some = shapes(30)
+    whole, part = ShapePrior(COUNT, 1.0), ShapePrior(COUNT, 1.0)
+    whole.fit(some)
+    part.fit(np.concatenate([np.full((1, COUNT, 2), 7.0), some]))
+    np.testing.assert_array_equal(whole.modes, part.modes)
+    assert part.mean.abs().max() > 0.1
+
+
+def test_its_answer_is_that_of_the_whole_system():
+    prior = fitted()
+    truth, _, scores = one_off()
+    m = g.similarity(truth, prior.mean.double().numpy())
+    points = g.transform(m, truth)  # in the prior's frame, where no alignment is left to do
+    noise = np.repeat(SIGMA**2 * g.zoom(m) ** 2 * (1 / scores.clip(0.02, 0.98) - 1), 2)
+    mean, modes = (t.double().numpy() for t in (prior.mean, prior.modes))
+    x, y = mean.T
+    rigid = [(x * 0 + 1, y * 0), (x * 0, y * 0 + 1), (x, y), (-y, x)]
+    factors = [*modes.reshape(len(modes), -1), *(np.stack(r, 1).ravel() for r in rigid)]
+    covariance = np.transpose(factors) @ factors + float(prior.residual_std) ** 2 * np.eye(16)
+    off = (points - mean).ravel()
+    wanted = mean + (covariance @ np.linalg.solve(covariance + np.diag(noise), off)).reshape(-1, 2)
+    found = prior.most_probable(points, scores, SIGMA * g.zoom(m))
+    np.testing.assert_allclose(found, wanted, atol=1e-9)
+
+
 def test_too_few_faces_or_points_are_refused():
     with pytest.raises(KptoolsError, match="19 faces with all points; 20 are needed"):
         ShapePrior(COUNT, 1.0).fit(shapes(19))
     with pytest.raises(UsageError, match="2 points have no shape"):
         ShapePrior(2, 1.0).fit(shapes(30)[:, :2])
+    with pytest.raises(UsageError, match="1 point has no shape"):
+        ShapePrior(1, 1.0).fit(shapes(30)[:, :1])
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +188,15 @@ def test_a_checkpoint_keeps_it_and_prediction_may_leave_it_out(trained, quick):
 
 def test_a_run_that_starts_from_it_has_its_own_or_none(trained, tmp_path, quick):
     path, faces = trained
-    for words, doubt in (((), 0.0), (("--shape-prior", 3), 3.0)):
-        out = tmp_path / f"{doubt}.safetensors"
+    for words, strength in (((), 0.0), (("--shape-prior", 3), 3.0)):
+        out = tmp_path / f"{strength}.safetensors"
         given = ("--init", path, *words, "--epochs", 1, "--val-fraction", 0, "-o", out)
         done = quick("train", *given, stdin=faces[:22])
         assert done.returncode == 0, done.stderr
         found = checkpoint.load(str(out))
-        assert found.model.options["shape_prior"] == doubt
+        assert found.model.options["shape_prior"] == strength
         prior = found.network().shape_prior
-        assert (prior is None) == (doubt == 0)
+        assert (prior is None) == (strength == 0)
     before = checkpoint.load(str(path)).network().shape_prior
     assert not np.array_equal(prior.modes, before.modes)  # of 22 faces, not of 24
 
@@ -180,12 +208,13 @@ def test_a_network_without_one_says_so(trained, tmp_path, quick):
     done = quick("predict", out, "--shape-prior", stdin=faces)
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1
-    assert b"the network has none; train it with --shape-prior 1" in done.stderr
+    assert b"the network (unet) has none; train it with --shape-prior 1" in done.stderr
 
 
 def test_saved_maps_are_what_pred_is_read_from(trained, tmp_path, quick):
     path, faces = trained
     done = quick("predict", path, "--heatmaps", tmp_path / "maps", stdin=faces)
+    assert b"`pred` is without the shape prior" in done.stderr
     bare = points_of(quick("predict", path, "--no-shape-prior", stdin=faces))
     np.testing.assert_allclose(points_of(done), bare, atol=1e-6)
     both = ("--heatmaps", tmp_path / "maps", "--shape-prior")

@@ -106,6 +106,21 @@ def predict(
         choice("--decode", decode, DECODERS)
     checkpoints, files = _split(arguments or [])
     if export is not None:
+        of_records = {
+            "--batch-size": batch_size,
+            "--decode": decode,
+            "--passes": passes,
+            "--flip": flip,
+            "--shape-prior": shape_prior,
+            "--heatmaps": heatmaps,
+            "--expect": expect,
+            "--output": output != "-" or None,
+            "--resume": resume or None,
+            "--strict": strict or None,
+        }
+        for option, value in of_records.items():
+            if value is not None:
+                raise UsageError(f"{option}: --export reads no records; leave it out")
         return _export(checkpoints, files, export)
     names = need_input(files)
 
@@ -159,8 +174,9 @@ def predict(
             )
         if len(models) > 1:
             raise UsageError("--heatmaps saves the maps of one network; name one")
-        if models[0].passes == 2 and passes is None:
-            report("kp-predict: --heatmaps: the network looks at each face once, not twice")
+        left_out = _beyond_one_pass(models[0])
+        if left_out and passes is None:
+            report(f"kp-predict: --heatmaps: `pred` is without {left_out}")
         passes, flip, shape_prior = 1, False, False
     how = [resolve(model, count=passes, flip=flip, shape_prior=shape_prior) for model in models]
     mode = runtime.precision_for(where, precision)
@@ -244,8 +260,24 @@ def _export(checkpoints: list[str], files: list[str], path: Path) -> int:
     if files or len(checkpoints) > 1:
         extra = (files or checkpoints[1:])[0]
         raise UsageError(f"--export writes one network and reads no records; leave {extra} out")
-    export(load(checkpoints[0] if checkpoints else box.path()), path)
+    checkpoint = load(checkpoints[0] if checkpoints else box.path())
+    export(checkpoint, path)
+    if left_out := _beyond_one_pass(checkpoint.model):
+        report(f"kp-predict: {path} looks at a face once, without {left_out}")
     return 0
+
+
+def _beyond_one_pass(model: "ModelSpec") -> str:
+    """What a prediction by this network has by default beside one look at each face."""
+    from kptools.inference.passes import resolve
+
+    how = resolve(model)
+    parts = {
+        "the second pass": how.count == 2,
+        "the mirror image": how.swap is not None,
+        "the shape prior": how.shape_prior,
+    }
+    return ", ".join(name for name, there in parts.items() if there)
 
 
 def _one_or_all(values: list[Any]) -> Any:

@@ -222,7 +222,7 @@ def train(
     from kptools.training.settings import rates
 
     where = runtime.device(device)
-    steps_take = runtime.set_threads(threads, where)
+    thread_count = runtime.set_threads(threads, where)
     settings = prepare(settings, where, precision)
     runtime.tune_process()  # all that the network needs is imported now
     stream = Stream(names, "-", strict=strict)
@@ -238,7 +238,7 @@ def train(
                 cache_memory=int(cache_memory * 2**30),
                 resume=resume,
                 compile_network=compile_network,
-                threads=steps_take,
+                threads=thread_count,
             ),
             Observer(bar.batch, bar.epoch, lambda line: report(f"kp-train: {line}")),
             val_items=None if val is None else stream.more([val]),

@@ -61,7 +61,10 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
             "--export needs the packages onnx and onnxscript; pip install 'kptools[onnx]'"
         ) from None
     model = checkpoint.model
-    graph = Graph(checkpoint.network(), model.input).eval()
+    network = checkpoint.network()
+    if not hasattr(network.head, "decode_in_graph"):
+        raise KptoolsError(f"--export: {model.head} is a head that no graph can decode")
+    graph = Graph(network, model.input).eval()
     width, height = model.input.size
     example = torch.zeros(2, model.input.channels, height, width)
     try:
@@ -77,13 +80,15 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+            proto = program.model_proto
+            described = proto.metadata_props.add()
+            described.key = "kptools"
+            described.value = json.dumps({"model": asdict(model)}, sort_keys=True)
+            data = proto.SerializeToString()
+    except Exception as error:  # of whatever step: the exporter says its own in many lines
+        reason = " ".join(str(error.__cause__ or error).split())[:160]
         raise KptoolsError(f"--export: PyTorch cannot export {model.arch}: {reason}") from None
-    proto = program.model_proto
-    described = proto.metadata_props.add()
-    described.key, described.value = "kptools", json.dumps({"model": asdict(model)}, sort_keys=True)
-    files.write_output(path, proto.SerializeToString())
+    files.write_output(path, data)
 
 
 @contextmanager

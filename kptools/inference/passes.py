@@ -62,7 +62,9 @@ def resolve(
     wanted = model.flip if flip is None else flip
     has_prior = model.options.get("shape_prior", 0) > 0
     if shape_prior and not has_prior:
-        raise UsageError("--shape-prior: the network has none; train it with --shape-prior 1")
+        raise UsageError(
+            f"--shape-prior: the network ({model.arch}) has none; train it with --shape-prior 1"
+        )
     use_prior = has_prior if shape_prior is None else shape_prior
     return Passes(count or model.passes, swap if wanted else None, use_prior)
 

@@ -7,6 +7,8 @@ peak of 1 falls to s^2 / (s^2 + d^2), so that the score tells d. The most probab
 is the solution of a linear system (as the prior of Saragih et al., 2011).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,64 +22,80 @@ MODES = 40  # of variation, at most: 99.7 % of what varies in 68 points
 MIN_FACES = 20
 MIN_POINTS = 3  # of fewer there is no shape
 ROUNDS = 4  # of aligning all with their mean
-SURE = (0.02, 0.98)  # of the scores, which are 0 to 1
+SCORE_RANGE = (0.02, 0.98)
 
-# Deviations, in units of the mean shape's radius: of a similarity that the alignment has got wrong,
-# and the least that the modes leave
-FREE, LEAST = 1.0, 1e-3
+# In units of the mean shape's radius: the standard deviation of what an alignment by points that
+# are off has got wrong, and the least of a coordinate beyond the modes
+SIMILARITY_STD, MIN_STD = 1.0, 1e-3
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """The prior in NumPy: `mean` (K, 2), `factor` (M + 4, 2 K) and `residual_std`. A shape about
+    the mean has the covariance factor.T @ factor + residual_std^2 I."""
+
+    mean: g.Points
+    factor: NDArray[np.float64]
+    residual_std: float
 
 
 class ShapePrior(nn.Module):
-    """Of `count` points K. `doubt` multiplies the deviations that the scores tell: 1 where faces
-    are like those of the training, more where they are of another kind and the network is surer
-    than it should be.
+    """Of `count` points K. `noise_scale` multiplies the deviations that the scores tell: 1 where
+    faces are like those of the training, more where they are of another kind and the network is
+    surer than it should be.
 
     In its frame the mean shape (K, 2) lies about the origin, and has a radius (root of the mean
     squared distance) of 1. Each of the modes (M, K, 2) is as long as its standard deviation;
-    `rest` is that of each coordinate in what they leave.
+    `residual_std` is that of each coordinate in what they leave.
     """
 
     mean: Tensor
     modes: Tensor
-    rest: Tensor
+    residual_std: Tensor
 
-    def __init__(self, count: int, doubt: float) -> None:
+    def __init__(self, count: int, noise_scale: float) -> None:
         super().__init__()
-        self.doubt = doubt
+        self.noise_scale = noise_scale
         self.register_buffer("mean", torch.zeros(count, 2))
         self.register_buffer("modes", torch.zeros(max(0, min(MODES, 2 * count - 4)), count, 2))
-        self.register_buffer("rest", torch.tensor(LEAST))
-        self._covariance: NDArray[np.float64] | None = None
+        self.register_buffer("residual_std", torch.tensor(MIN_STD))
+        self._arrays: _Arrays | None = None  # made when it is first used
 
     def fit(self, shapes: g.Points, swap: tuple[int, ...] | None = None) -> None:
-        """Learn from shapes (N, K, 2), of any place, turn and size; those with a NaN have no part.
-        `swap`, the scheme's table of left and right, adds the mirror image of each. UsageError
-        where K is too small, KptoolsError where N is."""
-        if shapes.shape[1] < MIN_POINTS:
-            raise UsageError(
-                f"--shape-prior: {shapes.shape[1]} points have no shape; leave the option out"
-            )
+        """Learn from shapes (N, K, 2), of any place, turn and size. Those with a NaN, or with all
+        points in one place, have no part. `swap`, the scheme's table of left and right, adds the
+        mirror image of each. UsageError where K is too small, KptoolsError where N is."""
+        count = shapes.shape[1]
+        if count < MIN_POINTS:
+            number = "1 point has" if count == 1 else f"{count} points have"
+            raise UsageError(f"--shape-prior: {number} no shape; leave the option out")
         whole = shapes[np.isfinite(shapes).all(axis=(1, 2))]
+        whole = whole[np.ptp(whole, axis=1).any(axis=1)]
         if len(whole) < MIN_FACES:
             raise KptoolsError(
                 f"--shape-prior: {len(whole)} faces with all points; {MIN_FACES} are needed"
             )
         if swap is not None:
             whole = np.concatenate([whole, whole[:, list(swap)] * (-1, 1)])
-        mean = _normalized(whole[0])
+        shape = whole @ np.array([1, 1j])  # (N, K): a similarity is a complex factor
+        shape -= shape.mean(axis=1, keepdims=True)
+        squares = (abs(shape) ** 2).sum(axis=1)
+        mean = shape[0]
         for _ in range(ROUNDS):
-            aligned = np.stack([g.transform(g.similarity(one, mean), one) for one in whole])
-            mean = _normalized(aligned.mean(axis=0))
-        deviations = (aligned - aligned.mean(axis=0)).reshape(len(aligned), -1)
+            mean = mean / np.sqrt((abs(mean) ** 2).mean())
+            aligned = shape * ((shape.conj() @ mean) / squares)[:, None]
+            mean = aligned.mean(axis=0)
+        deviations = _flat(aligned - mean)
         variances, axes = np.linalg.eigh(deviations.T @ deviations / len(deviations))
-        count = len(self.modes)
-        kept = np.sqrt(variances[::-1][:count].clip(0))[:, None] * axes.T[::-1][:count]
-        left = variances.clip(0).sum() - (kept**2).sum()
-        rest = np.sqrt(max(left, 0.0) / max(1, mean.size - 4 - count))
-        self.mean.copy_(torch.from_numpy(mean))
-        self.modes.copy_(torch.from_numpy(kept.reshape(count, -1, 2)))
-        self.rest.fill_(max(float(rest), LEAST))
-        self._covariance = None
+        kept = len(self.modes)
+        modes = np.sqrt(variances[::-1][:kept].clip(0))[:, None] * axes.T[::-1][:kept]
+        left = max(0.0, float(variances.clip(0).sum() - (modes**2).sum()))
+        residual_std = np.sqrt(left / max(1, 2 * count - 4 - kept))
+        mean = mean / np.sqrt((abs(mean) ** 2).mean())
+        self.mean.copy_(torch.from_numpy(_flat(mean).reshape(count, 2)))
+        self.modes.copy_(torch.from_numpy(modes.reshape(kept, count, 2)))
+        self.residual_std.fill_(max(float(residual_std), MIN_STD))
+        self._arrays = None
 
     def most_probable(self, points: g.Points, scores: g.Points, sigma: Pixels) -> g.Points:
         """Of points (K, 2) that maps with labels of `sigma` gave these scores (K,), in 0..1: the
@@ -85,31 +103,36 @@ class ShapePrior(nn.Module):
         turn and size. Points that are not finite, or all in one place, come back as they are."""
         if not np.isfinite(points).all() or not np.ptp(points, axis=0).any():
             return points
-        if self._covariance is None:
-            self._covariance = self._prior_covariance()
-        mean = self.mean.double().cpu().numpy()
+        if self._arrays is None:
+            self._arrays = self._to_arrays()
+        mean, factor = self._arrays.mean, self._arrays.factor
         to_frame = g.similarity(points, mean)
-        sure = scores.clip(*SURE)
-        deviation = self.doubt * sigma * g.zoom(to_frame) * np.sqrt(1 / sure - 1)
+        zoom = g.zoom(to_frame)
+        if not zoom > 0:
+            return points
+        noise = self.noise_scale * sigma * zoom * np.sqrt(1 / scores.clip(*SCORE_RANGE) - 1)
         off = (g.transform(to_frame, points) - mean).ravel()
-        both = self._covariance + np.diag(np.repeat(deviation**2, 2))
-        shape = mean + (self._covariance @ np.linalg.solve(both, off)).reshape(-1, 2)
+        # covariance @ (covariance + noise)^-1 @ off, by Woodbury's identity: as small as the modes
+        own = self._arrays.residual_std**2
+        diagonal = own + np.repeat(noise**2, 2)
+        weighed = factor / diagonal
+        inner = np.eye(len(factor)) + weighed @ factor.T
+        solved = off / diagonal - weighed.T @ np.linalg.solve(inner, weighed @ off)
+        shape = mean + (factor.T @ (factor @ solved) + own * solved).reshape(-1, 2)
         return g.transform(g.invert(to_frame), shape)
 
-    def _prior_covariance(self) -> NDArray[np.float64]:
-        """(2 K, 2 K), of a shape about the mean: by its modes, what they leave, and a similarity,
-        for the points that aligned it may be far off."""
-        mean, modes = self.mean.double().cpu().numpy(), self.modes.double().cpu().numpy()
+    def _to_arrays(self) -> _Arrays:
+        """From the buffers, on whatever device."""
+        mean, modes = (t.cpu().numpy().astype(np.float64) for t in (self.mean, self.modes))
         x, y = mean.T
         one, none = np.ones(len(mean)), np.zeros(len(mean))
         moves = [(one, none), (none, one), (x, y), (-y, x)]  # across, down, larger, turned
-        rigid = FREE * np.stack([np.stack(move, axis=-1).ravel() for move in moves])
-        flat = np.concatenate([modes.reshape(len(modes), -1), rigid])
-        return np.asarray(flat.T @ flat + float(self.rest) ** 2 * np.eye(mean.size))
+        similarity = np.stack([np.stack(move, axis=-1).ravel() for move in moves])
+        factor = np.concatenate([modes.reshape(len(modes), -1), SIMILARITY_STD * similarity])
+        return _Arrays(mean, factor, float(self.residual_std))
 
 
-def _normalized(shape: g.Points) -> g.Points:
-    """About the origin, with a radius of 1."""
-    centred = shape - shape.mean(axis=0)
-    radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
-    return np.asarray(centred / radius if radius > 0 else centred)
+def _flat(shape: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """(..., K) complex to (..., 2 K), x and y in turn."""
+    pairs = np.stack([shape.real, shape.imag], axis=-1)
+    return pairs.reshape(*shape.shape[:-1], -1)

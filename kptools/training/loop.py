@@ -20,9 +20,9 @@ from kptools import runtime
 from kptools.models import build
 from kptools.models.checkpoint import Checkpoint
 from kptools.models.network import forward
-from kptools.neighbours import ThreadCount
 from kptools.pixels.cache import decode_all
 from kptools.storage.tensors import tensors_of
+from kptools.thread_count import ThreadCount
 from kptools.training.ema import EMA
 from kptools.training.meter import LossMeter
 from kptools.training.optimizer import make_optimizer

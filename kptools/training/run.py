@@ -11,11 +11,11 @@ from kptools import runtime
 from kptools.errors import UsageError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
-from kptools.neighbours import ThreadCount
 from kptools.pixels.cache import decoding_threads, wait_for_all
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.thread_count import ThreadCount
 from kptools.training.gather import Report, focus, gather, training_sets
 from kptools.training.log import TrainingLog
 from kptools.training.loop import Epoch, train
@@ -138,25 +138,28 @@ def run(
             if epoch.threads < settings.threads and not gave_way:
                 gave_way = True
                 observer.report(
-                    f"other processes want the cores, so the steps take fewer threads than "
-                    f"{settings.threads} while they do (`threads` in the log); for the same bytes "
-                    "whatever runs beside, name a number with --threads"
+                    f"the cores are busy with other work, so the steps take fewer threads than "
+                    f"{settings.threads} while they are (`threads` in the log); for the same "
+                    "bytes whatever runs beside, name a number with --threads"
                 )
             observer.epoch(epoch.log, log.append(epoch.log))
 
-        result = train(
-            faces,
-            val,
-            scheme,
-            settings,
-            device=options.device,
-            state_path=state_path,
-            resume=options.resume,
-            compile_network=options.compile_network,
-            threads=options.threads,
-            on_batch=observer.batch,
-            on_epoch=on_epoch,
-        )
+        try:
+            result = train(
+                faces,
+                val,
+                scheme,
+                settings,
+                device=options.device,
+                state_path=state_path,
+                resume=options.resume,
+                compile_network=options.compile_network,
+                threads=options.threads,
+                on_batch=observer.batch,
+                on_epoch=on_epoch,
+            )
+        finally:
+            torch.set_num_threads(settings.threads or torch.get_num_threads())
     checkpoint.save(out, result)
     state_path.unlink(missing_ok=True)
     return result

@@ -1,7 +1,8 @@
 """A training run's state: in memory, and in one file that is whole or not there.
 
 The file holds the last, the averaged and the best weights, the optimizer's moments and the history;
-all else is derived, so that a run that was killed at any moment goes on to the same bits.
+all else is derived, so that a run that was killed at any moment goes on to the same bits, with as
+many threads.
 """
 
 from dataclasses import asdict, dataclass, field

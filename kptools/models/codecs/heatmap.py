@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.units import Pixels, Size
@@ -88,7 +89,8 @@ def softargmax_in_graph(z: Tensor) -> tuple[Tensor, Tensor]:
     for dy in range(-_REACH, _REACH + 1):
         near = (row[..., None] + dy).clamp(0, height - 1)
         columns = (column[..., None] + reach).clamp(0, width - 1)
-        p = flat.gather(2, near * width + columns).sigmoid()
+        logits = flat.gather(2, near * width + columns)
+        p = (logsigmoid(logits) - logsigmoid(top)[..., None]).exp()  # relative: never all 0
         inside = (row + dy >= 0) & (row + dy < height) & (row - dy >= 0) & (row - dy < height)
         for sign in (1, -1):  # as far on either side, or the mean would lean inward
             there = column[..., None] + sign * reach
@@ -97,7 +99,6 @@ def softargmax_in_graph(z: Tensor) -> tuple[Tensor, Tensor]:
         total = total + p.sum(dim=2)
         across = across + (p * reach).sum(dim=2)
         down = down + p.sum(dim=2) * dy
-    total = total.clamp(min=1e-30)
     points = torch.stack([column + across / total, row + down / total], dim=-1)
     return points, top.sigmoid()
 

@@ -68,8 +68,8 @@ HEADS: Mapping[str, HeadEntry] = {
                 "shape_prior",
                 float,
                 0.0,
-                "pull unsure points to the shapes of the training faces; 1: by the scores, more: "
-                "harder, 0: not",
+                "how strongly unsure points go where the training faces' shapes have them; 0: off, "
+                "1: as the scores say",
                 low=0,
                 high=100,
             ),

@@ -23,7 +23,7 @@ class HeatmapHead(MapConv2d):
     """(B, channels, h, w) features to logits (B, K, upscale h, upscale w).
 
     The labels are Gaussians of `sigma` pixels of the map, and `pos_weight` multiplies their term.
-    A `shape_prior` other than 0 is the `doubt` of the prior that it has.
+    A `shape_prior` other than 0 is the `noise_scale` of the prior that it has.
     """
 
     decoders: ClassVar[tuple[str, ...]] = DECODERS

@@ -31,7 +31,8 @@ def round_convolutions(network: nn.Module, dtype: torch.dtype) -> None:
     stay as they are. Autocast to it would round them to the same numbers on every forward pass."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.to(dtype)
+            for parameter in module.parameters(recurse=False):  # not of what a head holds
+                parameter.data = parameter.data.to(dtype)
 
 
 def _is_plain_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:

@@ -1,10 +1,11 @@
 """Fewer threads beside other processes, and all again when they have gone."""
 
 import pytest
-from conftest import run
+import torch
+from conftest import parse, run
 
-from kptools import neighbours
-from kptools.neighbours import ThreadCount, Usage
+from kptools import runtime, thread_count
+from kptools.thread_count import ThreadCount, Usage
 
 CORES = 4
 
@@ -15,7 +16,7 @@ class Machine:
 
     def __init__(self, monkeypatch):
         self.now = self.busy = self.own = self.waited = 0.0
-        monkeypatch.setattr(neighbours.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(thread_count.time, "monotonic", lambda: self.now)
         self.count = ThreadCount(CORES, self.usage)
 
     def usage(self):
@@ -76,15 +77,15 @@ def test_it_looks_no_more_often_than_it_must(machine):
 
 
 def test_where_the_system_says_nothing_it_is_as_it_was(monkeypatch, tmp_path):
-    monkeypatch.setattr(neighbours, "_PROC", tmp_path)
-    assert neighbours.usage() is None
+    monkeypatch.setattr(thread_count, "_PROC", tmp_path)
+    assert thread_count.usage() is None
     count = ThreadCount(CORES)
-    monkeypatch.setattr(neighbours.time, "monotonic", lambda: 1e9)
+    monkeypatch.setattr(thread_count.time, "monotonic", lambda: 1e9)
     assert count.update() == CORES
 
 
 def test_linux_says_who_is_busy():
-    found = neighbours.usage()
+    found = thread_count.usage()
     if found is None:
         pytest.skip("needs Linux's /proc")
     assert found.cores >= 1
@@ -99,3 +100,43 @@ def test_the_log_says_how_many_threads_the_steps_took(few, tmp_path):
     assert done.returncode == 0, done.stderr
     assert b'"threads":1.0}' in (tmp_path / "n.log.jsonl").read_bytes()
     assert b"other processes" not in done.stderr
+
+
+class OneAfterTwo:
+    """A count that gives way at the third step."""
+
+    def __init__(self, most):
+        self.most, self.count, self.asked = most, most, 0
+
+    def update(self):
+        self.asked += 1
+        self.count = self.most if self.asked <= 2 else 1
+        return self.count
+
+
+def test_a_training_takes_as_many_threads_as_it_says_and_gives_them_back(
+    few, tmp_path, monkeypatch, quick
+):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(runtime, "ThreadCount", OneAfterTwo)
+    torch.set_num_threads(3)
+    try:
+        words = ("--arch", "nose", "--epochs", 1, "--input-size", "32x32", "--batch-size", 3)
+        done = quick("train", *words, "-o", tmp_path / "n.safetensors", stdin=few)
+        assert done.returncode == 0, done.stderr
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    (epoch,) = parse((tmp_path / "n.log.jsonl").read_bytes())
+    assert epoch["threads"] == 2.0  # of four steps two had three
+    assert b"fewer threads than 3" in done.stderr
+
+
+def test_a_container_that_numbers_its_cores_anew_says_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(thread_count, "_PROC", tmp_path)
+    (tmp_path / "self" / "task").mkdir(parents=True)
+    (tmp_path / "stat").write_text("cpu 9 0 9 9 0 0 0 0 0 0\ncpu0 9 0 9 9 0 0 0 0 0 0\n")
+    monkeypatch.setattr(thread_count.os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    assert thread_count.usage().cores == 1
+    monkeypatch.setattr(thread_count.os, "sched_getaffinity", lambda pid: {1}, raising=False)
+    assert thread_count.usage() is None
