@@ -60,7 +60,12 @@ Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
 ]
 Threads = Annotated[
-    int, typer.Option(min=0, help="Of the arithmetic; 0: torch's own, but 1 on a GPU.")
+    int,
+    typer.Option(
+        min=0,
+        help="Of the arithmetic; 0: torch's own, but 1 on a GPU, and in training fewer beside "
+        "other work.",
+    ),
 ]
 Device = Annotated[str, one_of(DEVICES, help="Where the network runs.")]
 Precision = Annotated[
