@@ -58,7 +58,7 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
         import onnxscript  # noqa: F401
     except ImportError:
         raise KptoolsError(
-            "--export needs the packages onnx and onnxscript; pip install 'kptools[onnx]'"
+            "--export needs the packages onnx and onnxscript; pip install onnx onnxscript"
         ) from None
     model = checkpoint.model
     network = checkpoint.network()
