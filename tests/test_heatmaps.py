@@ -203,3 +203,28 @@ def test_points_decoded_anew_have_no_old_error(face, tmp_path):
     (decoded,) = parse(run("heatmap", "decode", stdin=[mapped | {"nme": 0.5}]).stdout)
     assert "nme" not in decoded
     assert "heatmap" in decoded
+
+
+@pytest.mark.parametrize("sigma", [1.0, 1.5])
+@pytest.mark.parametrize("unsure", [[[4, 0], [0, 0.5]], [[3, 2], [2, 3]], [[0, 0], [0, 0]]])
+def test_the_covariance_is_by_how_much_a_map_is_wider_than_its_label(sigma, unsure):
+    total = np.array(unsure) + sigma**2 * np.eye(2)
+    y, x = np.mgrid[:40, :48]
+    d = np.stack([x - 20.3, y - 18.6], axis=-1)
+    p = (
+        sigma**2
+        / np.sqrt(np.linalg.det(total))
+        * np.exp(-0.5 * np.einsum("...i,ij,...j", d, np.linalg.inv(total), d))
+    )
+    z = torch.from_numpy(np.log(p) - np.log1p(-p.clip(0, 1 - 1e-9)))[None, None]
+    points, _ = heatmap.decode(z, "dark", sigma)
+    found = heatmap.covariance(z, points, sigma)[0, 0]
+    np.testing.assert_allclose(found, unsure, atol=0.15)
+
+
+def test_where_a_map_says_nothing_a_point_may_be_anywhere():
+    z = torch.zeros(1, 3, 12, 16)
+    points = np.array([[[5.0, 6.0], [np.nan, np.nan], [0.0, 11.0]]])
+    for size in (12, 5, 3):
+        found = heatmap.covariance(z[:, :, :size, :size], points.clip(max=size - 1), 1.0)
+        np.testing.assert_allclose(found, np.broadcast_to(196 * np.eye(2), found.shape), atol=4)

@@ -15,6 +15,7 @@ from kptools import runtime, specs
 from kptools.augment.sample import sample
 from kptools.errors import KptoolsError, UsageError
 from kptools.models import build
+from kptools.models.codecs import heatmap
 from kptools.models.network import forward
 from kptools.pixels import batch
 from kptools.pixels.crop_spec import crop_spec
@@ -106,7 +107,8 @@ def test_networks_learn_and_predict_without_64_bits(arch):
                 assert np.isfinite(found.points).all()
         if network.shape_prior is not None:
             network.shape_prior.fit(np.random.default_rng(0).uniform(size=(30, 5, 2)))
-            shape = network.shape_prior.most_probable(found.points[0], found.scores[0], 0.1)
+            unsure = heatmap.covariance(found.maps.logits, found.points, 1.0)
+            shape = network.shape_prior.most_probable(found.points[0], unsure[0])
             assert np.isfinite(shape).all()
 
 

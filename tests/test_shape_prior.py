@@ -11,7 +11,6 @@ from kptools.models.shape_prior import ShapePrior
 
 COUNT = 8
 SWAP = tuple(range(COUNT - 1, -1, -1))
-SIGMA = 1.0  # pixels, of faces of a radius of 50
 ANGLES = np.linspace(0.1, np.pi - 0.1, COUNT)
 BASE = 50 * np.column_stack([-np.cos(ANGLES), 1.3 * np.sin(ANGLES)])
 MODES = 4 * np.stack([np.roll(np.sin(2 * BASE / 50), k, axis=0) for k in range(2)])
@@ -35,13 +34,19 @@ def fitted(noise_scale: float = 1.0, **keys) -> ShapePrior:
     return prior
 
 
+def unsure(*stds: float) -> np.ndarray:
+    """(8, 2, 2): the covariance of points that are unsure by these, pixels; the last for the rest.
+    Faces have a radius of 50."""
+    each = [*stds, *[stds[-1]] * (COUNT - len(stds))]
+    return np.square(each)[:, None, None] * np.eye(2)
+
+
 def one_off() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A shape, the same with a point far off, and scores that know which."""
+    """A shape, the same with a point far off, and a covariance that knows which."""
     truth = shapes(1, seed=9)[0]
-    points, scores = truth.copy(), np.full(COUNT, 0.9)
+    points = truth.copy()
     points[3] += (12, -9)
-    scores[3] = 0.02
-    return truth, points, scores
+    return truth, points, unsure(0.3, 0.3, 0.3, 7.0, 0.3)
 
 
 def off(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -49,8 +54,8 @@ def off(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def test_an_unsure_point_goes_where_the_others_say():
-    truth, points, scores = one_off()
-    found = fitted().most_probable(points, scores, SIGMA)
+    truth, points, covariance = one_off()
+    found = fitted().most_probable(points, covariance)
     assert off(points, truth)[3] == pytest.approx(15)
     assert off(found, truth)[3] < 3
     others = np.arange(COUNT) != 3
@@ -59,16 +64,15 @@ def test_an_unsure_point_goes_where_the_others_say():
 
 def test_sure_points_stay():
     truth, points, _ = one_off()
-    found = fitted().most_probable(points, np.ones(COUNT), 0.01)
+    found = fitted().most_probable(points, unsure(0.001))
     assert off(found, points).max() < 0.5
     assert off(found, truth)[3] > 10
 
 
 def test_more_noise_moves_them_further():
     _, points, _ = one_off()
-    scores = np.full(COUNT, 0.5)
     moved = [
-        off(fitted(noise_scale).most_probable(points, scores, 0.2), points)[3]
+        off(fitted(noise_scale).most_probable(points, unsure(0.2)), points)[3]
         for noise_scale in (0.25, 0.5, 1, 2)
     ]
     assert moved == sorted(moved)
@@ -76,27 +80,29 @@ def test_more_noise_moves_them_further():
 
 
 def test_a_face_that_is_turned_and_larger_gets_the_same_answer():
-    _, points, scores = one_off()
+    _, points, covariance = one_off()
+    covariance[5] = [(9, 4), (4, 3)]  # less sure along a slope than across it
     prior = fitted()
     m = g.compose(g.scaling(3, 3), g.about(g.rotation(0.7), 40, 90))
-    direct = g.transform(m, prior.most_probable(points, scores, SIGMA))
-    turned = prior.most_probable(g.transform(m, points), scores, 3 * SIGMA)
+    direct = g.transform(m, prior.most_probable(points, covariance))
+    moved = m[:, :2] @ covariance @ m[:, :2].T
+    turned = prior.most_probable(g.transform(m, points), moved)
     np.testing.assert_allclose(turned, direct, atol=1e-8)
 
 
 def test_with_a_table_of_left_and_right_it_has_no_side():
     prior = fitted(swap=SWAP)
-    _, points, scores = one_off()
+    _, points, covariance = one_off()
     mirrored = points[list(SWAP)] * (-1, 1)
-    direct = prior.most_probable(points, scores, SIGMA)
-    other = prior.most_probable(mirrored, scores[list(SWAP)], SIGMA)
+    direct = prior.most_probable(points, covariance)
+    other = prior.most_probable(mirrored, covariance[list(SWAP)])
     np.testing.assert_allclose(other[list(SWAP)] * (-1, 1), direct, atol=0.02)
 
 
 def test_points_that_are_no_shape_come_back():
     prior = fitted()
     for points in (np.full((COUNT, 2), np.nan), np.full((COUNT, 2), 7.0)):
-        found = prior.most_probable(points, np.full(COUNT, 0.5), SIGMA)
+        found = prior.most_probable(points, unsure(1.0))
         np.testing.assert_array_equal(found, points)
 
 
@@ -118,21 +124,36 @@ def test_faces_whose_points_lie_in_one_place_have_no_part():
     assert part.mean.abs().max() > 0.1
 
 
+def test_a_point_of_an_outline_moves_along_it():
+    truth, points, covariance = one_off()
+    along = np.array([12, -9]) / 15  # where the point is off, and unsure
+    covariance[3] = 49 * np.outer(along, along) + 1e-4 * np.eye(2)
+    prior = fitted()
+    moved = prior.most_probable(points, covariance)[3] - points[3]
+    assert abs(moved @ along) > 10
+    assert abs(moved @ (along[1], -along[0])) < 0.1
+    across = np.outer(along[::-1] * (1, -1), along[::-1] * (1, -1))
+    covariance[3] = 49 * across + 1e-4 * np.eye(2)
+    assert off(prior.most_probable(points, covariance), truth)[3] > 5
+
+
 def test_its_answer_is_that_of_the_whole_system():
     prior = fitted()
-    truth, _, scores = one_off()
+    truth, _, covariance = one_off()
+    covariance[5] = [(9, 4), (4, 3)]
     m = g.similarity(truth, prior.mean.double().numpy())
     points = g.transform(m, truth)  # in the prior's frame, where no alignment is left to do
-    noise = np.repeat(SIGMA**2 * g.zoom(m) ** 2 * (1 / scores.clip(0.02, 0.98) - 1), 2)
+    noise = m[:, :2] @ covariance @ m[:, :2].T
     mean, modes = (t.double().numpy() for t in (prior.mean, prior.modes))
     x, y = mean.T
     rigid = [(x * 0 + 1, y * 0), (x * 0, y * 0 + 1), (x, y), (-y, x)]
     factors = [*modes.reshape(len(modes), -1), *(np.stack(r, 1).ravel() for r in rigid)]
-    covariance = np.transpose(factors) @ factors + float(prior.residual_std) ** 2 * np.eye(16)
-    off = (points - mean).ravel()
-    wanted = mean + (covariance @ np.linalg.solve(covariance + np.diag(noise), off)).reshape(-1, 2)
-    found = prior.most_probable(points, scores, SIGMA * g.zoom(m))
-    np.testing.assert_allclose(found, wanted, atol=1e-9)
+    shape = np.transpose(factors) @ factors + float(prior.residual_std) ** 2 * np.eye(16)
+    both = shape.copy()
+    for k in range(COUNT):
+        both[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] += noise[k]
+    wanted = mean + (shape @ np.linalg.solve(both, (points - mean).ravel())).reshape(-1, 2)
+    np.testing.assert_allclose(prior.most_probable(points, noise), wanted, atol=1e-9)
 
 
 def test_too_few_faces_or_points_are_refused():

@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kptools import geometry as g
 from kptools.augment.align import Alignment
 from kptools.augment.transform import Transform
 from kptools.errors import UsageError
+from kptools.models.codecs import heatmap
 from kptools.models.network import Decoded, Network, forward
 from kptools.schemes import catalog
 from kptools.specs import ModelSpec
-from kptools.units import Box, Pixels
+from kptools.units import Box
 
 # Of a first pass of two, which is to align the face and no more: its decoder, and its side, of the
 # input's, in pixels a multiple of 8 and not less than 64 (docs/networks.md)
@@ -118,6 +120,7 @@ def decode(
         mirrored = [_mirrored(transform, box, passes.swap) for transform, box in pairs]
         views.append((mirrored, ask(x.flip(3))))  # the box's centre is that of the input
     prior = network.shape_prior if passes.shape_prior else None
+    unsure = [_covariance(decoded) for _, decoded in views] if prior is not None else []
     points, scores = [], []
     for row, (box, transform) in enumerate(zip(boxes, transforms, strict=True)):
         in_file = np.mean(
@@ -126,23 +129,40 @@ def decode(
         )
         named = [v[row].rename(d.scores[row]) for v, d in views if d.scores is not None]
         if named:
-            score = np.mean(named, axis=0)
-            scores.append(np.asarray(transform.rename(score)))
-            if prior is not None:
-                shown, decoded = views[0]
-                sigma = _sigma(decoded, model, box, shown[row].matrix)
-                in_file = prior.most_probable(in_file, score, sigma)
+            scores.append(np.asarray(transform.rename(np.mean(named, axis=0))))
+        if prior is not None:
+            each = [
+                _in_file(covariance[row], decoded, model, box, shown[row])
+                for covariance, (shown, decoded) in zip(unsure, views, strict=True)
+            ]
+            in_file = prior.most_probable(in_file, np.mean(each, axis=0))
         seen = transform.transform_points(in_file)
         points.append(g.to_unit(model.input.matrix(box), seen, model.input.size))
     return Decoded(np.stack(points), np.stack(scores) if scores else None, found.maps)
 
 
-def _sigma(decoded: Decoded, model: ModelSpec, box: Box, matrix: g.Matrix) -> Pixels:
-    """That of the labels of these maps, in pixels of the file of a face that `matrix` showed."""
+def _covariance(decoded: Decoded) -> NDArray[np.float64]:
+    """How unsure maps are of their points, (B, K, 2, 2), pixels^2 of the maps."""
+    maps = decoded.maps
+    assert maps is not None  # which the head of a shape prior makes
+    on_map = g.unit_to_map(decoded.points, maps.size)
+    return heatmap.covariance(maps.logits, on_map, maps.sigma)
+
+
+def _in_file(
+    covariance: NDArray[np.float64],
+    decoded: Decoded,
+    model: ModelSpec,
+    box: Box,
+    shown: Transform,
+) -> NDArray[np.float64]:
+    """Of a face that was shown so, (K, 2, 2), pixels^2 of the maps, to those of the file, under
+    the names that the points have there."""
     assert decoded.maps is not None
-    to_input = g.compose(model.input.matrix(box), matrix)
-    to_file = g.map_to_file(to_input, model.input.size, decoded.maps.size)
-    return decoded.maps.sigma * g.zoom(to_file)
+    to_input = g.compose(model.input.matrix(box), shown.matrix)
+    linear = g.map_to_file(to_input, model.input.size, decoded.maps.size)[:, :2]
+    order = [int(i) for i in shown.rename(range(len(covariance)))]
+    return np.asarray(linear @ covariance[order] @ linear.T)
 
 
 def _shrunk(x: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
 """A shape prior: what the shapes of the training faces say of the points that maps are unsure of.
 
 Shapes that a similarity has aligned with their mean are taken for Gaussian: a point distribution
-model (Cootes et al., 1995). So is the place of a point, about where its map has its peak: a network
-that is unsure by a deviation d spreads its Gaussian of deviation s to one of sqrt(s^2 + d^2), and a
-peak of 1 falls to s^2 / (s^2 + d^2), so that the score tells d. The most probable shape under both
-is the solution of a linear system (as the prior of Saragih et al., 2011).
+model (Cootes et al., 1995). So is the place of a point, with the covariance that its map tells
+(`kptools.models.codecs.heatmap.covariance`). The most probable shape under both is the solution of
+a linear system (as in Saragih et al., 2011).
 """
 
 from dataclasses import dataclass
@@ -16,13 +15,11 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools.errors import KptoolsError, UsageError
-from kptools.units import Pixels
 
 MODES = 40  # of variation, at most: 99.7 % of what varies in 68 points
 MIN_FACES = 20
 MIN_POINTS = 3  # of fewer there is no shape
 ROUNDS = 4  # of aligning all with their mean
-SCORE_RANGE = (0.02, 0.98)
 
 # In units of the mean shape's radius: the standard deviation of what an alignment by points that
 # are off has got wrong, and the least of a coordinate beyond the modes
@@ -31,8 +28,8 @@ SIMILARITY_STD, MIN_STD = 1.0, 1e-3
 
 @dataclass(frozen=True)
 class _Arrays:
-    """The prior in NumPy: `mean` (K, 2), `factor` (M + 4, 2 K) and `residual_std`. A shape about
-    the mean has the covariance factor.T @ factor + residual_std^2 I."""
+    """The prior in NumPy: `mean` (K, 2), `factor` (M + 4, K, 2) and `residual_std`. With `factor`
+    as a matrix, a shape about the mean has the covariance factor.T @ factor + residual_std^2."""
 
     mean: g.Points
     factor: NDArray[np.float64]
@@ -40,7 +37,7 @@ class _Arrays:
 
 
 class ShapePrior(nn.Module):
-    """Of `count` points K. `noise_scale` multiplies the deviations that the scores tell: 1 where
+    """Of `count` points K. `noise_scale` multiplies the deviations that the maps tell: 1 where
     faces are like those of the training, more where they are of another kind and the network is
     surer than it should be.
 
@@ -97,28 +94,30 @@ class ShapePrior(nn.Module):
         self.residual_std.fill_(max(float(residual_std), MIN_STD))
         self._arrays = None
 
-    def most_probable(self, points: g.Points, scores: g.Points, sigma: Pixels) -> g.Points:
-        """Of points (K, 2) that maps with labels of `sigma` gave these scores (K,), in 0..1: the
-        most probable shape, (K, 2). Points and sigma in one unit, and in one frame of any place,
-        turn and size. Points that are not finite, or all in one place, come back as they are."""
+    def most_probable(self, points: g.Points, covariance: NDArray[np.float64]) -> g.Points:
+        """The most probable shape (K, 2), of points (K, 2) that are unsure by a covariance
+        (K, 2, 2); in one frame of any place, turn and size. Points that are not finite, or all in
+        one place, come back as they are."""
         if not np.isfinite(points).all() or not np.ptp(points, axis=0).any():
             return points
         if self._arrays is None:
             self._arrays = self._to_arrays()
         mean, factor = self._arrays.mean, self._arrays.factor
         to_frame = g.similarity(points, mean)
-        zoom = g.zoom(to_frame)
-        if not zoom > 0:
+        if not g.zoom(to_frame) > 0:
             return points
-        noise = self.noise_scale * sigma * zoom * np.sqrt(1 / scores.clip(*SCORE_RANGE) - 1)
-        off = (g.transform(to_frame, points) - mean).ravel()
-        # covariance @ (covariance + noise)^-1 @ off, by Woodbury's identity: as small as the modes
+        linear = self.noise_scale * to_frame[:, :2]
+        noise = linear @ covariance @ linear.T
+        off = g.transform(to_frame, points) - mean
+        # prior @ (prior + noise)^-1 @ off, by Woodbury's identity: a system as small as the modes
         own = self._arrays.residual_std**2
-        diagonal = own + np.repeat(noise**2, 2)
-        weighed = factor / diagonal
-        inner = np.eye(len(factor)) + weighed @ factor.T
-        solved = off / diagonal - weighed.T @ np.linalg.solve(inner, weighed @ off)
-        shape = mean + (factor.T @ (factor @ solved) + own * solved).reshape(-1, 2)
+        weight = np.linalg.inv(noise + own * np.eye(2))  # (K, 2, 2)
+        weighed = np.einsum("mki,kij->mkj", factor, weight).reshape(len(factor), -1)
+        flat = factor.reshape(len(factor), -1)
+        inner = np.eye(len(factor)) + weighed @ flat.T
+        solved = np.einsum("kij,kj->ki", weight, off).ravel()
+        solved -= weighed.T @ np.linalg.solve(inner, weighed @ off.ravel())
+        shape = mean + (flat.T @ (flat @ solved) + own * solved).reshape(-1, 2)
         return g.transform(g.invert(to_frame), shape)
 
     def _to_arrays(self) -> _Arrays:
@@ -127,8 +126,8 @@ class ShapePrior(nn.Module):
         x, y = mean.T
         one, none = np.ones(len(mean)), np.zeros(len(mean))
         moves = [(one, none), (none, one), (x, y), (-y, x)]  # across, down, larger, turned
-        similarity = np.stack([np.stack(move, axis=-1).ravel() for move in moves])
-        factor = np.concatenate([modes.reshape(len(modes), -1), SIMILARITY_STD * similarity])
+        similarity = np.stack([np.stack(move, axis=-1) for move in moves])
+        factor = np.concatenate([modes, SIMILARITY_STD * similarity])
         return _Arrays(mean, factor, float(self.residual_std))
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.units import Pixels, Size
 
+MAX_STD: Pixels = 14.0  # of a point of which a map says nothing
 _REACH = 3  # of the window of `softargmax`, pixels on each side of the peak
 
 _Radius: TypeAlias = Callable[[int], int]
@@ -75,6 +76,28 @@ def decode(
     lost = ~np.isfinite(top)
     points[lost], scores[lost] = np.nan, np.nan
     return points, scores
+
+
+def covariance(z: Tensor, points: NDArray[np.float64], sigma: Pixels) -> NDArray[np.float64]:
+    """How unsure a network is of its points (B, K, 2), by the curvature of the logs of its maps,
+    logits (B, K, H, W), at them: (B, K, 2, 2), pixels^2 of the map. A network that is unsure by a
+    covariance C spreads its labels' Gaussian of `sigma` to one of C + sigma^2. A point of an
+    outline is sure across it, and less so along it. At most MAX_STD^2 along any axis, as where a
+    point is NaN or the map has no top."""
+    last = np.array(z.shape[:1:-1]) - 1
+    nearest = np.nan_to_num(points).round().astype(np.int64).clip(0, last)
+    smooth = math.ceil(3 * sigma)
+    if 3 + 2 * smooth > min(z.shape[2:]):
+        smooth = 0
+    windows = _windows(z, nearest, 1 + smooth)
+    dxx, dyy, dxy = np.nan_to_num(_curvature(_smoothed(windows, sigma, smooth)))
+    precision = -np.stack([np.stack([dxx, dxy], -1), np.stack([dxy, dyy], -1)], -2)
+    values, axes = np.linalg.eigh(precision)
+    is_smoothed = np.isfinite(windows).all(axis=(-2, -1)) & (smooth > 0)
+    known = sigma**2 * np.where(is_smoothed, 2, 1)  # the labels' own, and the smoothing's
+    spread = (1 / values.clip(MAX_STD**-2) - known[..., None]).clip(0)
+    spread[np.isnan(points).any(axis=-1)] = MAX_STD**2
+    return np.asarray((axes * spread[..., None, :]) @ axes.swapaxes(-1, -2))
 
 
 def softargmax_in_graph(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,14 +176,21 @@ def _smoothed(w: NDArray[np.float64], sigma: Pixels, smooth: int) -> NDArray[np.
     return np.where(whole, logs, _log_sigmoid(w[..., middle, middle]))
 
 
+def _curvature(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, ...): the second derivatives along x, along y and along both of 3 x 3 windows."""
+    with np.errstate(invalid="ignore"):
+        dxx = w[..., 1, 2] - 2 * w[..., 1, 1] + w[..., 1, 0]
+        dyy = w[..., 2, 1] - 2 * w[..., 1, 1] + w[..., 0, 1]
+        dxy = (w[..., 2, 2] - w[..., 2, 0] - w[..., 0, 2] + w[..., 0, 0]) / 4
+    return np.stack([dxx, dyy, dxy])
+
+
 def _newton(w: NDArray[np.float64]) -> NDArray[np.float64]:
     """The step (..., 2) to the top of the parabola through 3 x 3 windows, at most a pixel along
     each axis; none at the map's edge or where the window has no top."""
     with np.errstate(divide="ignore", invalid="ignore"):
         dx, dy = (w[..., 1, 2] - w[..., 1, 0]) / 2, (w[..., 2, 1] - w[..., 0, 1]) / 2
-        dxx = w[..., 1, 2] - 2 * w[..., 1, 1] + w[..., 1, 0]
-        dyy = w[..., 2, 1] - 2 * w[..., 1, 1] + w[..., 0, 1]
-        dxy = (w[..., 2, 2] - w[..., 2, 0] - w[..., 0, 2] + w[..., 0, 0]) / 4
+        dxx, dyy, dxy = _curvature(w)
         determinant = dxx * dyy - dxy * dxy
         step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1)
         step /= determinant[..., None]
