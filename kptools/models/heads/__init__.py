@@ -69,7 +69,7 @@ HEADS: Mapping[str, HeadEntry] = {
                 float,
                 0.0,
                 "how strongly unsure points go where the training faces' shapes have them; 0: off, "
-                "1: as the scores say",
+                "1: as the maps say",
                 low=0,
                 high=100,
             ),
