@@ -91,7 +91,7 @@ def _serve(path: str) -> int:
 
 
 def _watch(connection: socket.socket) -> NoReturn:
-    """Run what is asked for; whoever asked may be killed, and then it is killed too."""
+    """Run what is asked for; if who asked is killed, it is killed too."""
     size, streams, _, _ = socket.recv_fds(connection, 8, 3)
     request = json.loads(_exactly(connection, int.from_bytes(size, "big")))
     child = os.fork()

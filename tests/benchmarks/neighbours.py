@@ -4,7 +4,7 @@
 
 The neighbour is a loop of one thread: of nice 0 and of 19, in this session and in one of its own
 (Linux shares the cores between sessions first). `fixed` is `--threads` with all cores, `auto` is
-what kptools does unless it is told a number. The last rows say what `auto` costs alone.
+what kptools does unless a number is named. The last rows say what `auto` costs alone.
 """
 
 import subprocess
