@@ -105,22 +105,22 @@ def predict(
     if decode is not None:
         choice("--decode", decode, DECODERS)
     checkpoints, files = _split(arguments or [])
+    of_pixels = {
+        "--decode": decode,
+        "--heatmaps": heatmaps,
+        "--passes": passes,
+        "--flip": flip,
+        "--shape-prior": shape_prior,
+    }
     if export is not None:
         of_records = {
             "--batch-size": batch_size,
-            "--decode": decode,
-            "--passes": passes,
-            "--flip": flip,
-            "--shape-prior": shape_prior,
-            "--heatmaps": heatmaps,
             "--expect": expect,
             "--output": output != "-" or None,
             "--resume": resume or None,
             "--strict": strict or None,
         }
-        for option, value in of_records.items():
-            if value is not None:
-                raise UsageError(f"{option}: --export reads no records; leave it out")
+        _refuse(of_pixels | of_records, "--export reads no records; leave it out")
         return _export(checkpoints, files, export)
     names = need_input(files)
 
@@ -134,16 +134,7 @@ def predict(
         checkpoint = adapters[0]
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
-        of_pixels = {
-            "--decode": decode,
-            "--heatmaps": heatmaps,
-            "--passes": passes,
-            "--flip": flip,
-            "--shape-prior": shape_prior,
-        }
-        for option, value in of_pixels.items():
-            if value is not None:
-                raise UsageError(f"{option}: {checkpoint} is an adapter, which sees no image")
+        _refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
         return _adapt(checkpoint, names, output, strict=strict, resume=resume, expect=expect)
 
     from kptools import runtime
@@ -249,6 +240,13 @@ def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
             f"kp-predict: {where}: box_source {source!r}, the network was trained on {trained}; "
             "other boxes may cost accuracy, and no map between the two is known"
         )
+
+
+def _refuse(options: dict[str, Any], reason: str) -> None:
+    """UsageError where one of these options is given: is not None."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option}: {reason}")
 
 
 def _export(checkpoints: list[str], files: list[str], path: Path) -> int:

@@ -1,4 +1,4 @@
-"""A network as an ONNX file: crops in, points out, and beside it what it expects.
+"""A network as an ONNX file: crops in, points out, and in its metadata what it expects.
 
 The graph holds the normalisation of the pixels and the decoding of the output, so that a program
 without kptools has a crop to make and no more. It is one look at each face: no second pass, no

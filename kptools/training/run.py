@@ -159,7 +159,8 @@ def run(
                 on_epoch=on_epoch,
             )
         finally:
-            torch.set_num_threads(settings.threads or torch.get_num_threads())
+            if options.threads is not None:
+                torch.set_num_threads(options.threads.most)
     checkpoint.save(out, result)
     state_path.unlink(missing_ok=True)
     return result
