@@ -94,9 +94,13 @@ def evaluate(
     if submission is not None:
         return _write_submission(items, stream, submission, fill)
     scorer = Scorer(norm, points, min_score=min_score)
-    for item in scorer.score(items, stream.fail):
-        if with_records:
+    if with_records:
+        # a merged face may take lines that are still to come
+        ready = (lambda: False) if merge else stream.ready
+        for item in scorer.score(items, stream.fail, ready):
             stream.write(item)
+    else:
+        scorer.count(items, stream.fail)
     found = scorer.report(threshold)
     if not with_records:
         table = output_format == "table" or (output_format == "auto" and sys.stdout.isatty())

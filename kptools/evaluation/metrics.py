@@ -1,7 +1,7 @@
 """The metrics, as the field defines them; `docs/metrics.md` says the same in words.
 
-One more is a line in `METRICS`. A metric is a ratio of sums over faces, or a figure of the errors
-of all faces: a face's error is its NME, infinite where it failed.
+One more is a line in `METRICS`. A metric is a mean over coordinates, or a figure of the errors of
+all faces: a face's error is its NME, infinite where it failed.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kptools.evaluation.score import Errors, Score
+from kptools.evaluation.score import Errors, Flags, Scores
 
 
 @dataclass(frozen=True)
@@ -18,41 +18,41 @@ class Metric:
     """A figure of a report, under `name`, and how a table shows it: `label`, where it has one, and
     the value times `factor`.
 
-    Of `of_face` the sums over all faces are divided, (total, count), and `finish` is applied. Or
-    `of_errors` is given all errors (N,) that are known and the threshold. `over_norm`: it cannot be
-    compared over different norms. `only_if`: it is reported where a face is so.
+    `of_faces` gives a number for each face (B,); the sum over all faces is divided by their
+    annotated coordinates, and `finish` is applied. Or `of_errors` is given all errors (N,) that are
+    known and the threshold. `over_norm`: it cannot be compared over different norms. `only_if`: it
+    is reported where one of the faces (B,) is so.
     """
 
     name: str
     label: str = ""
-    of_face: Callable[[Score], tuple[float, int]] | None = None
+    of_faces: Callable[[Scores], Errors] | None = None
     finish: Callable[[float], float] = float
     of_errors: Callable[[Errors, float], float] | None = None
     over_norm: bool = False
-    only_if: Callable[[Score], bool] | None = None
+    only_if: Callable[[Scores], Flags] | None = None
     factor: float = 1.0
     digits: int = 2
 
 
-def absolute(score: Score) -> tuple[float, int]:
+def absolute(scores: Scores) -> Errors:
     """|dx| and |dy|, pixels."""
-    return float(score.apart.sum()), score.apart.size
+    return scores.sums(scores.apart)
 
 
-def absolute_original(score: Score) -> tuple[float, int]:
+def absolute_original(scores: Scores) -> Errors:
     """|dx| and |dy|, pixels of the original photo."""
-    total, count = absolute(score)
-    return total * (score.scale or 1.0), count
+    return absolute(scores) * np.where(np.isnan(scores.scales), 1.0, scores.scales)
 
 
-def squared(score: Score) -> tuple[float, int]:
+def squared(scores: Scores) -> Errors:
     """dx^2 and dy^2, pixels^2."""
-    return float((score.apart * score.apart).sum()), score.apart.size
+    return scores.sums(scores.apart * scores.apart)
 
 
-def squared_of_size(score: Score) -> tuple[float, int]:
+def squared_of_size(scores: Scores) -> Errors:
     """(dx / width)^2 and (dy / height)^2."""
-    return float(((score.apart / (score.size or np.nan)) ** 2).sum()), score.apart.size
+    return scores.sums((scores.apart / scores.sizes[:, None]) ** 2)
 
 
 def _scored(errors: Errors) -> Errors:
@@ -80,7 +80,7 @@ METRICS = (
         "mae_original",
         "MAE, px of the original",
         absolute_original,
-        only_if=lambda score: score.scale is not None,
+        only_if=lambda scores: np.isfinite(scores.scales),
     ),
     Metric("rmse", "RMSE, px", squared, math.sqrt),
     Metric("mse", "MSE, of width and height", squared_of_size, digits=6),

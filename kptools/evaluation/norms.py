@@ -5,54 +5,63 @@ One more is a function, and a line in `LENGTHS`; its name stands in `kptools.eva
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kptools import geometry as g
 from kptools.errors import RecordError, UsageError
 from kptools.evaluation import NORMS
 from kptools.schemes.scheme import Scheme
-from kptools.units import Box, Pixels, Size
+
+Lengths: TypeAlias = NDArray[np.float64]  # (B,) pixels, NaN where not known
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """What a norm can be made of: the truth (K, 2), NaN where not annotated, and the rest where it
-    is known."""
+    """What the norms of B faces can be made of: the truth (B, K, 2), NaN where not annotated, their
+    scheme, and the boxes (B, 4) and the sizes of the images (B, 2)."""
 
     truth: g.Points
-    scheme: Scheme | None = None
-    box: Box | None = None
-    size: Size | None = None
+    scheme: Scheme | None
+    boxes: NDArray[np.float64]
+    sizes: NDArray[np.float64]
 
 
-def interocular(face: Annotated) -> Pixels:
+def interocular(faces: Annotated) -> Lengths:
     """The distance of the outer corners of the eyes."""
-    assert face.scheme is not None
-    right, left = (face.truth[i] for i in face.scheme.corners)
-    return float(np.hypot(*(right - left)))
+    assert faces.scheme is not None
+    right, left = (faces.truth[:, i] for i in faces.scheme.corners)
+    return _length(right - left)
 
 
-def interpupil(face: Annotated) -> Pixels:
+def interpupil(faces: Annotated) -> Lengths:
     """The distance of the centres of the eyes."""
-    assert face.scheme is not None
-    right, left = (face.truth[list(eye)].mean(axis=0) for eye in face.scheme.pupils)
-    return float(np.hypot(*(right - left)))
+    assert faces.scheme is not None
+    right, left = (faces.truth[:, list(eye)].mean(axis=1) for eye in faces.scheme.pupils)
+    return _length(right - left)
 
 
-def side_of_box(face: Annotated) -> Pixels:
+def side_of_box(faces: Annotated) -> Lengths:
     """sqrt(box area)."""
-    assert face.box is not None
-    return g.side(face.box)
+    width, height = (faces.boxes[:, 2:] - faces.boxes[:, :2]).T
+    side: Lengths = np.sqrt(width * height)
+    return side
 
 
-def diagonal(face: Annotated) -> Pixels:
+def diagonal(faces: Annotated) -> Lengths:
     """The diagonal of the image."""
-    assert face.size is not None
-    return float(np.hypot(*face.size))
+    return _length(faces.sizes)
 
 
-LENGTHS: dict[str, Callable[[Annotated], Pixels]] = {
+def _length(vectors: NDArray[np.float64]) -> Lengths:
+    """Of vectors (B, 2)."""
+    length: Lengths = np.hypot(*vectors.T)
+    return length
+
+
+LENGTHS: dict[str, Callable[[Annotated], Lengths]] = {
     "interocular": interocular,
     "interpupil": interpupil,
     "box": side_of_box,

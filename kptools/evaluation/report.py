@@ -2,26 +2,25 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kptools import geometry as g
-from kptools.errors import RecordError, UsageError
+from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.evaluation.faces import Face, Parser, split
 from kptools.evaluation.metrics import OVER_NORM
-from kptools.evaluation.norms import check_norm, norm_for
 from kptools.evaluation.risk import RiskTally
-from kptools.evaluation.score import OneNorm, Score, compare, truth_of
+from kptools.evaluation.score import OneNorm, Score, Scores, compare
 from kptools.evaluation.tally import Tally, measure
-from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Record
-from kptools.schemes import catalog, selection
+from kptools.records.points import stack
+from kptools.schemes import catalog
 from kptools.schemes.scheme import Scheme
+
+BATCH = 64  # faces that are scored at a time: few enough for a processor's cache
 
 
 class Scorer:
@@ -39,9 +38,7 @@ class Scorer:
         one_norm: OneNorm | None = None,
         min_score: float | None = None,
     ) -> None:
-        check_norm(norm)
-        self.wanted = norm
-        self.points = points
+        self._parser = Parser(norm, points, min_score)
         self.one_norm = one_norm
         self.min_score = min_score
         self.risks: dict[str, RiskTally] = {}  # by norm: of the points that have a score
@@ -52,82 +49,124 @@ class Scorer:
         self.mean = Tally()
         self.splits: dict[str, Tally] = defaultdict(Tally)
         self.norms: dict[str, Tally] = defaultdict(Tally)
-        self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
 
     def fail(self, record: Record) -> None:
         """Count a record that failed, here or before."""
         self.all.fail()
         self.mean.fail()
-        self._split(record).fail()
-        self._norm(self._norm_of(record)).fail()
+        self.splits[split(record)].fail()
+        self.norms[self._parser.norm_of(record)].fail()
 
     def add(self, record: Record) -> Score:
         """Score a record. Raises RecordError, and MixedNorms where it has another norm than
         `one_norm`."""
-        truth = truth_of(record)
-        predicted = g.from_list(keys.points(record, "pred"))
-        name = str(record.get("scheme", ""))
-        scheme = keys.known_scheme(record, len(truth))
-        box, size, scale = keys.box(record), keys.size(record), keys.scale(record)
+        return self._count([self._parse(record)]).face(0)
 
-        def against(points: g.Points) -> Score:
-            return compare(
-                points, truth, scheme=scheme, box=box, size=size, scale=scale, norm=self.wanted
-            )
+    def count(self, items: Iterable[Item], fail: Fail) -> None:
+        """Score the items for the report alone. One that cannot be scored is a failure."""
+        for _ in self._score(items, fail, None):
+            pass
 
-        found, baseline = against(predicted), None
-        if record.get("mean") is not None:
-            baseline = against(g.from_list(keys.points(record, "mean")))
-        if self.points is not None:
-            chosen, keep = self._choose(scheme)
-            name = chosen.name
-            found = replace(found, offsets=found.offsets[keep])
-            baseline = baseline and replace(baseline, offsets=baseline.offsets[keep])
-        scores = self._scores(record, len(truth))
-        if self.points is not None and scores is not None:
-            scores = scores[keep]
-        whole = found
-        if self.min_score is not None:
-            low = np.asarray(scores) < self.min_score
-            found = replace(found, offsets=np.where(low[:, None], np.nan, found.offsets))
-            baseline = baseline and replace(
-                baseline, offsets=np.where(low[:, None], np.nan, baseline.offsets)
-            )
+    def score(self, items: Iterable[Item], fail: Fail, ready: Callable[[], bool]) -> Iterator[Item]:
+        """Each item again, scored: with its `nme`, None where its norm is not known. One that
+        cannot be scored is a failure. Items are held as long as the next one is `ready`."""
+        return self._score(items, fail, ready)
+
+    def _score(
+        self, items: Iterable[Item], fail: Fail, ready: Callable[[], bool] | None
+    ) -> Iterator[Item]:
+        """As `score`; without `ready` no sound item is held, and none comes again."""
+        held: list[Item] = []
+        faces: list[Face] = []  # sound, of one kind, and not counted yet
+
+        def release() -> Iterator[Item]:
+            """Count the faces, and let go of the items that are held."""
+            errors = self._count(faces).errors.tolist() if faces else []
+            done = list(zip(held, errors, strict=ready is not None))
+            held.clear()
+            faces.clear()
+            for item, error in done:
+                item.update({"nme": None if math.isnan(error) else error})
+                yield item
+
+        try:
+            for item in items:
+                face = None
+                if not item.failed:
+                    try:
+                        face = self._parse(item.record)
+                    except RecordError as problem:
+                        yield from release()  # first, since this failure may end the job
+                        item.update({}, without=("nme",))  # of another prediction
+                        fail(item, problem)
+                if face is None:
+                    yield from release()
+                    self.fail(item.record)
+                    yield item
+                    continue
+                if faces and face.kind != faces[0].kind:
+                    yield from release()
+                faces.append(face)
+                if ready is not None:
+                    held.append(item)
+                if len(faces) == BATCH or (ready is not None and not ready()):
+                    yield from release()
+        except KptoolsError:  # what came before it leaves
+            yield from release()
+            raise
+        yield from release()
+
+    def _parse(self, record: Record) -> Face:
+        """Raises RecordError, and MixedNorms."""
+        face = self._parser.parse(record)
         if self.one_norm is not None:
-            self.one_norm.require(found.norm_name, name)
-        # all is sound: count
-        self.known += int(whole.known.sum())
-        self.kept += int(found.known.sum())
-        if scores is not None and whole.norm > 0:
-            risk = self.risks.setdefault(whole.norm_name, RiskTally())
-            risk.add(scores, whole.distances / whole.norm)
-        face = measure(found)
-        self.all.count(face)
-        self._split(record).count(face)
-        self._norm(found.norm_name).count(face)
+            self.one_norm.require(face.kind.norm, face.kind.name)
+        return face
+
+    def _count(self, faces: Sequence[Face]) -> Scores:
+        """Score sound faces of one kind, and count them."""
+        kind = faces[0].kind
+        truth = stack([face.truth for face in faces])
+
+        def against(points: Sequence[tuple[float, ...]]) -> Scores:
+            found = compare(
+                stack(points),
+                truth,
+                norm=kind.norm,
+                scheme=kind.scheme,
+                boxes=[face.box for face in faces],
+                sizes=[face.size for face in faces],
+                scales=[face.scale for face in faces],
+            )
+            return found if kind.keep is None else found.of_points(kind.keep)
+
+        whole = found = against([face.predicted for face in faces])
+        baseline = against([face.mean for face in faces]) if kind.has_mean else None
+        if kind.has_scores:
+            scores = np.array([face.scores for face in faces], dtype=np.float64)  # (B, K)
+            if kind.keep is not None:
+                scores = scores.take(kind.keep, axis=1)
+            risk = self.risks.setdefault(kind.norm, RiskTally())
+            risk.add(scores.ravel(), whole.relative.ravel())
+            if self.min_score is not None:
+                low = scores < self.min_score
+                found = whole.without(low)
+                baseline = baseline and baseline.without(low)
+        self.known += int(whole.counts.sum())
+        self.kept += int(found.counts.sum())
+        measured = measure(found)
+        self.all.count(measured)
+        self.norms[kind.norm].count(measured)
+        splits = np.array([face.split for face in faces])
+        for name in dict.fromkeys(face.split for face in faces):
+            self.splits[name].count(measured.of_faces(np.flatnonzero(splits == name)))
         if baseline is not None:
             self.mean.add(baseline)
-        for table, key in (
-            (self.sources, str(record.get("box_source", "unknown"))),
-            (self.schemes, name or "unknown"),
-        ):
-            table[key] = table.get(key, 0) + 1
+        scheme = kind.name or "unknown"
+        self.schemes[scheme] = self.schemes.get(scheme, 0) + len(faces)
+        for face in faces:
+            self.sources[face.source] = self.sources.get(face.source, 0) + 1
         return found
-
-    def score(self, items: Iterable[Item], fail: Fail) -> Iterator[Item]:
-        """Each item again, scored: with its `nme`, None where its norm is not known. One that
-        cannot be scored is a failure."""
-        for item in items:
-            if not item.failed:
-                try:
-                    error = self.add(item.record).error
-                    item.update({"nme": None if math.isnan(error) else error})
-                except RecordError as problem:
-                    item.update({}, without=("nme",))  # of another prediction
-                    fail(item, problem)
-            if item.failed:
-                self.fail(item.record)
-            yield item
 
     @property
     def risk(self) -> RiskTally:
@@ -202,45 +241,3 @@ class Scorer:
             "points": [],
             **self._by_score(),
         }
-
-    def _scores(self, record: Record, count: int) -> NDArray[np.float64] | None:
-        """The scores (K,), None where there are none. RecordError where --min-score needs them;
-        without it, a `score` of another kind is ignored."""
-        try:
-            found = keys.per_point(record, "score", count)
-        except RecordError:
-            if self.min_score is not None:
-                raise
-            return None
-        if found is None and self.min_score is not None:
-            raise RecordError(
-                "bad_points", "no `score`, which --min-score needs; kp-predict gives it"
-            )
-        return None if found is None else np.array(found, dtype=np.float64)
-
-    def _norm(self, name: str) -> Tally:
-        return self.norms[name]
-
-    def _norm_of(self, record: Record) -> str:
-        """The norm that a record which failed would have had."""
-        name = record.get("scheme")
-        known = isinstance(name, str) and catalog.count(name) is not None
-        try:
-            return norm_for(catalog.get(str(name)) if known else None, self.wanted)
-        except RecordError:
-            return str(self.wanted)
-
-    def _choose(self, scheme: Scheme | None) -> tuple[Scheme, list[int]]:
-        """The points that are scored. A face that has none of them annotated takes no part."""
-        if scheme is None:
-            raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
-        if scheme.name not in self._chosen:
-            try:
-                chosen, keep = selection.select_points(scheme, self.points or "")
-            except ValueError as error:
-                raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
-            self._chosen[scheme.name] = chosen, list(keep)
-        return self._chosen[scheme.name]
-
-    def _split(self, record: Record) -> Tally:
-        return self.splits[str(record.get("split", "none"))[:40]]

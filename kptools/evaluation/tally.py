@@ -3,41 +3,60 @@
 import math
 from array import array
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kptools.evaluation.metrics import METRICS, Metric
-from kptools.evaluation.score import Errors, Score
+from kptools.evaluation.score import Errors, Flags, Scores
 from kptools.schemes.scheme import Scheme
 
 Figures: TypeAlias = dict[str, float | int | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measured:
-    """What one face adds to a tally: its sums and counts by metric, the metrics that it shows, and
-    where its norm is known its NME and its distances over the norm (K,), 0 where not `known`."""
+    """What B faces add to a tally: the sum of each metric (B,) and whether each face shows it, how
+    many points of each are known (B,), and which (B, K), and over their norms the NME (B,), NaN
+    where there is none, and the distances (B, K)."""
 
-    coordinates: int
-    sums: dict[str, tuple[float, int]]
-    shown: tuple[str, ...]
-    known: NDArray[np.bool_]
-    nme: float = math.nan
-    relative: Errors | None = None
+    sums: dict[str, Errors]
+    shown: dict[str, Flags]
+    counts: NDArray[np.int64]
+    known: Flags
+    errors: Errors
+    relative: Errors
+
+    def of_faces(self, rows: NDArray[np.intp]) -> "Measured":
+        """What some of the faces add."""
+        return Measured(
+            {name: values[rows] for name, values in self.sums.items()},
+            {name: values[rows] for name, values in self.shown.items()},
+            self.counts[rows],
+            self.known[rows],
+            self.errors[rows],
+            self.relative[rows],
+        )
 
 
-def measure(score: Score) -> Measured:
-    """What a face adds to the tallies that count it."""
-    known = score.known
-    sums = {m.name: m.of_face(score) for m in METRICS if m.of_face is not None}
-    shown = tuple(m.name for m in METRICS if m.only_if is not None and m.only_if(score))
-    if not (score.norm > 0 and known.any()):
-        return Measured(score.apart.size, sums, shown, known)
-    relative = score.distances / score.norm
-    nme = float(relative[known].mean())
-    return Measured(score.apart.size, sums, shown, known, nme, np.where(known, relative, 0.0))
+def measure(scores: Scores) -> Measured:
+    """What faces add to the tallies that count them."""
+    return Measured(
+        {m.name: m.of_faces(scores) for m in METRICS if m.of_faces is not None},
+        {m.name: m.only_if(scores) for m in METRICS if m.only_if is not None},
+        scores.counts,
+        scores.known,
+        scores.errors,
+        scores.relative,
+    )
+
+
+def _add(before: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """The sum (...) of `before` (...) and the rows (B, ...), one after the other: the last bits do
+    not hang on how many came at a time."""
+    total: NDArray[Any] = np.concatenate([before[None], rows]).cumsum(axis=0)[-1]
+    return total
 
 
 class Tally:
@@ -50,7 +69,7 @@ class Tally:
         self.nmes = array("d")  # one a face that has a norm; infinite for a failure
         self.faces = self.failed = 0
         self.coordinates = 0
-        self._sums = {metric.name: (0.0, 0) for metric in METRICS if metric.of_face}
+        self._sums = {metric.name: np.zeros(()) for metric in METRICS if metric.of_faces}
         self._shown: set[str] = set()  # of the metrics that are there for some faces only
         self.point_sums = np.zeros(0)  # of distance over norm, by point
         self.point_counts = np.zeros(0, dtype=np.int64)
@@ -61,27 +80,28 @@ class Tally:
         self.failed += 1
         self.nmes.append(np.inf)
 
-    def add(self, score: Score) -> None:
-        """Add a face. Where its norm is not known it has no part in NME."""
-        self.count(measure(score))
+    def add(self, scores: Scores) -> None:
+        """Add faces. Those whose norm is not known have no part in NME."""
+        self.count(measure(scores))
 
-    def count(self, face: "Measured") -> None:
-        """As `add`, of a face that several tallies count."""
-        self.faces += 1
-        self.coordinates += face.coordinates
-        for name, (total, count) in face.sums.items():
-            before = self._sums[name]
-            self._sums[name] = before[0] + total, before[1] + count
-        self._shown.update(face.shown)
-        if face.relative is None:
-            return
-        self.nmes.append(face.nme)
-        grow = len(face.relative) - len(self.point_sums)
-        if grow > 0:
-            self.point_sums = np.pad(self.point_sums, (0, grow))
-            self.point_counts = np.pad(self.point_counts, (0, grow))
-        self.point_sums[: len(face.relative)] += face.relative
-        self.point_counts[: len(face.relative)] += face.known
+    def count(self, found: Measured) -> None:
+        """As `add`, of faces that several tallies count."""
+        self.faces += len(found.counts)
+        self.coordinates += 2 * int(found.counts.sum())
+        for name, values in found.sums.items():
+            self._sums[name] = _add(self._sums[name], values)
+        self._shown.update(name for name, faces in found.shown.items() if faces.any())
+        normed = ~np.isnan(found.errors)
+        self.nmes.frombytes(found.errors[normed].tobytes())
+        known = found.known[normed]
+        points = known.shape[1]
+        if points > len(self.point_sums):
+            grow = (0, points - len(self.point_sums))
+            self.point_sums = np.pad(self.point_sums, grow)
+            self.point_counts = np.pad(self.point_counts, grow)
+        relative = np.where(known, found.relative[normed], 0.0)
+        self.point_sums[:points] = _add(self.point_sums[:points], relative)
+        self.point_counts[:points] += known.sum(axis=0)
 
     @property
     def errors(self) -> Errors:
@@ -105,8 +125,8 @@ class Tally:
         if metric.of_errors is not None:
             value = metric.of_errors(errors, threshold) if len(errors) else math.nan
             return None if math.isnan(value) else value
-        total, count = self._sums[metric.name]
-        return metric.finish(total / count) if count else None
+        count = self.coordinates
+        return metric.finish(float(self._sums[metric.name]) / count) if count else None
 
     def by_point(self) -> list[float | None]:
         """NME of each point, over the faces where it is annotated."""

@@ -20,6 +20,7 @@ from kptools.units import Box, Degrees, Size
 
 Record: TypeAlias = dict[str, Any]
 Point: TypeAlias = list[float] | None
+_NOWHERE = [0.0, 0.0]  # stands for a point that is null while its face is checked
 STATUSES = (
     "bad_record",
     "missing",
@@ -114,13 +115,24 @@ def _are_numbers(values: list[Any]) -> bool:
     )
 
 
-def _are_pairs(values: list[Any]) -> bool:
-    """Whether each is a list of two numbers, as `_are_numbers` sees it."""
-    return (
-        set(map(type, values)) == {list}
-        and set(map(len, values)) == {2}
-        and _are_numbers(list(chain.from_iterable(values)))
-    )
+def _flat(points: list[Any]) -> tuple[float, ...] | None:
+    """The x of all points, then the y of all, NaN where null, in a few calls for the whole list.
+    None where one of them is no list of two numbers, or it takes a closer look to tell."""
+    kinds = {*map(type, points)}
+    if not kinds <= {list, type(None)}:
+        return None
+    known = [_NOWHERE if p is None else p for p in points] if len(kinds) > 1 else points
+    try:
+        xs, ys = zip(*known, strict=True)
+        flat: tuple[float, ...] = xs + ys
+        # no number is larger than the length of all of them as a vector; NaN compares false
+        if not ({*map(type, flat)} <= {float, int} and math.hypot(*flat) <= MAX_COORDINATE):
+            return None
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if known is points:
+        return flat
+    return tuple(math.nan if p is None else v for p, v in zip(points * 2, flat, strict=True))
 
 
 def box(record: Record) -> Box:
@@ -170,10 +182,19 @@ def points(record: Record, key: str = "points") -> list[Point]:
 
     Checked against the scheme's count where the record has a scheme that is known.
     """
+    value: list[Point] = record.get(key)  # type: ignore[assignment]  # `coordinates` checks it
+    coordinates(record, key)
+    return value
+
+
+def coordinates(record: Record, key: str = "points") -> tuple[float, ...]:
+    """The K points under `key` as 2 K numbers, the x of all and then the y of all, NaN where not
+    annotated. Checked as `points` are."""
     value = record.get(key)
     if not isinstance(value, list) or not value:
         raise RecordError("bad_points", f"no `{key}`; a list of [x, y] or null is needed")
-    if not _are_pairs(value):  # which is quick; now one by one
+    flat = _flat(value)
+    if flat is None:  # one by one
         for index, point in enumerate(value):
             if point is not None and not (
                 isinstance(point, list) and len(point) == 2 and all(map(_number, point))
@@ -183,6 +204,8 @@ def points(record: Record, key: str = "points") -> list[Point]:
                     f"{key}[{index}] is {_short(point)}; [x, y] within {MAX_COORDINATE:g} "
                     "or null is needed",
                 )
+        known = [(math.nan, math.nan) if point is None else point for point in value]
+        flat = tuple(chain.from_iterable(zip(*known, strict=True)))
     name = record.get("scheme")
     if isinstance(name, str):
         expected = catalog.count(name)
@@ -190,7 +213,7 @@ def points(record: Record, key: str = "points") -> list[Point]:
             raise RecordError(
                 "bad_points", f"{len(value)} {key}, but {name} has {expected}; fix one of them"
             )
-    return value
+    return flat
 
 
 def size(record: Record) -> Size:

@@ -8,6 +8,7 @@ import torch
 
 from kptools.errors import KptoolsError, RecordError
 from kptools.evaluation import THRESHOLD
+from kptools.evaluation.norms import norm_for
 from kptools.evaluation.score import compare
 from kptools.evaluation.tally import Tally
 from kptools.inference import passes
@@ -51,8 +52,10 @@ def validate(
             if not np.isfinite(found).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
             assert face.points is not None
-            box = keys.box(face.record)
-            tally.add(compare(found, face.points, scheme=face.scheme, box=box, size=None))
+            norm, box = norm_for(face.scheme, None), keys.box(face.record)
+            tally.add(
+                compare(found[None], face.points[None], norm=norm, scheme=face.scheme, boxes=[box])
+            )
     if not done:
         return {}
     report = tally.report(THRESHOLD)
