@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from conftest import lines, nose, parse, run, scores, written
 
+from kptools.errors import RecordError
+from kptools.evaluation.report import BATCH, Scorer
+from kptools.records.failures import Failures
+from kptools.records.item import Item
 from kptools.schemes import catalog
 
 
@@ -208,6 +212,59 @@ def test_nothing_to_score_is_a_report_of_nothing():
     assert done.returncode == 0
     assert r["faces"] == 0
     assert r["nme"] is None
+
+
+def of_all_kinds():
+    """Faces of several schemes, splits and norms, with points that are missing: some in long runs
+    of one kind."""
+    random = np.random.default_rng(0)
+    records = []
+    for i in range(3 * BATCH):
+        one = face(i, {}, split=["train", "val"][i % 3 // 2])
+        one["pred"] = random.normal(one["pred"], 2).tolist()
+        if i > BATCH:
+            one["score"] = random.random(68).tolist()
+        if i > 2 * BATCH:
+            one["mean"] = random.normal(one["pred"], 5).tolist()
+        if i % 7 == 0 or i < BATCH // 2:
+            one["points"][random.integers(68)] = None
+        records.append(nose(i, *random.normal(size=2), scale=1.7) if i % 50 < 5 else one)
+    return records
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "diagonal", "points": "nose"}])
+def test_the_figures_are_the_same_bits_however_many_faces_come_together(options):
+    records, failures = of_all_kinds(), Failures()
+    one_by_one, together = Scorer(**options), Scorer(**options)
+    errors = []
+    for record in records:
+        try:
+            errors.append(one_by_one.add(record).error)
+        except RecordError:
+            errors.append(None)
+            one_by_one.fail(record)
+    items = (Item(dict(record), "records", i) for i, record in enumerate(records))
+    scored = list(together.score(items, failures.add, lambda: True))
+    assert together.report(0.08) == one_by_one.report(0.08)
+    assert [item.record["id"] for item in scored] == [record["id"] for record in records]
+    expected = [None if e is None or math.isnan(e) else e for e in errors]
+    assert [item.record.get("nme") for item in scored] == expected
+
+
+def test_what_came_before_a_failure_leaves_before_it_ends_the_job(face):
+    records = [face(i) | {"pred": face(i)["points"]} for i in range(3)]
+    for broken in (lines([face(3)]), b"{}", b"{"):
+        done = run("eval", "--records", "--strict", stdin=lines(records) + broken)
+        assert done.returncode == 3
+        assert [r["nme"] for r in parse(done.stdout)] == [0, 0, 0]
+
+
+def test_failures_are_told_in_the_order_of_their_lines():
+    broken = [nose(i, 0, 0, pred=None) for i in range(4)]
+    data = b"{\n".join(lines([nose(9, 1, 1), one]) for one in broken)
+    done = run("eval", "--records", stdin=data)
+    told = [int(line.split(b":")[1]) for line in done.stderr.splitlines()[:-1]]
+    assert told == [2, 3, 5, 6, 8, 9, 11]
 
 
 def test_a_face_without_a_norm_and_with_a_long_integer_is_not_lost(face):

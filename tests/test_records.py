@@ -9,6 +9,7 @@ from conftest import lines, parse, run, tiny_unet
 from kptools.errors import RecordError
 from kptools.models import checkpoint
 from kptools.records import keys
+from kptools.records.points import points_array
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,13 @@ def test_points_may_be_whole_numbers_and_numpys():
     value = [[1, 2.5], [np.float64(3.0), np.float64(4.0)], None]
     assert keys.points({"points": value}) is value
     assert keys.points({"points": value[:1]}) == [[1, 2.5]]
+
+
+def test_points_come_as_an_array_with_nan_where_null():
+    record = {"points": [[1, 2.5], None, [3.0, -4.0]]}
+    assert points_array(record).tolist()[::2] == [[1, 2.5], [3.0, -4.0]]
+    assert np.isnan(points_array(record)[1]).all()
+    for value in ([[5.0, 6.0]], [[5.0, 6.0]] * 2, [[7e5, 9e5]], [[7e5, 9e5], None]):
+        array = points_array({"points": value})
+        array += 1  # it is the caller's own
+        assert array[0].tolist() == [value[0][0] + 1, value[0][1] + 1]

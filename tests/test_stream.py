@@ -255,9 +255,9 @@ def test_resume_goes_on_where_the_part_ends(face, tmp_path, quick, monkeypatch, 
     assert again.returncode == 1
 
 
-@pytest.mark.parametrize("name", ["augment", "predict"])
+@pytest.mark.parametrize("name", ["augment", "eval", "predict"])
 def test_a_record_leaves_before_the_next_has_come(face, tmp_path, name):
-    options = ["--rotate", "5"]
+    options = ["--records"] if name == "eval" else ["--rotate", "5"]
     if name == "predict":
         options = [str(untrained(tmp_path / "m.safetensors")), "--batch-size", "1"]
     process = subprocess.Popen(
@@ -269,7 +269,7 @@ def test_a_record_leaves_before_the_next_has_come(face, tmp_path, name):
     late.start()
     try:
         for i in range(3):
-            process.stdin.write(lines([face(i)]) + b"\n \n")
+            process.stdin.write(lines([face(i) | {"pred": face(i)["points"]}]) + b"\n \n")
             process.stdin.flush()
             answer = process.stdout.readline()  # while stdin is still open
             assert orjson.loads(answer)["id"] == f"face{i}"

@@ -15,6 +15,7 @@ from kptools import geometry as g
 from kptools.errors import RecordError
 from kptools.records import keys
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 from kptools.schemes.scheme import Scheme
 from kptools.units import Fraction, Size
 
@@ -57,7 +58,7 @@ def _eyes_and_mouth(record: Record) -> tuple[g.Points, g.Points, g.Points | None
             "bad_points", "no `points` and no `pred`, by which to align; kp-predict gives `pred`"
         )
     for key in found:
-        points = g.from_list(keys.points(record, key))
+        points = points_array(record, key)
         scheme = keys.known_scheme(record, len(points))
         if scheme is None or not scheme.pupils:
             raise RecordError(

@@ -10,6 +10,7 @@ from kptools.records import keys, splits
 from kptools.records.ids import SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 from kptools.schemes import selection
 
 
@@ -55,7 +56,7 @@ class Preparation:
             record["box"] = list(g.whole_image((record["size"][0], record["size"][1])))
             record["box_source"] = "image"
         elif self.box == "points":
-            truth = g.from_list(keys.points(record))
+            truth = points_array(record)
             record["box"], record["box_source"] = list(g.box_of_points(truth)), "points"
         if self.points is not None:
             self._select(item)

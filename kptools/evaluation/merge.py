@@ -17,6 +17,7 @@ from kptools.records.failures import Fail
 from kptools.records.ids import SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 
 SAME_POINT = 0.01  # pixels: truths of two copies that lie nearer are the same point
 
@@ -37,7 +38,7 @@ class _Copy:
         """The points (K, 2) under a key, in pixels of `image`; None where there are none."""
         if self.record.get(key) is None:
             return None
-        points = self.named(g.from_list(keys.points(self.record, key)))
+        points = self.named(points_array(self.record, key))
         return points if self.to_source is None else g.transform(self.to_source, points)
 
     def numbers(self, key: str) -> NDArray[np.float64] | None:

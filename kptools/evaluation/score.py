@@ -17,7 +17,7 @@ from kptools.errors import MixedNorms, RecordError
 from kptools.evaluation.norms import LENGTHS, Annotated, Lengths, norm_for
 from kptools.records import keys
 from kptools.records.keys import Record
-from kptools.records.points import points
+from kptools.records.points import points_array
 from kptools.schemes.scheme import Scheme
 from kptools.units import Box, Pixels, Size
 
@@ -152,11 +152,11 @@ def _table(values: Sequence[object] | None, rows: int, columns: int) -> NDArray[
 
 def score(record: Record, norm: str | None = None, key: str = "pred") -> Score:
     """The score of the points under `key`. Raises RecordError: no points, no prediction."""
-    truth = points(record)
+    truth = points_array(record)
     require_truth(bool(np.isfinite(truth).any()))
     scheme = keys.known_scheme(record, len(truth))
     name = "pixels" if norm == "pixels" else norm_for(scheme, norm)
-    predicted = points(record, key)
+    predicted = points_array(record, key)
     require_prediction(len(predicted), len(truth), bool(np.isfinite(predicted).all()))
     found = compare(
         predicted[None],

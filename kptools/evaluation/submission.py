@@ -10,6 +10,7 @@ from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import keys
 from kptools.records.item import Item
+from kptools.records.points import points_array
 from kptools.storage.files import write_output
 
 
@@ -33,7 +34,7 @@ class Submission:
             )
             raise KptoolsError(f"{item.where}: no prediction for {record.get('id')}: {why}; {hint}")
         try:
-            points = g.from_list(keys.points(record, key))
+            points = points_array(record, key)
             scale = keys.scale(record) or 1.0
         except RecordError as error:
             raise KptoolsError(f"{item.where}: {error}") from None

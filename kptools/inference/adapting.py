@@ -9,6 +9,7 @@ from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 
 _STALE = ("heatmap", "nme", "pred_visible", "mean")  # of the points that were there before
 
@@ -18,7 +19,7 @@ def predicted(record: Record) -> g.Points:
     where an adapter made them."""
     if "adapter" in record:
         raise RecordError("bad_points", "its `pred` was adapted before; predict it again first")
-    return g.from_list(keys.points({"pred": record.get("pred")}, "pred"))
+    return points_array({"pred": record.get("pred")}, "pred")
 
 
 def adapted(record: Record, adapter: Adapter) -> Record:

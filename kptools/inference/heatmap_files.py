@@ -21,6 +21,7 @@ from kptools.models.codecs import heatmap
 from kptools.records import keys
 from kptools.records.ids import FileNames
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 from kptools.storage import files
 from kptools.storage.files import write_output
 from kptools.units import Fraction, Pixels, Size
@@ -91,7 +92,7 @@ def encode(
     """Write the labels of the record's points; its `heatmap`. `names`: those of the run, of which
     no two records share one. Raises RecordError."""
     box = keys.box(record)
-    truth = g.from_list(keys.points(record))
+    truth = points_array(record)
     if len(truth) * size[0] * size[1] > MAX_MAP_VALUES:
         raise RecordError("too_large", f"{len(truth)} maps of {size[0]}x{size[1]}; ask for less")
     to_map = g.box_to_input(box, margin, size)

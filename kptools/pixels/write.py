@@ -18,6 +18,7 @@ from kptools.records import keys, policy
 from kptools.records.face import Face
 from kptools.records.ids import FileNames
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 from kptools.specs import FILL
 from kptools.storage import images
 from kptools.storage.files import write_output
@@ -89,7 +90,7 @@ def _moved(record: Record, transform: Transform, path: Path, size: Size) -> Reco
     made["size"] = list(size)
     for key in ("points", "pred", "mean"):
         if key in record:
-            points = g.from_list(keys.points(record, key))
+            points = points_array(record, key)
             made[key] = g.to_list(transform.transform_points(points))
     for key in ("visible", "score", "pred_visible"):
         if key in record and transform.flipped and transform.swap is not None:

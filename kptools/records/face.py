@@ -9,6 +9,7 @@ from kptools import geometry as g
 from kptools.errors import RecordError
 from kptools.records import keys, policy
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 from kptools.records.policy import Stage
 from kptools.schemes.scheme import Scheme
 from kptools.specs import InputSpec
@@ -58,7 +59,7 @@ class Face:
     def annotated(self) -> "Face":
         """The same face with its points and its scheme; it has to have a point at least. Raises
         RecordError."""
-        points = g.from_list(keys.points(self.record))
+        points = points_array(self.record)
         if not np.isfinite(points).any():
             raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
         return replace(self, points=points, scheme=keys.known_scheme(self.record, len(points)))

@@ -20,6 +20,7 @@ from kptools.units import Box, Degrees, Size
 
 Record: TypeAlias = dict[str, Any]
 Point: TypeAlias = list[float] | None
+_NUMBERS = {float, int}
 _NOWHERE = [0.0, 0.0]  # stands for a point that is null while its face is checked
 STATUSES = (
     "bad_record",
@@ -105,14 +106,18 @@ def _number(value: Any) -> bool:
     )
 
 
-def _are_numbers(values: list[Any]) -> bool:
-    """Whether each is a `_number`: the whole list in a few calls. Not of subclasses of numbers."""
-    return (
-        set(map(type, values)) <= {float, int}
-        and min(values, default=0) >= -MAX_COORDINATE
-        and max(values, default=0) <= MAX_COORDINATE
-        and math.isfinite(sum(values))  # NaN is in no order, and in each sum
-    )
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether each is a `_number`, in a few calls for them all. Where not, subclasses of numbers
+    may be among them, or all may be large."""
+    try:  # no number is larger than the length of them all as a vector, and NaN compares false
+        return {*map(type, values)} <= _NUMBERS and math.hypot(*values) <= MAX_COORDINATE
+    except OverflowError:  # of whole numbers
+        return False
+
+
+def _all_numbers(values: Sequence[Any]) -> bool:
+    """Whether each is a `_number`."""
+    return _are_numbers(values) or all(map(_number, values))
 
 
 def _flat(points: list[Any]) -> tuple[float, ...] | None:
@@ -124,11 +129,10 @@ def _flat(points: list[Any]) -> tuple[float, ...] | None:
     known = [_NOWHERE if p is None else p for p in points] if len(kinds) > 1 else points
     try:
         xs, ys = zip(*known, strict=True)
-        flat: tuple[float, ...] = xs + ys
-        # no number is larger than the length of all of them as a vector; NaN compares false
-        if not ({*map(type, flat)} <= {float, int} and math.hypot(*flat) <= MAX_COORDINATE):
-            return None
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
+        return None
+    flat: tuple[float, ...] = xs + ys
+    if not _are_numbers(flat):
         return None
     if known is points:
         return flat
@@ -140,7 +144,7 @@ def box(record: Record) -> Box:
     value = record.get("box")
     if value is None:
         raise RecordError("bad_box", "no `box`; `kp-prep --box image` takes the whole image")
-    if not isinstance(value, list) or len(value) != 4 or not all(map(_number, value)):
+    if not isinstance(value, list) or len(value) != 4 or not _all_numbers(value):
         raise RecordError(
             "bad_box",
             f"box {_short(value)} is not four numbers [x0, y0, x1, y1] within "
@@ -279,11 +283,7 @@ def per_point(record: Record, key: str, count: int) -> Sequence[float] | None:
     value = record.get(key)
     if value is None:
         return None
-    if (
-        not isinstance(value, list)
-        or len(value) != count
-        or not (_are_numbers(value) or all(map(_number, value)))
-    ):
+    if not isinstance(value, list) or len(value) != count or not _all_numbers(value):
         raise RecordError("bad_points", f"`{key}` is not {count} numbers; one for each point")
     return value
 

@@ -61,9 +61,15 @@ class Lines:
             self.head = chunk[: sniff.HEAD]
         head, *rest = chunk.split(b"\n")
         self._extend(head)
-        for part in rest:
-            self._end_line()
-            self._extend(part)
+        if not rest:
+            return
+        self._end_line()
+        *whole, tail = rest
+        for number, part in enumerate(whole, self._number + 1):
+            if line := part.strip():
+                self._lines.append((number, line))
+        self._number += len(whole)
+        self._extend(tail)
 
     def _extend(self, part: bytes) -> None:
         if self._size <= MAX_LINE_BYTES:

@@ -11,7 +11,7 @@ from kptools.records import keys
 from kptools.records.keys import Record
 
 
-def points(record: Record, key: str = "points") -> g.Points:
+def points_array(record: Record, key: str = "points") -> g.Points:
     """The points (K, 2) under `key`, file frame, NaN where not annotated. Raises RecordError."""
     array: g.Points = stack([keys.coordinates(record, key)])[0]
     return array
@@ -21,7 +21,7 @@ def stack(faces: Sequence[tuple[float, ...]]) -> g.Points:
     """(B, K, 2): the coordinates of B faces of K points each, as `keys.coordinates` gives them."""
     pack = struct.Struct(f"{len(faces[0])}d").pack  # a quarter of the time of np.array
     planes = np.frombuffer(b"".join([pack(*face) for face in faces])).reshape(len(faces), 2, -1)
-    return np.ascontiguousarray(planes.swapaxes(1, 2))
+    return planes.swapaxes(1, 2).copy()
 
 
 def are_known(coordinates: tuple[float, ...]) -> bool:

@@ -77,8 +77,7 @@ class Writer:
     def write_line(self, line: bytes) -> None:
         """Write one line, given without its line feed."""
         try:
-            self._out.write(line)
-            self._out.write(b"\n")
+            self._out.write(line + b"\n")
         except OSError as error:
             raise self._lost(error) from None
 

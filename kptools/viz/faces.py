@@ -16,6 +16,7 @@ from kptools.records.face import Face
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.records.points import points_array
 from kptools.units import Size
 from kptools.viz import colours, marks, sheet, views
 from kptools.viz.marks import Layer
@@ -118,10 +119,10 @@ def _keypoints(record: Record) -> Keypoints:
     """Raises RecordError."""
     truth = predicted = visible = None
     if record.get("points") is not None:
-        truth = g.from_list(keys.points(record))
+        truth = points_array(record)
         visible = keys.per_point(record, "visible", len(truth))
     if record.get("pred") is not None:
-        predicted = g.from_list(keys.points(record, "pred"))
+        predicted = points_array(record, "pred")
     if truth is not None and predicted is not None and len(truth) != len(predicted):
         raise RecordError(
             "bad_points", f"{len(predicted)} pred, but {len(truth)} points; make them one"
