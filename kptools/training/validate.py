@@ -47,15 +47,22 @@ def validate(
         total += loss * len(batch)
         done += len(batch)
         decoded = _decode(network, val, batch, settings, model, device, output)
-        for face, unit, shown in zip(faces, decoded.points, batch.transforms, strict=True):
-            found = shown.invert_points(settings.input.to_file(unit, face.box))
-            if not np.isfinite(found).all():
+        found = [
+            shown.invert_points(settings.input.to_file(unit, face.box))
+            for face, unit, shown in zip(faces, decoded.points, batch.transforms, strict=True)
+        ]
+        for face, points in zip(faces, found, strict=True):
+            if not np.isfinite(points).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
-            assert face.points is not None
-            norm, box = norm_for(face.scheme, None), keys.box(face.record)
-            tally.add(
-                compare(found[None], face.points[None], norm=norm, scheme=face.scheme, boxes=[box])
-            )
+        scheme = faces[0].scheme  # that of all
+        scores = compare(
+            np.stack(found),
+            np.array([face.points for face in faces]),
+            norm=norm_for(scheme, None),
+            scheme=scheme,
+            boxes=[keys.box(face.record) for face in faces],
+        )
+        tally.add(scores)
     if not done:
         return {}
     report = tally.report(THRESHOLD)
