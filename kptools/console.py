@@ -7,6 +7,8 @@ from pathlib import Path
 def program() -> str:
     """The name of the tool that runs, for messages."""
     path = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("kptools")
+    if path.parent.name == "cli" and path.suffix == ".py":  # python -m kptools.cli.train
+        return f"kp-{path.stem}"
     return f"{path.parent.name}.py" if path.name == "__main__.py" else path.name
 
 

@@ -432,11 +432,11 @@ def test_a_batch_is_ready_before_the_rest_is_decoded(drawn, tmp_path, monkeypatc
         first = {faces.faces[i].image for i in order[:10]}
         monkeypatch.setattr(cache, "decode_crop", slow)
         faces.crops.begin(order)
-        batches = faces.batches(order, 8, 0, CPU)
-        assert next(batches).indices == order[:8]
+        groups = faces.groups(order, 8)
+        assert next(groups) == order[:8]
         go_on.set()
-        rest = list(batches)
-    assert [i for batch in rest for i in batch.indices] == order[8:]
+        rest = list(groups)
+    assert [i for group in rest for i in group] == order[8:]
 
 
 def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkeypatch, capsys):
@@ -461,8 +461,8 @@ def test_steps_beside_the_decoding_give_the_same_weights(drawn, tmp_path, monkey
     before = trained()
     told = sorted(capsys.readouterr().err.splitlines())
 
-    def begin(caches, order, device):
-        decode_all(caches, order, torch.device("cuda"))
+    def begin(caches, order, *, wait):
+        decode_all(caches, order, wait=False)
 
     monkeypatch.setattr(loop, "decode_all", begin)
     beside = trained()
@@ -478,7 +478,7 @@ def test_no_batch_is_of_one_face_where_two_can_be(drawn, tmp_path, count):
     with decoding_threads(1) as pool:
         faces, _ = faces_of(records, tmp_path, pool)
         faces.crops.begin()
-        sizes = [len(batch) for batch in faces.batches(range(len(faces)), 4, 0, CPU)]
+        sizes = [len(group) for group in faces.groups(range(len(faces)), 4)]
     assert sum(sizes) == len(faces)
     assert all(2 <= size <= 5 for size in sizes) or len(faces) == 1
 

@@ -2,7 +2,7 @@
 
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,8 +25,14 @@ from kptools.console import report
 from kptools.errors import UsageError
 from kptools.models import archs
 from kptools.models.heads import HEADS
+from kptools.records.failures import Failures
+from kptools.records.spool import Spool
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
+
+if TYPE_CHECKING:
+    from kptools.training.run import RunOptions
+    from kptools.training.settings import Settings
 
 ADAPTER = "adapter"  # the --arch that sees no image, but points
 KEEP = ("best", "last")
@@ -43,6 +49,7 @@ kp-prep imm --points nose | kp-augment --rotate 15 --shift 0.05 | kp-train --arc
 kp-train --arch resnet18 --epochs 5 -o r18.safetensors faces.jsonl | kp-viz grid -o val.png
 kp-predict other.safetensors faces.jsonl | kp-train --arch adapter -o adapter.safetensors | kp-eval
 kp-train --init box --epochs 20 --lr 5e-4 -o mine.safetensors faces.jsonl > val.jsonl
+torchrun --nproc-per-node 8 -m kptools.cli.train --arch resnet50 -o r50.safetensors faces.jsonl
 ''')
 }
 
@@ -131,6 +138,12 @@ def train(
             "looks at a face twice.",
         ),
     ] = None,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4096, help="Take a batch in so many parts, for less memory; same batch."
+        ),
+    ] = 1,
     val: Annotated[str | None, typer.Option(metavar="FILE", help="More records, all val.")] = None,
     val_fraction: Annotated[
         float | None,
@@ -171,6 +184,7 @@ def train(
             "optimizer": optimizer,
             "weight_decay": weight_decay,
             "decay": decay,
+            "accumulate": accumulate if accumulate > 1 else None,
             "resume": resume or None,
             "compile": compile_network or None,
             **options,
@@ -201,6 +215,7 @@ def train(
         "weight_decay": weight_decay,
         "decay": decay,
         "align": align,
+        "accumulate": accumulate,
     }
     if init:
         from kptools.models import box
@@ -214,32 +229,58 @@ def train(
     out = Path(output or f"{settings.arch}.safetensors")
     if init and not (arch or output) and out.exists() and out.samefile(settings.init):
         raise UsageError(f"{out} is what --init starts from; name another file with -o")
-    claim_output(out)
 
     from kptools import runtime
-    from kptools.cli.bars import TrainingBar
-    from kptools.training.run import Observer, RunOptions, prepare, train_records
-    from kptools.training.settings import rates
+    from kptools.training import distributed
+    from kptools.training.run import RunOptions, prepare
 
+    if distributed.is_first():
+        claim_output(out)
+    distributed.use_device()
     where = runtime.device(device)
     thread_count = runtime.set_threads(threads, where)
-    settings = prepare(settings, where, precision)
-    runtime.tune_process()  # all that the network needs is imported now
-    stream = Stream(names, "-", strict=strict)
+    with distributed.join(where) as ranks:
+        settings = prepare(settings, where, precision, ranks)
+        runtime.tune_process()  # all that the network needs is imported now
+        how = RunOptions(
+            out=out,
+            device=where,
+            workers=cores(workers),
+            cache_memory=int(cache_memory * 2**30),
+            resume=resume or distributed.restarts()[0] > 0,
+            compile_network=compile_network,
+            threads=thread_count,
+            ranks=ranks,
+        )
+        status = _train_network(names, settings, how, val, val_fraction, strict)
+    # of one that failed torchrun would stop the others, and start the whole run again
+    return 0 if distributed.is_started() else status
+
+
+def _train_network(
+    names: list[str],
+    settings: "Settings",
+    options: "RunOptions",
+    val: str | None,
+    val_fraction: float | None,
+    strict: bool,
+) -> int:
+    from kptools.cli.bars import TrainingBar
+    from kptools.training import distributed
+    from kptools.training.run import Observer, train_records
+    from kptools.training.settings import rates
+
+    if not options.ranks.is_first:
+        train_records((), Failures(strict), settings, options, Observer())
+        return 0
+    spool = Spool(names, options.out, *distributed.restarts())
+    stream = Stream(spool.names, "-", strict=strict)
     with TrainingBar(len(rates(settings.schedule))) as bar:
         _, validated = train_records(
             stream,
             stream.failures,
             settings,
-            RunOptions(
-                out=out,
-                device=where,
-                workers=cores(workers),
-                cache_memory=int(cache_memory * 2**30),
-                resume=resume,
-                compile_network=compile_network,
-                threads=thread_count,
-            ),
+            options,
             Observer(bar.batch, bar.epoch, lambda line: report(f"kp-train: {line}")),
             val_items=None if val is None else stream.more([val]),
             val_name=val or "",
@@ -247,6 +288,7 @@ def train(
         )
     for item in validated:
         stream.write(item)
+    spool.close()
     return stream.close()
 
 

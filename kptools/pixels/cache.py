@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -36,13 +37,26 @@ def closing_pool(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown(cancel_futures=True)
 
 
+class Peers(Protocol):
+    """The processes that a cache is filled by, and which of those of this machine this one is
+    (`kptools.training.distributed.Ranks`)."""
+
+    @property
+    def local_rank(self) -> int: ...
+    @property
+    def local_count(self) -> int: ...
+    def gather(self, value: Any) -> list[Any]: ...
+    def shared_file(self, size: int, what: str) -> IO[bytes]: ...
+
+
 class CropCache:
     """The stored crops of N faces: `pixels`, (N, Hs, Ws, C) uint8, in memory or, where `memory` is
     fewer bytes, in an unnamed memory-mapped file.
 
     The threads of `pool` fill it, once begun, while others work; the row of a face is whole after
     `wait_for` it. `failed(i, error)` is called, by the one who waits, once for each face that has
-    no crop.
+    no crop. With `peers` the processes of a machine share the mapped file, and each decodes its
+    part: all faces are decoded once `wait_for_all` has returned, and not before.
     """
 
     def __init__(
@@ -53,22 +67,22 @@ class CropCache:
         *,
         memory: int,
         failed: Callable[[int, RecordError], None],
+        peers: Peers | None = None,
     ) -> None:
         width, height = spec.size
         shape = (len(faces), height, width, spec.input.channels)
-        self.mapped = math.prod(shape) > memory
+        self.mapped = peers is not None or math.prod(shape) > memory
         if self.mapped:
-            room, what = Path(tempfile.gettempdir()), "the cache of crops"
-            with tempfile.TemporaryFile() as file:
-                files.reserve_space(file, room, math.prod(shape), what)
-                self._rows: Pixels8 = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+            with _file(math.prod(shape), peers) as file:
+                self._rows: Pixels8 = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
         else:
             self._rows = np.empty(shape, dtype=np.uint8)
         self.pixels = torch.from_numpy(self._rows)
         self.spec = spec
         self._faces = faces
-        self._pool, self._failed = pool, failed
+        self._pool, self._failed, self._peers = pool, failed, peers
         self._crops: dict[int, Future[RecordError | None]] = {}
+        self._errors: dict[int, RecordError] | None = None  # of all peers, in the end
         self._reported: set[int] = set()
 
     def __len__(self) -> int:
@@ -77,12 +91,26 @@ class CropCache:
     def begin(self, order: Iterable[int] | None = None) -> None:
         """Let the threads decode all faces, in this order; once begun, it stays as it is."""
         if not self._crops:
-            order = range(len(self._faces)) if order is None else order
-            self._crops = {i: self._pool.submit(self._decode, i) for i in order}
+            own = list(range(len(self._faces)) if order is None else order)
+            if self._peers is not None:
+                own = own[self._peers.local_rank :: self._peers.local_count]
+            self._crops = {i: self._pool.submit(self._decode, i) for i in own}
+
+    def wait_for_all(self) -> None:
+        """Let the threads decode all faces, and wait until they are decoded."""
+        self.begin()
+        if self._peers is not None and self._errors is None:
+            own = {i: crop.result() for i, crop in self._crops.items()}
+            found = {i: (e.status, str(e)) for i, e in own.items() if e is not None}
+            parts = self._peers.gather(found)
+            self._errors = {i: RecordError(*e) for part in parts for i, e in part.items()}
+        for index in range(len(self)):
+            self.wait_for(index)
 
     def wait_for(self, index: int) -> bool:
         """Wait until this face is decoded; whether it has a crop."""
-        error = self._crops[index].result()
+        decoded = self._errors
+        error = self._crops[index].result() if decoded is None else decoded.get(index)
         if error is not None and index not in self._reported:
             self._reported.add(index)
             self._failed(index, error)
@@ -107,19 +135,28 @@ class CropCache:
         return None
 
 
-def decode_all(caches: Sequence[CropCache], order: Iterable[int], device: torch.device) -> None:
-    """Let the threads decode these caches, one after the other, the first in this order. On a CPU,
-    whose cores the network wants too, it waits for all of them."""
+def _file(size: int, peers: Peers | None) -> IO[bytes]:
+    """A file without a name for so many bytes. KptoolsError where the disk has no room."""
+    what = "the cache of crops"
+    if peers is not None:
+        return peers.shared_file(size, what)
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    files.reserve_space(file, Path(tempfile.gettempdir()), size, what)
+    file.truncate(size)
+    return file
+
+
+def decode_all(caches: Sequence[CropCache], order: Iterable[int], *, wait: bool) -> None:
+    """Let the threads decode these caches, one after the other, the first in this order; with
+    `wait`, until all are decoded."""
     caches[0].begin(order)
     for cache in caches:
         cache.begin()
-    if device.type == "cpu":
+    if wait:
         wait_for_all(caches)
 
 
 def wait_for_all(caches: Sequence[CropCache]) -> None:
     """Let the threads decode all faces, and wait until they are decoded."""
     for cache in caches:
-        cache.begin()
-        for index in range(len(cache)):
-            cache.wait_for(index)
+        cache.wait_for_all()

@@ -20,6 +20,7 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import PREDICTION, Record
 from kptools.specs import InputSpec
+from kptools.training.distributed import ALONE, Ranks
 from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet
 from kptools.units import Box
@@ -42,6 +43,15 @@ class Gathered:
     val: list[Member] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     failed_val: set[int] = field(default_factory=set)  # ids of items that came as failures of val
+
+    @property
+    def faces(self) -> "Gathered":
+        """What a process needs that has no part in reading and writing: the faces alone."""
+
+        def bare(members: list[Member]) -> list[Member]:
+            return [(Item(face.record, "", 0), face) for _, face in members]
+
+        return Gathered(self.scheme, self.count, bare(self.train), bare(self.val))
 
     def output(self, predictions: Sequence[Record] = ()) -> Iterator[Item]:
         """What goes to stdout, in order: val, whose records get their predictions as they are asked
@@ -225,19 +235,21 @@ def training_sets(
     memory: int,
     failures: Failures,
     report: Report = lambda line: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[TrainingSet, TrainingSet | None]:
     """The faces of train and val, with crops of at most `memory` bytes in memory, the rest in a
-    mapped file; the threads of `pool` decode them when they are begun."""
+    mapped file; the threads of `pool` decode them when they are begun. Several `ranks` share
+    mapped files, and the first one marks failures."""
     if heads.get(settings.head).bounded:
         _report_outside(found, settings.input, report)
-    train = _training_set(found.train, settings, pool, memory, failures)
+    train = _training_set(found.train, settings, pool, memory, failures, ranks)
     if settings.align:
         train.alignment = Alignment(train.mean_shape(), settings.align)
     if not found.val:
         return train, None
     used = train.crops.pixels.nbytes
     left = memory - used if used <= memory else memory
-    return train, _training_set(found.val, settings, pool, left, failures)
+    return train, _training_set(found.val, settings, pool, left, failures, ranks)
 
 
 def _training_set(
@@ -246,15 +258,19 @@ def _training_set(
     pool: ThreadPoolExecutor,
     memory: int,
     failures: Failures,
+    ranks: Ranks,
 ) -> TrainingSet:
     items = [item for item, _ in members]
     faces = [face.focused(settings.input) for _, face in members]
 
     def failed(index: int, error: RecordError) -> None:
-        failures.add(items[index], error)
+        if ranks.is_first:
+            failures.add(items[index], error)
 
     spec = crop_spec(faces, settings.input, align=settings.align > 0)
-    return TrainingSet(faces, CropCache(faces, spec, pool, memory=memory, failed=failed))
+    peers = ranks if ranks.count > 1 else None
+    crops = CropCache(faces, spec, pool, memory=memory, failed=failed, peers=peers)
+    return TrainingSet(faces, crops)
 
 
 def _report_outside(found: Gathered, spec: InputSpec, report: Report) -> None:

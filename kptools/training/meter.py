@@ -6,9 +6,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from kptools.errors import KptoolsError
-from kptools.models.network import Loss
 from kptools.training.settings import Settings
-from kptools.training.training_set import Batch, TrainingSet
+from kptools.training.training_set import TrainingSet
 from kptools.training.validate import diverged
 
 
@@ -29,10 +28,10 @@ class LossMeter:
         self._total = 0.0
         self._unread: tuple[Tensor, list[int]] | None = None
 
-    def add(self, loss: Loss, batch: Batch) -> None:
-        """Take the loss of a step, and read that of the step before. KptoolsError where it is not
-        finite."""
-        unread, self._unread = self._unread, (loss.mean.detach(), batch.indices)
+    def add(self, loss: Tensor, indices: list[int]) -> None:
+        """Take the loss of a step over these faces, and read that of the step before. KptoolsError
+        where it is not finite."""
+        unread, self._unread = self._unread, (loss, indices)
         self._read(unread)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """A run, from records to a checkpoint: with its state and its log, and how it is resumed."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.thread_count import ThreadCount
-from kptools.training.gather import Report, focus, gather, training_sets
+from kptools.training.distributed import ALONE, Ranks
+from kptools.training.gather import Gathered, Report, focus, gather, training_sets
 from kptools.training.log import TrainingLog
 from kptools.training.loop import Epoch, train
 from kptools.training.settings import Settings
@@ -30,7 +32,8 @@ from kptools.training.validate import predict
 class RunOptions:
     """How a run is carried out: what has no say in what it computes. The checkpoint goes to `out`;
     `workers` threads decode; the crops take at most `cache_memory` bytes of memory. `threads` says
-    how many the steps take beside other processes; None: those that torch has."""
+    how many the steps take beside other processes; None: those that torch has. Of several `ranks`
+    the first one reads the records, and writes and reports; the others need none."""
 
     out: Path
     device: torch.device
@@ -39,6 +42,7 @@ class RunOptions:
     resume: bool = False
     compile_network: bool = False
     threads: ThreadCount | None = None
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,20 @@ class Observer:
     report: Report = lambda line: None
 
 
-def prepare(settings: Settings, device: torch.device, precision: str) -> Settings:
+def prepare(
+    settings: Settings, device: torch.device, precision: str, ranks: Ranks = ALONE
+) -> Settings:
     """The settings, with what depends on the device and on the weights: precision (`auto`: the
     faster one), threads, normalisation of the pixels. Raises UsageError where the network cannot
     take such batches, KptoolsError where a checkpoint cannot be read."""
-    build.check_batch(
-        settings.arch, settings.input, settings.batch, settings.options, head=settings.head
-    )
+    parts, least = settings.accumulate * ranks.count, ranks.least_faces
+    if settings.batch < parts * min(least, settings.batch):
+        raise UsageError(
+            f"--batch-size {settings.batch} is too small for {ranks.count} processes with "
+            f"--accumulate {settings.accumulate}; at least {parts * least}"
+        )
+    size = max(settings.batch // parts, min(2, settings.batch))
+    build.check_batch(settings.arch, settings.input, size, settings.options, head=settings.head)
     mode = runtime.precision_for(device, precision)
     runtime.set_float32(mode)
     return replace(
@@ -81,14 +92,20 @@ def train_records(
 ) -> tuple[Checkpoint, Iterator[Item]]:
     """Train on records, and predict those of val: the checkpoint, which is written, and the items
     of val with their predictions. The other arguments are those of `gather`."""
-    found = gather(
-        items,
-        failures,
-        val_items=val_items,
-        val_name=val_name,
-        val_fraction=val_fraction,
-        report=observer.report,
-    )
+    ranks = options.ranks
+    found = Gathered()
+    if ranks.is_first:
+        found = gather(
+            items,
+            failures,
+            val_items=val_items,
+            val_name=val_name,
+            val_fraction=val_fraction,
+            report=observer.report,
+        )
+    if ranks.count > 1:
+        faces_of_all = ranks.broadcast(found.faces)
+        found = found if ranks.is_first else faces_of_all
     if settings.init or settings.align:
         model = checkpoint.load_model(settings.init) if settings.init else None
         looks_at = focus(found) if model is None else model.input.focus
@@ -98,7 +115,7 @@ def train_records(
         runtime.report_out_of_memory(settings.batch),
     ):
         faces, val = training_sets(
-            found, settings, pool, options.cache_memory, failures, observer.report
+            found, settings, pool, options.cache_memory, failures, observer.report, ranks
         )
         caches = [some.crops for some in (faces, val) if some is not None]
         if failures.strict:  # stop before the work
@@ -108,7 +125,7 @@ def train_records(
         predictions: list[Record] = []
         if val is not None:
             predictions = predict(
-                result.network(share=True), val, settings, result.model, options.device
+                result.network(share=True), val, settings, result.model, options.device, ranks
             )
     return result, found.output(predictions)
 
@@ -123,14 +140,20 @@ def run(
 ) -> Checkpoint:
     """Train, and write the checkpoint, with the log next to it (STEM.log.jsonl); or, if a run was
     finished, take what it made. UsageError where that is of another run, KptoolsError."""
-    out = options.out
+    out, ranks = options.out, options.ranks
     state_path = out.with_name(out.stem + ".state.safetensors")
-    if options.resume and out.exists() and not state_path.exists():
-        done = _finished(out, settings, fingerprint(faces, val, settings))
-        observer.report(f"{out} is finished")
+    is_finished = options.resume and out.exists() and not state_path.exists()
+    if ranks.broadcast(is_finished):
+        done: Checkpoint | None = None
+        if ranks.is_first:
+            done = _finished(out, settings, fingerprint(faces, val, settings))
+            observer.report(f"{out} is finished")
+        done = ranks.broadcast(done)
+        assert done is not None
         return done
     keep = options.resume and state_path.exists()
-    with TrainingLog(out.with_name(out.stem + ".log.jsonl"), keep=keep) as log:
+    log_path = out.with_name(out.stem + ".log.jsonl")
+    with TrainingLog(log_path, keep=keep) if ranks.is_first else nullcontext() as log:
         gave_way = False
 
         def on_epoch(epoch: Epoch) -> None:
@@ -142,7 +165,8 @@ def run(
                     f"{settings.threads} while they are (`threads` in the log); for the same "
                     "bytes whatever runs beside, name a number with --threads"
                 )
-            observer.epoch(epoch.log, log.append(epoch.log))
+            if log is not None:
+                observer.epoch(epoch.log, log.append(epoch.log))
 
         try:
             result = train(
@@ -155,14 +179,16 @@ def run(
                 resume=options.resume,
                 compile_network=options.compile_network,
                 threads=options.threads,
+                ranks=ranks,
                 on_batch=observer.batch,
                 on_epoch=on_epoch,
             )
         finally:
             if options.threads is not None:
                 torch.set_num_threads(options.threads.most)
-    checkpoint.save(out, result)
-    state_path.unlink(missing_ok=True)
+    if ranks.is_first:
+        checkpoint.save(out, result)
+        state_path.unlink(missing_ok=True)
     return result
 
 

@@ -73,6 +73,7 @@ class Settings:
     decay: str = "none"  # of the learning rate: none, or cosine, to zero at the end of the run
     average: float = 0.98  # decay of the weights' moving average, a step; 0: none
     align: float = 0.0  # the share of the training faces that are aligned in each epoch
+    accumulate: int = 1  # parts of a batch, whose gradients are added up
     precision: str = "fp32"
     threads: int = 0
 
@@ -92,6 +93,7 @@ OPTIONS = (
     Option("weight_decay", float, None, "Of adamw.", low=0, high=1),
     Option("decay", str, None, "Of the learning rate.", choices=("none", "cosine")),
     Option("align", float, None, "Share of the faces to align in each epoch.", low=0, high=1),
+    Option("accumulate", int, 1, "Parts of a batch, for less memory.", low=1, high=4096),
 )
 
 
@@ -124,13 +126,14 @@ def resolve(
     weight_decay: float | None = None,
     decay: str | None = None,
     align: Fraction | None = None,
+    accumulate: int = 1,
 ) -> Settings:
     """The settings of a run: what was given, else the defaults of the architecture. Raises
     UsageError for what no run or this architecture does not take, and KptoolsError where a file is
     not there."""
     given = (
         *(margin, batch, lr, epochs, seed, average, keep),
-        *(optimizer, weight_decay, decay, align),
+        *(optimizer, weight_decay, decay, align, accumulate),
     )
     for option, value in zip(OPTIONS, given, strict=True):
         option.check(value)
@@ -176,6 +179,7 @@ def resolve(
         decay=decay or defaults.decay,
         average=_or(average, defaults.average),
         align=_or(align, defaults.align),
+        accumulate=accumulate,
     )
 
 

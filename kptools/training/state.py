@@ -8,7 +8,7 @@ many threads.
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import torch
@@ -21,6 +21,8 @@ from kptools.storage.tensors import load_weights, read_tensors, write_tensors
 from kptools.training.ema import EMA
 from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet
+
+Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]  # a state's tensors and metadata
 
 
 @dataclass
@@ -56,15 +58,24 @@ class State:
         meta = {"run": self.run, "history": self.history, "steps": self.ema.steps}
         write_tensors(path, tensors, meta)
 
-    def load(self, path: Path) -> None:
-        """Take on what `save` wrote. Raises UsageError where it is of another run, KptoolsError
-        where it is broken."""
+    def read(self, path: Path) -> Saved | None:
+        """What `save` wrote; None where nothing was saved. Raises UsageError where it is of another
+        run, KptoolsError where it is broken."""
+        if not path.exists():
+            return None
         tensors, meta = read_tensors(str(path))
         if meta.get("run") != self.run:
             raise UsageError(
                 f"{path} is of another stream or other arguments; give the same, "
                 "or leave --resume out"
             )
+        return tensors, meta
+
+    def take(self, saved: Saved | None) -> None:
+        """Go on from there. Raises KptoolsError where it does not fit."""
+        if saved is None:
+            return
+        tensors, meta = saved
         parts: dict[str, dict[str, Tensor]] = {"last": {}, "average": {}, "best": {}, "adam": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")

@@ -64,23 +64,26 @@ class TrainingSet:
         """How many batches there are at most."""
         return max(1, math.ceil((len(self) - 1) / size))
 
-    def batches(
-        self, order: Iterable[int], size: int, epoch: int, device: torch.device
-    ) -> Iterator[Batch]:
-        """Those of these faces that have a crop, `size` at a time, as they are decoded, with what
-        their policies do in this epoch. A single one left over joins the last batch: batch
-        normalisation needs two."""
+    def groups(self, order: Iterable[int], size: int, least: int = 2) -> Iterator[list[int]]:
+        """The indices of those faces that have a crop, `size` at a time, as they are decoded. Fewer
+        than `least` that are left over join the last ones: batch normalisation needs two."""
         ready: list[int] = []
         for index in order:
             if self.crops.wait_for(index):
                 ready.append(index)
-                if len(ready) == size + 2:
-                    yield self._batch(ready[:size], epoch, device)
+                if len(ready) == size + least:
+                    yield ready[:size]
                     del ready[:size]
         if ready:
-            yield self._batch(ready, epoch, device)
+            yield ready
 
-    def _batch(self, indices: list[int], epoch: int, device: torch.device) -> Batch:
+    def annotated(self, indices: Sequence[int]) -> int:
+        """How many annotated points these faces have."""
+        points = [self.faces[i].points for i in indices]
+        return sum(int(np.isfinite(p).all(axis=-1).sum()) for p in points if p is not None)
+
+    def batch(self, indices: list[int], epoch: int, device: torch.device) -> Batch:
+        """These faces, with what their policies do in this epoch."""
         faces = [self.faces[i] for i in indices]
         transforms = [sample(face, epoch, self.alignment) for face in faces]
         spec = self.crops.spec.input

@@ -17,6 +17,7 @@ from kptools.models.network import Criterion, Decoded, Network, forward
 from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.specs import ModelSpec
+from kptools.training.distributed import ALONE, Ranks
 from kptools.training.settings import Settings
 from kptools.training.training_set import Batch, TrainingSet
 
@@ -30,38 +31,43 @@ def validate(
     model: ModelSpec,
     device: torch.device,
     epoch: int,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float | None]:
     """Validation loss, NME (its default norm; None where no face has one) and MAE (pixels of the
     files), as kp-eval has them; nothing where no image can be read. KptoolsError where the loss or
-    a prediction is not finite."""
+    a prediction is not finite. Each of the `ranks` does its share of the batches."""
     network.eval()
-    total, done = 0.0, 0
-    tally = Tally()
-    for batch in val.batches(range(len(val)), settings.batch, 0, device):
+    found = []
+    for indices in ranks.share(list(val.groups(range(len(val)), settings.batch))):
+        batch = val.batch(indices, 0, device)
         faces = [val.faces[i] for i in batch.indices]
         output = forward(network, batch.input, settings.precision)
         loss = float(network.head.loss(output, batch.truth, criterion).mean)
         if not math.isfinite(loss):
             names = ", ".join(face.name for face in faces)
             raise diverged(f"the validation loss became {loss}", epoch, settings, names)
-        total += loss * len(batch)
-        done += len(batch)
         decoded = _decode(network, val, batch, settings, model, device, output)
-        found = [
+        points = [
             shown.invert_points(settings.input.to_file(unit, face.box))
             for face, unit, shown in zip(faces, decoded.points, batch.transforms, strict=True)
         ]
-        for face, points in zip(faces, found, strict=True):
-            if not np.isfinite(points).all():
+        for face, some in zip(faces, points, strict=True):
+            if not np.isfinite(some).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
         scheme = faces[0].scheme  # that of all
         scores = compare(
-            np.stack(found),
+            np.stack(points),
             np.array([face.points for face in faces]),
             norm=norm_for(scheme, None),
             scheme=scheme,
             boxes=[keys.box(face.record) for face in faces],
         )
+        found.append((loss, len(batch), scores))
+    total, done = 0.0, 0
+    tally = Tally()
+    for loss, count, scores in ranks.collect(found):
+        total += loss * count
+        done += count
         tally.add(scores)
     if not done:
         return {}
@@ -71,24 +77,32 @@ def validate(
 
 @torch.inference_mode()
 def predict(
-    network: Network, val: TrainingSet, settings: Settings, model: ModelSpec, device: torch.device
+    network: Network,
+    val: TrainingSet,
+    settings: Settings,
+    model: ModelSpec,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> list[Record]:
     """The predictions of the faces of `val`, in order, by a network that from here on does nothing
     else: what `prediction` gives, or nothing where the image cannot be read. KptoolsError where a
-    prediction is not finite."""
+    prediction is not finite. Each of the `ranks` does its share of the batches."""
     prepare(network, device, settings.precision)
     mean = np.array(model.mean)
-    found: list[Record] = [{} for _ in range(len(val))]
-    for batch in val.batches(range(len(val)), settings.batch, 0, device):
+    found: list[tuple[int, Record]] = []
+    for indices in ranks.share(list(val.groups(range(len(val)), settings.batch))):
+        batch = val.batch(indices, 0, device)
         decoded = _decode(network, val, batch, settings, model, device)
         for row, (i, transform) in enumerate(zip(batch.indices, batch.transforms, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
             face, points = val.faces[i], decoded.points[row]
             try:
-                found[i] = prediction(face, points, scores, transform, model.input, mean)
+                keys_of_face = prediction(face, points, scores, transform, model.input, mean)
             except RecordError as error:
                 raise KptoolsError(f"{face.name}: {error}") from None
-    return found
+            found.append((i, keys_of_face))
+    by_index = dict(pair for part in ranks.gather(found) for pair in part)
+    return [by_index.get(i, {}) for i in range(len(val))]
 
 
 def _decode(

@@ -69,7 +69,8 @@ def _asleep(path: Path, arch: str, size: tuple[int, int], device: str) -> tuple[
     times = []
     for epoch in range(2):
         began = time.perf_counter()
-        for _ in run.faces.batches(order, run.settings.batch, epoch, run.device):
+        for indices in run.faces.groups(order, run.settings.batch):
+            run.faces.batch(indices, epoch, run.device)
             for _ in range(PARTS):
                 time.sleep(step / PARTS)
         times.append(time.perf_counter() - began)

@@ -1,0 +1,171 @@
+"""Training on several processes, which torchrun starts. This file and `shared_norm` alone know
+torch.distributed.
+
+Each process, a rank, holds the whole network and takes its share of each batch. The gradients are
+summed, and so are the statistics of batch normalisation, so that the curve is that of one process.
+Rank 0 reads the records, and writes the checkpoint, the state and the log.
+
+A process that nobody started so is alone: its one rank does the work of all.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from kptools.errors import KptoolsError
+from kptools.storage import files
+from kptools.training.shared_norm import share_statistics
+
+T = TypeVar("T")
+PATIENCE = timedelta(hours=12)  # that a rank waits for the first one to read, or others to decode
+# What the errors of an exchange with a process that has gone have in them, besides DistError
+_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "nccl")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run, and which of them this one is. `local` are those of its machine."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process reads, writes and reports."""
+        return self.rank == 0
+
+    @property
+    def least_faces(self) -> int:
+        """How many faces a rank has to have of a batch: batch normalisation needs two in all."""
+        return 2 if self.count == 1 else 1
+
+    def share(self, values: Sequence[T]) -> Sequence[T]:
+        """This rank's part of them."""
+        return values[self.rank :: self.count]
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order; all ranks must ask for it."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return found
+
+    def collect(self, values: list[T]) -> list[T]:
+        """The values of all, in the order in which `share` dealt them out: of each rank those that
+        came of its share, one for one. All ranks must ask for it."""
+        each = self.gather(values)
+        most = max(map(len, each))
+        return [some[i] for i in range(most) for some in each if i < len(some)]
+
+    def broadcast(self, value: T) -> T:
+        """The first rank's value; all ranks must ask for it."""
+        if self.count == 1:
+            return value
+        box = [value if self.is_first else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, in place."""
+        if self.count > 1:
+            dist.all_reduce(value)
+        return value
+
+    def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """What to call in training in place of the network: the mean of the ranks' gradients is
+        then each rank's. Its batch normalisation, from here on, is over the batch of all ranks."""
+        if self.count == 1:
+            return network
+        share_statistics(network, device)
+        devices = [torch.cuda.current_device()] if device.type == "cuda" else None
+        with warnings.catch_warnings():  # the option's new name is not in every torch
+            warnings.simplefilter("ignore", FutureWarning)
+            return nn.parallel.DistributedDataParallel(
+                network, device_ids=devices, broadcast_buffers=False
+            )
+
+    def reducing(self, network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Where a backward pass is made: the gradients are exchanged in the last one of a step."""
+        if self.count == 1 or last:
+            return nullcontext()
+        assert isinstance(network, nn.parallel.DistributedDataParallel)
+        return network.no_sync()
+
+    def shared_file(self, size: int, what: str) -> IO[bytes]:
+        """A file without a name, of `size` bytes, that the processes of this machine have in
+        common. KptoolsError where the disk has no room."""
+        name = ""
+        if self.local_rank == 0:
+            file = tempfile.NamedTemporaryFile(prefix="kptools-", delete=False)  # noqa: SIM115
+            name = file.name
+            with file:
+                files.reserve_space(file, Path(name).parent, size, what)
+                file.truncate(size)
+        first = self.rank - self.local_rank  # torchrun numbers the ranks machine by machine
+        handle = open(self.gather(name)[first], "r+b")  # noqa: SIM115
+        self.gather(None)  # all have it open
+        if name:
+            os.unlink(name)
+        return handle
+
+
+ALONE = Ranks()
+
+
+def is_started() -> bool:
+    """Whether torchrun, or what sets the same variables, started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def is_first() -> bool:
+    """Whether this process is alone or the first one, as its environment says."""
+    return not is_started() or int(os.environ["RANK"]) == 0
+
+
+def restarts() -> tuple[int, int]:
+    """How often torchrun has started this run again, and how often it may."""
+    names = ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS")
+    done, most = (int(os.environ.get(name, "0")) for name in names)
+    return done, most
+
+
+def use_device() -> None:
+    """Take the GPU of this rank. Call it before `runtime.device`."""
+    if is_started() and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Ranks]:
+    """The processes that torchrun started, joined while the block runs. KptoolsError where one of
+    them has gone: torchrun stops the others, or starts all again."""
+    if not is_started():
+        yield ALONE
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    try:
+        yield Ranks(*(int(os.environ[name]) for name in names))
+    except RuntimeError as error:  # to leave the others in order would be to wait for them
+        text = " ".join(str(error).split())
+        if isinstance(error, dist.DistError) or any(some in text.lower() for some in _GONE):
+            raise KptoolsError(
+                f"another process of the run has gone ({text[:120]}); the last epoch's state is "
+                "kept, and --resume goes on from it"
+            ) from None
+        raise
+    dist.destroy_process_group()

@@ -1,0 +1,61 @@
+"""Training by several processes of one thread, over one process of one thread.
+
+    python tests/benchmarks/ranks.py --full
+
+`torchrun --nproc-per-node` starts a process for each core. Next to them one process with
+all cores as its threads. The batch is the same for all.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import common
+import torch
+
+FACES = 192
+NETWORKS = {
+    "unet": ("--width", 16, "--stride", 2, "--input-size", "128x128", "--batch-size", 16),
+    "resnet18": ("--weights", "none", "--input-size", "96x96", "--batch-size", 32),
+    "face": ("--batch-size", 16),
+}
+
+
+def images_per_second(folder: Path, faces: Path, arch: str, how: str, epochs: int) -> float:
+    """Of a training's epochs after the first. `how`: processes x threads."""
+    processes, threads = how.split("x")
+    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    out = folder / "m.safetensors"
+    words = ("--arch", arch, *NETWORKS[arch], "--threads", threads, "--epochs", epochs)
+    command = (
+        *(sys.executable, *(launcher if processes != "1" else ())),
+        *("-m", "kptools.cli.train", *words, "--val-fraction", 0, "-o", out, faces),
+    )
+    subprocess.run(list(map(str, command)), check=True, stderr=subprocess.DEVNULL)
+    log = common.read(folder / "m.log.jsonl")
+    return median(epoch["img_s"] for epoch in log[1:])
+
+
+def main() -> None:
+    args = common.arguments(__doc__)
+    cores = torch.get_num_threads()
+    epochs, rounds = (6, 3) if args.full else (3, 1)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        faces = common.faces(folder, FACES, enlarge=1)
+        for arch in [some for some in NETWORKS if args.only in some]:
+            sides: dict[str, list[float]] = {"1x1": [], f"{cores}x1": [], f"1x{cores}": []}
+            for _ in range(rounds):
+                for how, rates in sides.items():
+                    rates.append(images_per_second(folder, faces, arch, how, epochs))
+            one, many, threads = map(median, sides.values())
+            rows.append((arch, one, many, threads, many / one, threads / one))
+    head = ("images/s", "1 x 1", f"{cores} processes", f"{cores} threads", "ratio", "of threads")
+    common.table(head, rows)
+
+
+if __name__ == "__main__":
+    main()
