@@ -9,7 +9,8 @@
 #   sh examples/accuracy.sh ROOT OUT.safetensors            trains on all faces below ROOT
 #   sh examples/accuracy.sh ROOT OUT.safetensors IDS.txt    leaves these ids out, and is scored on them
 #
-# SEED=1 and EPOCHS=20 change the run; KPTOOLS_QUICK=1: a short run. What was cut off is resumed.
+# ARCH=tiny (or small), SEED=1 and EPOCHS=20 change the run; KPTOOLS_QUICK=1: a short run. What was cut off is
+# resumed.
 extras="[pretrained]"
 . "$(dirname -- "$0")/env.sh"
 
@@ -20,6 +21,7 @@ fi
 faces=$1 out=$2 ids=${3:-} work=${2%.safetensors}
 quick="" limit=""
 [ -n "${KPTOOLS_QUICK:-}" ] && quick="--epochs 1 --input-size 64x64 --weights none" limit="--limit 60"
+[ -n "${ARCH:-}" ] && quick="$quick --arch $ARCH"
 [ -n "${EPOCHS:-}" ] && quick="$quick --epochs $EPOCHS"
 
 xml=labels_ibug_300W_train.xml

@@ -40,6 +40,8 @@ class Arch:
     decay: str = "none"  # of the learning rate, over the whole run
     average: float = 0.98  # decay of the weights' moving average, a step
     align: Fraction = 0.0  # the share of the training faces that are aligned in each epoch
+    passes: int = 2  # looks at a face, by default, where it learnt aligned ones; 1: no mirror either
+    neck: int = 96  # channels of the pyramid between a backbone and a head of maps
 
     def load(self) -> ModuleType:
         """The module that builds it, with torch."""
@@ -98,6 +100,26 @@ def _classifier(
     )
 
 
+def _compact(size: Size, epochs: int, neck: int) -> Arch:
+    """A small network for CPUs, which looks at a face once."""
+    return Arch(
+        module=f"{PACKAGE}.compact",
+        input=size,
+        grey=False,
+        batch=8,
+        schedule=((2e-3, epochs),),
+        margin=0.15,
+        heads=("heatmap", "integral", "points"),
+        optimizer="adamw",
+        weight_decay=0.05,
+        decay="cosine",
+        average=0.998,
+        align=0.8,
+        passes=1,
+        neck=neck,
+    )
+
+
 DEFAULT = "efficientnet_lite0"  # the one that kp-train takes where none is named
 
 ARCHS: Mapping[str, Arch] = {
@@ -138,6 +160,8 @@ ARCHS: Mapping[str, Arch] = {
         average=0.998,
         align=0.8,
     ),
+    "tiny": _compact((96, 96), epochs=120, neck=32),
+    "small": _compact((128, 128), epochs=80, neck=48),
     "unet": Arch(
         module=f"{PACKAGE}.unet",
         input=(200, 200),

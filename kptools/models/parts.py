@@ -12,7 +12,6 @@ from kptools.models.necks.pyramid import Pyramid
 from kptools.models.network import Head, Network
 from kptools.units import Size
 
-WIDTH = 96  # channels of a pyramid
 MAP_STRIDE = 2  # input pixels for each pixel of the maps on a pyramid
 
 
@@ -42,10 +41,11 @@ class PartsNetwork(Network):
 
 
 def assemble(
-    backbone: Any, entry: HeadEntry, count: int, size: Size, **options: float
+    backbone: Any, entry: HeadEntry, count: int, size: Size, *, width: int, **options: float
 ) -> PartsNetwork:
-    """The backbone, the neck that this head wants, and the head, for `count` points and inputs of
-    `size` (W, H). `options` are the head's own."""
+    """The backbone, the neck that this head wants, a pyramid of `width` channels where it wants
+    one, and the head, for `count` points and inputs of `size` (W, H). `options` are the head's
+    own."""
     channels, stride, upscale = backbone.channels[-1], backbone.strides[0], 1
     neck: nn.Module
     if entry.neck == "cells":
@@ -53,8 +53,7 @@ def assemble(
     elif len(backbone.channels) == 1:
         neck, inputs = Finest(), channels
     else:
-        neck = Pyramid(backbone.channels, WIDTH, from_end=backbone.from_end)
-        inputs = WIDTH
+        neck, inputs = Pyramid(backbone.channels, width, from_end=backbone.from_end), width
         upscale = max(1, stride // MAP_STRIDE)
     head: Head = entry.load().build(inputs, count, size, stride, upscale, **options)
     return PartsNetwork(backbone, neck, head)

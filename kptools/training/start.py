@@ -90,6 +90,7 @@ def normalization(settings: Settings) -> Normalization | None:
 def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
     """The network of a run. Its mean shape is that of all faces, whether or not their images can
     be read, which is not known yet."""
+    twice = settings.align > 0 and archs.get(settings.arch).passes == 2
     sources = {str(face.record.get("box_source") or "unknown") for face in faces.faces}
     return ModelSpec(
         arch=settings.arch,
@@ -100,8 +101,8 @@ def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
         mean=tuple((float(x), float(y)) for x, y in faces.mean_shape()),
         options=settings.options,
         head=settings.head,
-        passes=2 if settings.align else 1,
-        flip=settings.align > 0 and bool(faces.swap),
+        passes=2 if twice else 1,
+        flip=twice and bool(faces.swap),
     )
 
 
