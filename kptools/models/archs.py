@@ -40,7 +40,7 @@ class Arch:
     decay: str = "none"  # of the learning rate, over the whole run
     average: float = 0.98  # decay of the weights' moving average, a step
     align: Fraction = 0.0  # the share of the training faces that are aligned in each epoch
-    passes: int = 2  # looks at a face, by default, where it learnt aligned ones; 1: no mirror either
+    passes: int = 2  # looks at a face by default, if it learnt aligned ones; 1: and no mirror
     neck: int = 96  # channels of the pyramid between a backbone and a head of maps
 
     def load(self) -> ModuleType:

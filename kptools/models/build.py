@@ -40,9 +40,7 @@ def build(
 
         own = {option.name: resolved.pop(option.name) for option in entry.options}
         backbone = module.features(arch, weights, **own)
-        network = assemble(
-            backbone, heads.get(chosen), count, size, width=entry.neck, **resolved
-        )
+        network = assemble(backbone, heads.get(chosen), count, size, width=entry.neck, **resolved)
     use_quick_depthwise(network)
     return network
 
