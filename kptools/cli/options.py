@@ -1,7 +1,7 @@
 """The options that several commands share, and how their values are read."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
@@ -97,6 +97,13 @@ def choice(option: str, value: str, valid: Iterable[str]) -> str:
     if value not in valid:
         raise UsageError(f"{option} {value!r}: one of {', '.join(valid)}")
     return value
+
+
+def refuse(options: Mapping[str, Any], reason: str) -> None:
+    """UsageError where one of these options is given: is not None."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option}: {reason}")
 
 
 def cores(workers: int) -> int:
