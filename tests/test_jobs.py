@@ -99,7 +99,7 @@ def test_each_bad_one_among_many_is_named_once_and_the_rest_is_done(tmp_path):
         assert done.returncode == 1, done.stderr[-2000:]
         assert b"Traceback" not in done.stderr
         *lines, last = done.stderr.decode().splitlines()
-        assert re.fullmatch(rf"{words[0]}\.py: \d+ of \d+ records failed", last)
+        assert re.fullmatch(rf"kp-{words[0]}: \d+ of \d+ records failed", last)
         places = [re.match(r"(\S+:\d+): ", line).group(1) for line in lines]
         assert len(set(places)) == len(places)
         told += len(places)

@@ -92,6 +92,8 @@ class Tally:
             self._sums[name] = _add(self._sums[name], values)
         self._shown.update(name for name, faces in found.shown.items() if faces.any())
         normed = ~np.isnan(found.errors)
+        if not normed.any():
+            return
         self.nmes.frombytes(found.errors[normed].tobytes())
         known = found.known[normed]
         points = known.shape[1]
