@@ -10,6 +10,8 @@ import typer
 from kptools.errors import UsageError
 from kptools.evaluation import NORMS
 from kptools.options import Option
+from kptools.records.shard import Shard
+from kptools.records.shard import parse as parse_shard
 from kptools.units import DEVICES, PRECISIONS, Size
 
 
@@ -56,6 +58,16 @@ Expect = Annotated[
     typer.Option(min=0, metavar="N", help="Exit 4 unless exactly so many records come in."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first failure, exit 3.")]
+Part = Annotated[
+    Shard,
+    typer.Option(
+        "--shard",
+        metavar="I/N|auto",
+        parser=parse_shard,
+        show_default=False,
+        help="Take record I of each N alone, I from 1; auto: this task of a Slurm array.",
+    ),
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
 ]

@@ -1,5 +1,7 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +12,7 @@ from kptools.cli.options import (
     Device,
     Expect,
     Output,
+    Part,
     Precision,
     Resume,
     Strict,
@@ -22,6 +25,7 @@ from kptools.cli.options import (
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.models.codecs import DECODER, DECODERS
+from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
@@ -89,6 +93,7 @@ def predict(
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
+    shard: Part = WHOLE,
     strict: Strict = False,
 ) -> int:
     """Add to each record `pred` (K points), `score` (how sure the network is of each, 0 to 1) and
@@ -118,11 +123,20 @@ def predict(
             "--expect": expect,
             "--output": output != "-" or None,
             "--resume": resume or None,
+            "--shard": shard if shard != WHOLE else None,
             "--strict": strict or None,
         }
         _refuse(of_pixels | of_records, "--export reads no records; leave it out")
         return _export(checkpoints, files, export)
-    names = need_input(files)
+    open_stream = partial(
+        Stream,
+        need_input(files),
+        output,
+        strict=strict,
+        resume=resume,
+        expect=expect,
+        shard=shard,
+    )
 
     from kptools.models import adapter, box
 
@@ -135,7 +149,7 @@ def predict(
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
         _refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
-        return _adapt(checkpoint, names, output, strict=strict, resume=resume, expect=expect)
+        return _adapt(checkpoint, open_stream)
 
     from kptools import runtime
     from kptools.inference import ensemble
@@ -183,7 +197,7 @@ def predict(
     }
     if output != "-":
         run["checkpoint"] = _hash_of(checkpoints)
-    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    stream = open_stream(run=run)
     if heatmaps is not None:
         make_folder(heatmaps)
     batch = batch_size or default_batch(where)
@@ -289,24 +303,13 @@ def _hash_of(checkpoints: list[str]) -> str:
     return " ".join(map(hash_of_file, checkpoints))
 
 
-def _adapt(
-    checkpoint: str,
-    names: list[str],
-    output: str,
-    *,
-    strict: bool,
-    resume: bool,
-    expect: int | None,
-) -> int:
+def _adapt(checkpoint: str, open_stream: Callable[..., Stream]) -> int:
     """Give records that have `pred` the points that an annotator of another kind would set."""
     from kptools.inference.adapting import adapt
     from kptools.models import adapter
 
     made = adapter.load(checkpoint)
-    run: dict[str, Any] = {"tool": "kp-predict"}
-    if output != "-":
-        run["checkpoint"] = _hash_of([checkpoint])
-    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    stream = open_stream(run={"tool": "kp-predict", "checkpoint": _hash_of([checkpoint])})
     for item in adapt(stream, made, stream.fail):
         stream.write(item)
     return stream.close()
