@@ -63,7 +63,7 @@ Part = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N|auto",
-        parser=parse_shard,
+        parser=lambda value: value if isinstance(value, Shard) else parse_shard(value),
         show_default=False,
         help="Take record I of each N alone, I from 1; auto: this task of a Slurm array.",
     ),

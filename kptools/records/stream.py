@@ -43,6 +43,7 @@ class Stream:
         self.expect = expect
         self.count = 0  # records read
         self.failures = Failures(strict)
+        self._shard = shard
         if shard != WHOLE:
             run = {**(run or {}), "shard": str(shard)}
         self.writer = Writer(
@@ -86,7 +87,8 @@ class Stream:
         self.check_expected()
         self.writer.close(self.count)
         if self._reads and not self.count:
-            report(f"{program()}: the input is empty: no records came in")
+            what = "the input is empty" if self._shard == WHOLE else f"--shard {self._shard}"
+            report(f"{program()}: {what}: no records came in")
         if self.failures.count:
             report(f"{program()}: {self.failures.count} of {self.count} records failed")
         return SOME_FAILED if self.failures.count else 0
