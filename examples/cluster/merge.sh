@@ -24,7 +24,7 @@ exec awk '
             for (i = 1; i < ARGC; i++) {
                 found = (getline line < ARGV[i])
                 if (found < 0) fail(ARGV[i] " cannot be read")
-                if (found && ended) fail(ARGV[i] " has more lines than fit to " ended)
+                if (found && ended != "") fail(ARGV[i] " has more lines than fit to " ended)
                 if (found) { print line; more = 1 } else ended = ARGV[i]
             }
         } while (more)

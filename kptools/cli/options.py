@@ -45,10 +45,10 @@ def names_points(help: str, metavar: str) -> Any:
 
 
 Files = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", help="Records; - or none: stdin.")
+    list[str] | None, typer.Argument(metavar="FILE", help="Records, also in .gz and .zst; - or none: stdin.")
 ]
 Output = Annotated[
-    str, typer.Option("-o", "--output", metavar="FILE", help="Where records go; - is stdout.")
+    str, typer.Option("-o", "--output", metavar="FILE", help="Where records go, compressed into .gz or .zst; - is stdout.")
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")

@@ -104,6 +104,7 @@ def predict(
     kp-predict model.safetensors < photos.jsonl > preds.jsonl
     kp-predict seed0.safetensors seed1.safetensors faces.jsonl -o preds.jsonl
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
+    kp-predict model.safetensors faces.jsonl.gz --shard 1/8 -o preds.1-of-8.jsonl
     kp-predict model.safetensors --export model.onnx
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
