@@ -24,7 +24,9 @@ from kptools.evaluation.merge import merge_copies
 from kptools.evaluation.report import Scorer
 from kptools.inference.passes import resolve as resolve_passes
 from kptools.inference.pictures import predict_picture
-from kptools.inference.predictor import Predictor, default_batch, of_scheme
+from kptools.inference.prediction import of_scheme
+from kptools.inference.predictor import Predictor
+from kptools.inference.torch_engine import TorchEngine, default_batch
 from kptools.models import archs, box
 from kptools.models import checkpoint as checkpoints
 from kptools.models.checkpoint import Checkpoint
@@ -242,16 +244,10 @@ def predict(
             passes=how,
         )
     failures = Failures()
-    predictor = Predictor(
-        network,
-        loaded.model,
-        device=where,
-        precision=mode,
-        batch=batch,
-        workers=workers or cpu_count() or 1,
-        decoder=decode,
-        passes=how,
+    engine = TorchEngine(
+        network, loaded.model, device=where, precision=mode, decoder=decode, passes=how
     )
+    predictor = Predictor(engine, batch=batch, workers=workers or cpu_count() or 1)
     items = of_scheme(_items(faces), loaded.model.scheme, failures.add)
     return [item.record for item in predictor.run(items, failures.add, lambda: True)]
 

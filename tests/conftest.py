@@ -291,6 +291,17 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [r | {"split": "val" if i % 4 == 3 else "train"} for i, r in enumerate(made)]
 
 
+@pytest.fixture(scope="session")
+def box_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network in the box as an ONNX file."""
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    path = tmp_path_factory.mktemp("onnx") / "box.onnx"
+    done = run("predict", "--export", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
     os.mkfifo(tmp_path / "pipe")

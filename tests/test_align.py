@@ -18,7 +18,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.inference import passes
 from kptools.inference.passes import Passes
 from kptools.models import build, checkpoint
-from kptools.models.network import Decoded
+from kptools.models.decoded import Decoded
 from kptools.records.face import Face
 from kptools.records.item import Item
 from kptools.specs import InputSpec, ModelSpec

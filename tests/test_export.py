@@ -15,6 +15,7 @@ from kptools.inference.export import Graph, export
 from kptools.models import box, build, checkpoint
 from kptools.models.checkpoint import Checkpoint
 from kptools.models.codecs import heatmap
+from kptools.models.metadata import VERSION
 from kptools.specs import InputSpec, ModelSpec
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -33,18 +34,12 @@ NETWORKS = {
 }  # the whole table: tests/benchmarks/onnx_export.py
 
 
-@pytest.fixture(scope="module")
-def box_onnx(tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx") / "box.onnx"
-    done = run("predict", "--export", path)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
 def network_of(arch: str) -> Checkpoint:
     head, size, options = NETWORKS[arch]
     torch.manual_seed(0)
     network = build.build(arch, 68, size, options, head=head)
+    if head == "points":  # without such weights they give no scores
+        torch.nn.init.normal_(network.head.distance_weight, std=0.1)
     grey = arch in ("nose", "face")
     model = ModelSpec(
         arch=arch,
@@ -95,8 +90,9 @@ def test_its_points_are_those_of_kp_predict(tmp_path, box_onnx):
 
 
 def test_it_says_what_it_is(box_onnx):
-    meta = session(box_onnx).get_modelmeta().custom_metadata_map
-    model = json.loads(meta["kptools"])["model"]
+    meta = json.loads(session(box_onnx).get_modelmeta().custom_metadata_map["kptools"])
+    assert meta["version"] == VERSION
+    model = meta["model"]
     assert model["scheme"] == "ibug68"
     assert model["input"]["size"] == list(checkpoint.load_model(box.path()).input.size)
     assert len(model["mean"]) == 68
@@ -130,6 +126,12 @@ def test_a_head_that_no_graph_can_decode_is_one_line(tmp_path, monkeypatch, quic
     done = quick("predict", untrained(tmp_path / "n.safetensors"), "--export", tmp_path / "n.onnx")
     assert done.returncode == 3
     assert b"points is a head that no graph can decode" in done.stderr
+
+
+def test_a_network_without_scores_has_none_in_its_file(tmp_path):
+    made = checkpoint.load(str(untrained(tmp_path / "n.safetensors")))
+    export(made, tmp_path / "n.onnx")
+    assert [output.name for output in session(tmp_path / "n.onnx").get_outputs()] == ["points"]
 
 
 @pytest.mark.parametrize("level", [0.0, -200.0, 30.0])

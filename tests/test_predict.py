@@ -12,7 +12,9 @@ from conftest import lines, parse, run, start, tiny_unet, untrained
 from kptools import runtime
 from kptools.augment.transform import Transform
 from kptools.errors import KptoolsError
-from kptools.inference.predictor import Predictor, prediction
+from kptools.inference.prediction import prediction
+from kptools.inference.predictor import Predictor
+from kptools.inference.torch_engine import TorchEngine
 from kptools.models import checkpoint
 from kptools.models.backbones.nose import Nose
 from kptools.records.face import Face
@@ -22,8 +24,8 @@ from kptools.specs import InputSpec
 
 
 def on_cpu(network, model, batch):
-    device = torch.device("cpu")
-    return Predictor(network, model, device=device, precision="fp32", batch=batch, workers=1)
+    engine = TorchEngine(network, model, device=torch.device("cpu"), precision="fp32")
+    return Predictor(engine, batch=batch, workers=1)
 
 
 def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
@@ -52,7 +54,7 @@ def test_faces_are_decoded_ahead_only_where_that_keeps_no_line_back(
 ):
     loaded = checkpoint.load(str(untrained(tmp_path / "m.safetensors")))
     predictor = on_cpu(loaded.network(), loaded.model, batch=2)
-    predictor.streams = streams
+    predictor.engine.streams = streams
     records = (parse(drawn) * 9)[:9]
     out, before_each = [], []
 
@@ -76,7 +78,7 @@ def test_batches_that_are_worked_on_at_once_come_out_in_order_and_the_same(drawn
 
     def predicted(streams):
         predictor = on_cpu(loaded.network(), loaded.model, batch=3)
-        predictor.streams = streams
+        predictor.engine.streams = streams
         items = [Item(dict(record), "in.jsonl", n) for n, record in enumerate(records, start=1)]
         failed = []
 

@@ -13,7 +13,9 @@ from kptools import geometry as g
 from kptools.augment.sample import sample
 from kptools.datasets.synthetic.faces import synthesize
 from kptools.inference.adapting import adapted
-from kptools.inference.predictor import Predictor, prediction
+from kptools.inference.prediction import prediction
+from kptools.inference.predictor import Predictor
+from kptools.inference.torch_engine import TorchEngine
 from kptools.models.adapter import fit
 from kptools.pixels import batch, write
 from kptools.pixels.crop_spec import crop_spec
@@ -135,8 +137,8 @@ def test_what_a_network_says_of_a_turned_face_is_what_it_says_of_the_upright_one
     records = [upright, turned(upright, 90), turned(upright, 180)]
     items = [Item(record | {"id": str(i)}, "a", i) for i, record in enumerate(records)]
     del items[1].record["scheme"]  # which need not be there
-    cpu = torch.device("cpu")
-    predictor = Predictor(network, model, device=cpu, precision="fp32", batch=4, workers=1)
+    engine = TorchEngine(network, model, device=torch.device("cpu"), precision="fp32")
+    predictor = Predictor(engine, batch=4, workers=1)
 
     def fail(item, error):
         raise error

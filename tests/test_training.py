@@ -19,8 +19,9 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.models import build, checkpoint
 from kptools.models.heads.points import PointsHead
 from kptools.pixels import cache
-from kptools.pixels.cache import decode_all, decoding_threads
+from kptools.pixels.cache import decode_all
 from kptools.pixels.decode import decode_crop
+from kptools.pixels.threads import decoding_threads
 from kptools.records.stream import Stream
 from kptools.specs import InputSpec
 from kptools.storage import files

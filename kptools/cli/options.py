@@ -1,7 +1,7 @@
 """The options that several commands share, and how their values are read."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
@@ -45,10 +45,17 @@ def names_points(help: str, metavar: str) -> Any:
 
 
 Files = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", help="Records, also in .gz and .zst; - or none: stdin.")
+    list[str] | None,
+    typer.Argument(metavar="FILE", help="Records, also in .gz and .zst; - or none: stdin."),
 ]
 Output = Annotated[
-    str, typer.Option("-o", "--output", metavar="FILE", help="Where records go, compressed into .gz or .zst; - is stdout.")
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Where records go, compressed into .gz or .zst; - is stdout.",
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")
@@ -109,6 +116,13 @@ def choice(option: str, value: str, valid: Iterable[str]) -> str:
     if value not in valid:
         raise UsageError(f"{option} {value!r}: one of {', '.join(valid)}")
     return value
+
+
+def refuse(options: Mapping[str, Any], reason: str) -> None:
+    """UsageError where one of these options is given: is not None."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option}: {reason}")
 
 
 def cores(workers: int) -> int:

@@ -1,9 +1,8 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -19,11 +18,13 @@ from kptools.cli.options import (
     Threads,
     Workers,
     choice,
-    cores,
     one_of,
+    refuse,
 )
+from kptools.cli.predictors import Asked, beyond_one_pass, by_onnxruntime, by_torch, is_onnx
 from kptools.console import report
 from kptools.errors import UsageError
+from kptools.inference.onnx_names import SUFFIX
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
@@ -32,7 +33,7 @@ from kptools.storage.files import make_folder
 if TYPE_CHECKING:
     from kptools.specs import ModelSpec
 
-CHECKPOINTS = (".safetensors", ".onnx")  # how the name of one ends
+CHECKPOINTS = (".safetensors", SUFFIX)  # how the name of one ends
 
 
 def predict(
@@ -40,7 +41,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="CKPT|FILE",
-            help="First the networks, if any, which end in .safetensors: what kp-train -o wrote. "
+            help="First the networks, if any, which end in .safetensors: what kp-train -o wrote; "
+            "or in .onnx: what --export wrote, which starts sooner, without PyTorch. "
             "Of several the mean is taken; without one, the network in the box finds 68 points. "
             "Then records; - or none: stdin.",
         ),
@@ -83,7 +85,8 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
-            help="Write the network as an ONNX file instead, for programs without kptools.",
+            help="Write the network as an ONNX file instead, for a quick start, and for programs "
+            "without kptools.",
         ),
     ] = None,
     workers: Workers = 0,
@@ -105,7 +108,7 @@ def predict(
     kp-predict seed0.safetensors seed1.safetensors faces.jsonl -o preds.jsonl
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
     kp-predict model.safetensors faces.jsonl.gz --shard 1/8 -o preds.1-of-8.jsonl
-    kp-predict model.safetensors --export model.onnx
+    kp-predict model.safetensors --export model.onnx; kp-predict model.onnx faces.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
     if decode is not None:
@@ -127,17 +130,33 @@ def predict(
             "--shard": shard if shard != WHOLE else None,
             "--strict": strict or None,
         }
-        _refuse(of_pixels | of_records, "--export reads no records; leave it out")
+        refuse(of_pixels | of_records, "--export reads no records; leave it out")
         return _export(checkpoints, files, export)
-    open_stream = partial(
-        Stream,
-        need_input(files),
-        output,
-        strict=strict,
-        resume=resume,
-        expect=expect,
-        shard=shard,
+    names = need_input(files)
+
+    def open_stream(run: dict[str, Any]) -> Stream:
+        """`run`: what of the arguments decides the predictions, beside the checkpoints."""
+        run = {"tool": "kp-predict", **run}
+        if output != "-":
+            run["checkpoint"] = _hash_of(checkpoints)
+        return Stream(
+            names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
+        )
+
+    asked = Asked(
+        batch_size=batch_size,
+        decode=decode,
+        passes=passes,
+        flip=flip,
+        shape_prior=shape_prior,
+        heatmaps=heatmaps,
+        workers=workers,
+        threads=threads,
+        device=device,
+        precision=precision,
     )
+    if any(map(is_onnx, checkpoints)):  # nothing here may import torch
+        return _predict(checkpoints, asked, open_stream)
 
     from kptools.models import adapter, box
 
@@ -149,83 +168,35 @@ def predict(
         checkpoint = adapters[0]
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
-        _refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
+        refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
         return _adapt(checkpoint, open_stream)
 
-    from kptools import runtime
-    from kptools.inference import ensemble
-    from kptools.inference.passes import resolve
-    from kptools.inference.predictor import Predictor, default_batch, of_scheme
-    from kptools.models.checkpoint import load
+    return _predict(checkpoints, asked, open_stream)
 
-    where = runtime.device(device)
-    runtime.set_threads(threads, where)
-    loaded = [load(name) for name in checkpoints]
-    models = [one.model for one in loaded]
-    networks = [one.network(share=True) for one in loaded]
-    runtime.tune_process()  # all that the networks need is imported now
-    for name, model, network in zip(checkpoints, models, networks, strict=True):
-        if model.scheme != models[0].scheme:
-            raise UsageError(
-                f"{name} finds points of {model.scheme}, {checkpoints[0]} of {models[0].scheme}; "
-                "a mean is of one scheme"
-            )
-        if not network.head.decoders and (heatmaps is not None or decode is not None):
-            raise UsageError(f"{name} ({model.arch}) makes no heatmaps; leave the option out")
-    if heatmaps is not None:  # maps are of a face in its box, and `pred` is what is read from them
-        if passes == 2 or flip or shape_prior:
-            raise UsageError(
-                "--heatmaps saves the maps of one pass, and `pred` is read from them alone; leave "
-                "--passes, --flip and --shape-prior out"
-            )
-        if len(models) > 1:
-            raise UsageError("--heatmaps saves the maps of one network; name one")
-        left_out = _beyond_one_pass(models[0])
-        if left_out and passes is None:
-            report(f"kp-predict: --heatmaps: `pred` is without {left_out}")
-        passes, flip, shape_prior = 1, False, False
-    how = [resolve(model, count=passes, flip=flip, shape_prior=shape_prior) for model in models]
-    mode = runtime.precision_for(where, precision)
-    runtime.set_float32(mode)
-    run: dict[str, Any] = {
-        "tool": "kp-predict",
-        "decode": decode or DECODER,
-        "precision": mode,
-        "passes": _one_or_all([one.count for one in how]),
-        "flip": _one_or_all([one.swap is not None for one in how]),
-        "shape_prior": _one_or_all([one.shape_prior for one in how]),
-        "heatmaps": str(heatmaps.resolve()) if heatmaps is not None else None,
-    }
-    if output != "-":
-        run["checkpoint"] = _hash_of(checkpoints)
-    stream = open_stream(run=run)
-    if heatmaps is not None:
-        make_folder(heatmaps)
-    batch = batch_size or default_batch(where)
-    with runtime.report_out_of_memory(batch):
-        predictors = [
-            Predictor(
-                network,
-                model,
-                device=where,
-                precision=mode,
-                batch=batch,
-                workers=cores(workers),
-                decoder=decode,
-                maps=heatmaps,
-                passes=one,
-            )
-            for network, model, one in zip(networks, models, how, strict=True)
-        ]
-        reported: set[str] = set()
-        items = of_scheme(stream, models[0].scheme, stream.fail)
-        for item in ensemble.run(predictors, items, stream.fail, stream.ready):
-            source = str(item.record.get("box_source") or "unknown")
-            if source not in reported and not item.failed:
-                reported.add(source)
-                for model in models:
-                    _report_boxes(item.where, source, model)
-            stream.write(item)
+
+OpenStream: TypeAlias = Callable[[dict[str, Any]], Stream]
+
+
+def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream) -> int:
+    """Predict the records of these files by the checkpoints, which are of torch or ONNX files."""
+    from kptools.inference import ensemble
+    from kptools.inference.prediction import of_scheme
+
+    load = by_onnxruntime if any(map(is_onnx, checkpoints)) else by_torch
+    predictors, how = load(checkpoints, asked)
+    models = [predictor.model for predictor in predictors]
+    stream = open_stream(how)
+    if asked.heatmaps is not None:
+        make_folder(asked.heatmaps)
+    reported: set[str] = set()
+    items = of_scheme(stream, models[0].scheme, stream.fail)
+    for item in ensemble.run(predictors, items, stream.fail, stream.ready):
+        source = str(item.record.get("box_source") or "unknown")
+        if source not in reported and not item.failed:
+            reported.add(source)
+            for model in models:
+                _report_boxes(item.where, source, model)
+        stream.write(item)
     return stream.close()
 
 
@@ -257,13 +228,6 @@ def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
         )
 
 
-def _refuse(options: dict[str, Any], reason: str) -> None:
-    """UsageError where one of these options is given: is not None."""
-    for option, value in options.items():
-        if value is not None:
-            raise UsageError(f"{option}: {reason}")
-
-
 def _export(checkpoints: list[str], files: list[str], path: Path) -> int:
     """Write the one network, or that in the box, as an ONNX file."""
     from kptools.inference.export import export
@@ -273,29 +237,15 @@ def _export(checkpoints: list[str], files: list[str], path: Path) -> int:
     if files or len(checkpoints) > 1:
         extra = (files or checkpoints[1:])[0]
         raise UsageError(f"--export writes one network and reads no records; leave {extra} out")
+    if checkpoints and is_onnx(checkpoints[0]):
+        raise UsageError(
+            f"{checkpoints[0]} is an ONNX file already; name a .safetensors checkpoint"
+        )
     checkpoint = load(checkpoints[0] if checkpoints else box.path())
     export(checkpoint, path)
-    if left_out := _beyond_one_pass(checkpoint.model):
+    if left_out := beyond_one_pass(checkpoint.model):
         report(f"kp-predict: {path} looks at a face once, without {left_out}")
     return 0
-
-
-def _beyond_one_pass(model: "ModelSpec") -> str:
-    """What a prediction by this network has by default beside one look at each face."""
-    from kptools.inference.passes import resolve
-
-    how = resolve(model)
-    parts = {
-        "the second pass": how.count == 2,
-        "the mirror image": how.swap is not None,
-        "the shape prior": how.shape_prior,
-    }
-    return ", ".join(name for name, there in parts.items() if there)
-
-
-def _one_or_all(values: list[Any]) -> Any:
-    """What a run's file says of its networks: of one network its value alone."""
-    return values[0] if len(values) == 1 else values
 
 
 def _hash_of(checkpoints: list[str]) -> str:
@@ -304,13 +254,13 @@ def _hash_of(checkpoints: list[str]) -> str:
     return " ".join(map(hash_of_file, checkpoints))
 
 
-def _adapt(checkpoint: str, open_stream: Callable[..., Stream]) -> int:
+def _adapt(checkpoint: str, open_stream: OpenStream) -> int:
     """Give records that have `pred` the points that an annotator of another kind would set."""
     from kptools.inference.adapting import adapt
     from kptools.models import adapter
 
     made = adapter.load(checkpoint)
-    stream = open_stream(run={"tool": "kp-predict", "checkpoint": _hash_of([checkpoint])})
+    stream = open_stream({})
     for item in adapt(stream, made, stream.fail):
         stream.write(item)
     return stream.close()

@@ -18,34 +18,36 @@ import torch
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
+from kptools.inference.onnx_names import INPUT, METADATA, POINTS, SCORES, SUFFIX
 from kptools.models.checkpoint import Checkpoint
+from kptools.models.metadata import VERSION
 from kptools.models.network import Network
 from kptools.specs import GREY, IMAGENET, InputSpec
 from kptools.storage import files
 
-SUFFIX = ".onnx"
-INPUT, POINTS, SCORES = "pixels", "points", "scores"
 OPSET = 18
 
 
 class Graph(nn.Module):
     """A network from pixels (B, C, H, W) float32, 0 to 255, RGB or grey, to points (B, K, 2) in
-    fractions of the input and their scores (B, K)."""
+    fractions of the input and, if `scored`, their scores (B, K)."""
 
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, network: Network, spec: InputSpec) -> None:
+    def __init__(self, network: Network, spec: InputSpec, *, scored: bool = True) -> None:
         super().__init__()
         self.network = network
+        self.scored = scored
         mean, deviation = spec.normalization or (GREY if spec.grey else IMAGENET)
         scale = 1 / torch.tensor(deviation)
         self.register_buffer("scale", (scale / 255).view(-1, 1, 1))
         self.register_buffer("offset", (-torch.tensor(mean) * scale).view(-1, 1, 1))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         output = self.network(pixels * self.scale + self.offset)
-        return self.network.head.decode_in_graph(output)
+        found = self.network.head.decode_in_graph(output)
+        return found if self.scored else found[:1]
 
 
 def export(checkpoint: Checkpoint, path: Path) -> None:
@@ -64,9 +66,11 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
     network = checkpoint.network()
     if not hasattr(network.head, "decode_in_graph"):
         raise KptoolsError(f"--export: {model.head} is a head that no graph can decode")
-    graph = Graph(network, model.input).eval()
     width, height = model.input.size
     example = torch.zeros(2, model.input.channels, height, width)
+    with torch.inference_mode():  # a network of before there were scores has none
+        scored = network.head.decode(network(example)).scores is not None
+    graph = Graph(network, model.input, scored=scored).eval()
     try:
         with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
             warnings.simplefilter("ignore")
@@ -74,7 +78,7 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
                 graph,
                 (example,),
                 input_names=[INPUT],
-                output_names=[POINTS, SCORES],
+                output_names=[POINTS, SCORES] if scored else [POINTS],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
                 dynamo=True,
@@ -82,8 +86,9 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
             )
             proto = program.model_proto
             described = proto.metadata_props.add()
-            described.key = "kptools"
-            described.value = json.dumps({"model": asdict(model)}, sort_keys=True)
+            described.key = METADATA
+            meta = {"version": VERSION, "model": asdict(model)}
+            described.value = json.dumps(meta, sort_keys=True)
             data = proto.SerializeToString()
     except Exception as error:  # of whatever step: the exporter says its own in many lines
         reason = " ".join(str(error.__cause__ or error).split())[:160]

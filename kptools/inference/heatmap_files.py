@@ -16,18 +16,44 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kptools import geometry as g
+from kptools.augment.transform import Transform
 from kptools.errors import RecordError
 from kptools.models.codecs import heatmap
+from kptools.models.decoded import Maps
 from kptools.records import keys
+from kptools.records.face import Face
 from kptools.records.ids import FileNames
 from kptools.records.keys import Record
 from kptools.records.points import points_array
+from kptools.specs import ModelSpec
 from kptools.storage import files
 from kptools.storage.files import write_output
 from kptools.units import Fraction, Pixels, Size
 
 MAX_MAP_VALUES = 1 << 28  # of one face
 _MAX_LOGIT = 15.0  # a probability of 1 - 3e-7: the peak of a label, whose logit is infinite
+
+
+class MapFolder:
+    """The folder that the maps of a run's predictions go to, by the network of `model`."""
+
+    def __init__(self, path: Path, model: ModelSpec) -> None:
+        self.path, self.model = path, model
+        self.names = FileNames()
+
+    def stem(self, record: Record) -> Path:
+        """Of the file of a record's maps, which no other record of the run has. Raises
+        RecordError."""
+        return self.path / self.names.unique_name(record)
+
+    def save(self, stem: Path, face: Face, transform: Transform, maps: Maps, row: int) -> Record:
+        """Write the logits of one face, which was shown so, in the record's order of points; its
+        `heatmap`. Raises KptoolsError."""
+        z = maps.logits[row].float().cpu().numpy()
+        order = [int(i) for i in transform.rename(range(len(z)))]
+        to_input = g.compose(self.model.input.matrix(face.box), transform.matrix)
+        matrix = g.map_to_file(to_input, self.model.input.size, maps.size)
+        return save(stem, z[order], matrix, maps.sigma)
 
 
 def save(stem: Path, z: heatmap.Logits, matrix: g.Matrix, sigma: Pixels) -> Record:

@@ -23,7 +23,8 @@ from kptools.augment.align import Alignment
 from kptools.augment.transform import Transform
 from kptools.errors import UsageError
 from kptools.models.codecs import heatmap
-from kptools.models.network import Decoded, Network, forward
+from kptools.models.decoded import Decoded
+from kptools.models.network import Network, forward
 from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.units import Box

@@ -12,7 +12,7 @@ from kptools import geometry as g
 from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
 from kptools.inference.passes import Passes, decode, resolve
-from kptools.inference.predictor import check_decoding, prepare
+from kptools.inference.torch_engine import check_decoder, prepare
 from kptools.models.network import Network
 from kptools.pixels.batch import network_input
 from kptools.pixels.crop_spec import crop_spec
@@ -49,7 +49,9 @@ def predict_picture(
             f"a picture is uint8 of shape (H, W, 3), RGB, or (H, W), grey; this is {picture.dtype} "
             f"of {picture.shape}"
         )
-    check_decoding(network, batch, decoder)
+    check_decoder(network, decoder)
+    if batch < 1:
+        raise UsageError(f"--batch-size {batch}: at least 1")
     prepare(network, device, precision)
     image = Image.fromarray(picture).convert("L" if model.input.grey else "RGB")
     how = passes or resolve(model)

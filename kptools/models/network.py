@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools import runtime
+from kptools.models.decoded import Decoded
 from kptools.models.shape_prior import ShapePrior
-from kptools.units import Pixels, Size
+from kptools.units import Size
 
 Criterion = Callable[..., Any]  # `loss` of one of the modules in `kptools.models.losses`
 
@@ -26,26 +27,6 @@ class Loss:
 
     mean: Tensor
     count: Tensor
-
-
-@dataclass
-class Maps:
-    """Heatmaps (B, K, H, W) as logits, on the network's device; the size (W, H) of the input in
-    their pixels, of which the last may be a part of one; and the `sigma` of the labels."""
-
-    logits: Tensor
-    size: tuple[float, float]
-    sigma: Pixels
-
-
-@dataclass
-class Decoded:
-    """Points (B, K, 2) in fractions of the input, NaN where the network gave no finite number; the
-    scores (B, K) and the maps, where the head has them."""
-
-    points: g.Points
-    scores: g.Points | None = None
-    maps: Maps | None = None
 
 
 class Head(Protocol):

@@ -42,10 +42,8 @@ def visible_pixels(
     size = spec.input.size
     if _is_input(transforms, spec):
         return warp(crops, [g.IDENTITY] * len(boxes), size)
-    matrices = []  # input to stored crop
-    for box, transform in zip(boxes, transforms, strict=True):
-        inverse = g.compose(g.invert(transform.matrix), g.invert(spec.input.matrix(box)))
-        matrices.append(g.compose(spec.matrix(box), inverse))
+    pairs = zip(boxes, transforms, strict=True)
+    matrices = [spec.from_input(box, transform.matrix) for box, transform in pairs]
     zooms = [spec.input.matrix(box) for box in boxes]
     return recolour(warp(crops, matrices, size), transforms, zooms)
 

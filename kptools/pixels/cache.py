@@ -2,9 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -16,25 +15,6 @@ from kptools.pixels.crop_spec import CropSpec
 from kptools.pixels.decode import Pixels8, decode_crop
 from kptools.records.face import Face
 from kptools.storage import files
-
-
-@contextmanager
-def decoding_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode."""
-    with closing_pool(ThreadPoolExecutor(max(1, count))) as pool:
-        yield pool
-
-
-@contextmanager
-def closing_pool(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Threads of which at the end what they have not begun is dropped. After an error, or a signal,
-    nobody waits for what they are at: it may be a file system that does not answer."""
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown(cancel_futures=True)
 
 
 class Peers(Protocol):

@@ -35,6 +35,13 @@ class CropSpec:
         """File to stored crop, continuous."""
         return g.rectangle_to_size(*self.rectangle(box), self.size)
 
+    def from_input(self, box: Box, shown: g.Matrix) -> g.Matrix:
+        """Input to stored crop, continuous, of a face that `shown` maps, file to file, before the
+        network sees it."""
+        return g.compose(
+            self.matrix(box), g.compose(g.invert(shown), g.invert(self.input.matrix(box)))
+        )
+
     @property
     def is_input(self) -> bool:
         """Whether a stored crop is just the network's input, so that nothing is resampled twice."""

@@ -11,15 +11,11 @@ from torch import Tensor
 
 from kptools import geometry as g
 from kptools.augment.transform import Transform
+from kptools.pixels import prefilter
 from kptools.runtime import send
 from kptools.specs import FILL
 from kptools.units import Pixels, Size
 
-# The variance, over step^2 - 1, of what smooths an image before every `step`-th pixel is taken: a
-# little over the 1/6 of a triangle, so that stripes of 2.6 pixels at half size keep 3.8 levels,
-# nearly as Pillow's resize leaves them (3.2), and not 6.4
-PREFILTER = 0.22
-MIN_PREFILTER = 0.45  # pixels; a narrower Gaussian costs more than it changes
 _NOISE_CHUNK = 1 << 22  # pixels of noise made at a time
 
 
@@ -67,11 +63,8 @@ def _grid(theta: Tensor, size: Size) -> Tensor:
 
 def _sample(x: Tensor, grid: Tensor, matrices: NDArray[np.float64]) -> Tensor:
     """The images (B, C, Hs, Ws) at the places of a grid (B, H, W, 2), those of them smoothed first
-    whose pixels the warp is to skip: bilinear resampling looks at the four nearest, however far
-    apart the next ones are (aliasing). `matrices`: (B, 2, 3), output to source."""
-    step = np.hypot(matrices[:, :, 0], matrices[:, :, 1])  # (B, 2): source pixels an output pixel
-    sigmas = np.sqrt(np.maximum(step**2 - 1, 0) * PREFILTER)
-    sigmas[sigmas < MIN_PREFILTER] = 0.0
+    whose pixels the warp is to skip. `matrices`: (B, 2, 3), output to source."""
+    sigmas = prefilter.deviations(matrices)
     shrunk = np.flatnonzero(sigmas.any(axis=1)).tolist()
     if len(shrunk) == len(x):
         return _bilinear(_blur(x, sigmas.tolist()), grid)
@@ -133,14 +126,10 @@ def _blur(x: Tensor, sigmas: Sequence[tuple[Pixels, Pixels]]) -> Tensor:
     # all images as the channels of one, which on a CPU are to lie together
     x = x.permute(2, 3, 0, 1).reshape(1, height, width, batch * channels).permute(0, 3, 1, 2)
     for axis, length in ((1, height), (0, width)):
-        sigma = np.array([s[axis] for s in sigmas])
-        reach = np.minimum(np.ceil(3 * sigma), length - 1)
-        radius = int(reach.max())
+        taps = prefilter.gaussians(np.array([s[axis] for s in sigmas]), length)
+        radius = taps.shape[1] // 2
         if not radius:
             continue
-        at = np.abs(np.arange(-radius, radius + 1))
-        taps = np.exp(-0.5 * (at / np.maximum(sigma, 1e-3)[:, None]) ** 2) * (at <= reach[:, None])
-        taps /= taps.sum(axis=1, keepdims=True)
         kernel = send(torch.from_numpy(taps), x.device, x.dtype).repeat_interleave(channels, 0)
         shape = (-1, 1, 1, 2 * radius + 1) if axis == 0 else (-1, 1, 2 * radius + 1, 1)
         edge = (radius, radius, 0, 0) if axis == 0 else (0, 0, radius, radius)

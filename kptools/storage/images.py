@@ -26,10 +26,11 @@ from PIL import (
     features,
 )
 
-from kptools.errors import RecordError
+from kptools.errors import KptoolsError, RecordError
 from kptools.geometry import IDENTITY, Matrix, compose, scaling, translation
 from kptools.limits import MAX_IMAGE_PIXELS
 from kptools.specs import FILL
+from kptools.storage import remote
 from kptools.storage.files import require_regular
 from kptools.units import Size
 
@@ -50,6 +51,7 @@ if features.check("avif"):
     from PIL import AvifImagePlugin
 
     FORMATS += (AvifImagePlugin.AvifImageFile.format,)
+_HEAD = 64  # bytes that say what a file is
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1")
 
 
@@ -96,7 +98,7 @@ def read(path: str, *, grey: bool = False, shrink: int = 1) -> tuple[Image.Image
     the last row or column is a part of a pixel, which on a turned picture comes first.
     Raises RecordError (`missing`, `unreadable`, `too_large`).
     """
-    stored = _open(path)
+    stored, name = _open(path), remote.shown(path)
     with stored:
         try:
             scale = 1
@@ -110,11 +112,11 @@ def read(path: str, *, grey: bool = False, shrink: int = 1) -> tuple[Image.Image
             if orientation in _TURN:
                 picture = picture.transpose(_TURN[orientation])
         except Image.DecompressionBombError:
-            raise RecordError("too_large", _too_large(path)) from None
+            raise RecordError("too_large", _too_large(name)) from None
         except MemoryError:
-            raise RecordError("too_large", f"{path} does not fit in memory") from None
+            raise RecordError("too_large", f"{name} does not fit in memory") from None
         except Exception as error:
-            raise RecordError("unreadable", f"{path} cannot be decoded: {_reason(error)}") from None
+            raise RecordError("unreadable", f"{name} cannot be decoded: {_reason(error)}") from None
     if orientation in _SIDEWAYS:
         width, height = height, width
     # the stored picture's partial last pixel comes first where the axis is mirrored
@@ -145,35 +147,42 @@ def stored_to_shown(path: str) -> tuple[Matrix, int]:
 
 
 def _open(path: str) -> Image.Image:
-    """Open lazily: the header is read, the pixels are not."""
+    """Open lazily: the header is read, the pixels are not; of a remote image all bytes are."""
+    name = remote.shown(path)
+    head, formats = b"", FORMATS
     try:
-        require_regular(path)
-        stored = Image.open(path, formats=_formats(path))
-    except RecordError:
+        source: str | io.BytesIO = path
+        if remote.is_remote(path):
+            source = io.BytesIO(remote.read(path))
+            head = source.getvalue()[:_HEAD]
+        else:
+            require_regular(path)
+            with open(path, "rb") as handle:
+                head = handle.read(_HEAD)
+        formats = _formats(head, name)
+        stored = Image.open(source, formats=formats)
+    except (RecordError, KptoolsError):
         raise
     except FileNotFoundError:
-        raise RecordError("missing", f"{path} does not exist; check the path") from None
+        raise RecordError("missing", f"{name} does not exist; check the path") from None
     except Image.DecompressionBombError:
-        raise RecordError("too_large", _too_large(path)) from None
+        raise RecordError("too_large", _too_large(name)) from None
     except UnidentifiedImageError:
-        empty = os.path.getsize(path) == 0
-        what = "is empty" if empty else f"is no image in {', '.join(_formats(path))}"
-        raise RecordError("unreadable", f"{path} {what}; convert or remove it") from None
+        what = "is empty" if not head else f"is no image in {', '.join(formats)}"
+        raise RecordError("unreadable", f"{name} {what}; convert or remove it") from None
     except (OSError, ValueError) as error:
-        raise RecordError("unreadable", f"{path} cannot be opened: {_reason(error)}") from None
+        raise RecordError("unreadable", f"{name} cannot be opened: {_reason(error)}") from None
     except Exception as error:  # Pillow's plugins raise much on broken headers
-        raise RecordError("unreadable", f"{path} is broken: {_reason(error)}") from None
+        raise RecordError("unreadable", f"{name} is broken: {_reason(error)}") from None
     if stored.width * stored.height > MAX_IMAGE_PIXELS:
         stored.close()
-        raise RecordError("too_large", _too_large(path))
+        raise RecordError("too_large", _too_large(name))
     return stored
 
 
-def _formats(path: str) -> tuple[str, ...]:
-    """Those that a file may have: HEIC where it says that it is that, which the package `pi_heif`
-    then reads. RecordError where that is not installed."""
-    with open(path, "rb") as handle:
-        head = handle.read(64)
+def _formats(head: bytes, name: str) -> tuple[str, ...]:
+    """Those that a file of this beginning may have: HEIC where it says that it is that, which the
+    package `pi_heif` then reads. RecordError where that is not installed."""
     others = range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)
     is_avif = any(head[at : at + 4] == b"avif" for at in (8, *others))
     if head[4:8] != b"ftyp" or is_avif or head[8:12] not in _HEIC_BRANDS:
@@ -181,7 +190,7 @@ def _formats(path: str) -> tuple[str, ...]:
     try:
         import pi_heif
     except ImportError:
-        problem = f"{path} is a HEIC picture; pip install pi-heif to read it, or convert it"
+        problem = f"{name} is a HEIC picture; pip install pi-heif to read it, or convert it"
         raise RecordError("unreadable", problem) from None
     pi_heif.register_heif_opener()
     return ("HEIF",)

@@ -12,7 +12,8 @@ from kptools import runtime
 from kptools.errors import UsageError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
-from kptools.pixels.cache import decoding_threads, wait_for_all
+from kptools.pixels.cache import wait_for_all
+from kptools.pixels.threads import decoding_threads
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record

@@ -12,8 +12,10 @@ from kptools.evaluation.norms import norm_for
 from kptools.evaluation.score import compare
 from kptools.evaluation.tally import Tally
 from kptools.inference import passes
-from kptools.inference.predictor import prediction, prepare
-from kptools.models.network import Criterion, Decoded, Network, forward
+from kptools.inference.prediction import prediction
+from kptools.inference.torch_engine import prepare
+from kptools.models.decoded import Decoded
+from kptools.models.network import Criterion, Network, forward
 from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.specs import ModelSpec

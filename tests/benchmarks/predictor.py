@@ -4,7 +4,8 @@ import torch
 
 from kptools import runtime
 from kptools.cli.options import cores
-from kptools.inference.predictor import Predictor, default_batch
+from kptools.inference.predictor import Predictor
+from kptools.inference.torch_engine import TorchEngine, default_batch
 from kptools.models import archs, build
 from kptools.models.network import Network
 from kptools.records.stream import Stream
@@ -33,14 +34,9 @@ def predict(
 ) -> int:
     """Predict and write the records, as kp-predict does; how many there were."""
     where = runtime.device(device)
-    predictor = Predictor(
-        network,
-        model(arch, size),
-        device=where,
-        precision=runtime.precision_for(where, "auto"),
-        batch=default_batch(where),
-        workers=cores(0),
-    )
+    precision = runtime.precision_for(where, "auto")
+    engine = TorchEngine(network, model(arch, size), device=where, precision=precision)
+    predictor = Predictor(engine, batch=default_batch(where), workers=cores(0))
     stream = Stream([path], "/dev/null")
     for item in predictor.run(stream, stream.fail, stream.ready):
         stream.write(item)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kptools import geometry as g
+from kptools.models.decoded import Decoded
 from kptools.models.heads.points import PointsHead
-from kptools.models.network import Criterion, Decoded, Loss
+from kptools.models.network import Criterion, Loss
 from kptools.units import Size
 
 WEIGHT = 0.4  # of the second output's loss, as in torchvision's own training of Inception-v3

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools.models.codecs import DECODER, DECODERS, heatmap
+from kptools.models.decoded import Decoded, Maps
 from kptools.models.layers.map_conv import MapConv2d
-from kptools.models.network import Criterion, Decoded, Loss, Maps
+from kptools.models.network import Criterion, Loss
 from kptools.models.shape_prior import ShapePrior
 from kptools.runtime import send
 from kptools.units import Pixels, Size

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from kptools import geometry as g
 from kptools.models.codecs import marginal
+from kptools.models.decoded import Decoded
 from kptools.models.heads import confidence
 from kptools.models.layers.map_conv import MapConv2d
-from kptools.models.network import Criterion, Decoded, Loss
+from kptools.models.network import Criterion, Loss
 from kptools.runtime import send
 from kptools.units import Size
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kptools import geometry as g
+from kptools.models.decoded import Decoded
 from kptools.models.heads import confidence
-from kptools.models.network import Criterion, Decoded, Loss
+from kptools.models.network import Criterion, Loss
 from kptools.runtime import send
 from kptools.units import Size
 

@@ -1,0 +1,82 @@
+"""What a record says of a prediction: from a network's points to the keys of a face."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import numpy as np
+
+from kptools import geometry as g
+from kptools.augment.transform import Transform
+from kptools.datasets import box_maps
+from kptools.errors import RecordError
+from kptools.records import keys
+from kptools.records.face import Face
+from kptools.records.failures import Fail
+from kptools.records.item import Item
+from kptools.records.keys import PREDICTION, Record
+from kptools.specs import InputSpec, ModelSpec
+
+# what an earlier prediction left, and has no place now
+_STALE = ("heatmap", "nme", "pred_visible", "adapter")
+
+
+def prediction(
+    face: Face,
+    points: g.Points,
+    scores: g.Points | None,
+    transform: Transform,
+    spec: InputSpec,
+    mean: g.Points,
+) -> Record:
+    """The keys of a prediction, in the pixels of the face's file: `pred`, `mean` and `score`, which
+    is 0 outside the image. `points` (K, 2) are in fractions of the input, of the face as
+    `transform` showed it; `mean` (K, 2) in fractions of the box. RecordError where a point is not
+    finite."""
+    seen = spec.to_file(points, face.box)
+    if not np.isfinite(seen).all():
+        raise RecordError("bad_points", "the network gave numbers that are not finite")
+    points = transform.invert_points(seen)
+    found: Record = {"pred": points.tolist()}
+    if scores is not None:
+        named = transform.rename(scores.tolist())
+        found["score"] = keys.scores_inside(face.record, points, named)
+    found["mean"] = face.place(mean).tolist()
+    return found
+
+
+def framed(face: Face, model: ModelSpec) -> Face:
+    """The face in the part of its box that a network looks at, mapped from another detector's box
+    where there is a map."""
+    return box_maps.reframed(face, model).focused(model.input)
+
+
+def give(item: Item, found: Record) -> None:
+    """Give a record its prediction, in place of what an earlier one left."""
+    item.update({}, without=_STALE)
+    item.update(found, without=PREDICTION)
+
+
+def give_mean(item: Item, model: ModelSpec) -> None:
+    """Give a face that failed the mean shape in its box, where it has one, in place of what an
+    earlier prediction left: a submission must say something of each face (`kp-eval --fill
+    mean`)."""
+    item.update({}, without=PREDICTION)
+    with suppress(RecordError):
+        roll = keys.roll(item.record)
+        box = g.upright(keys.box(item.record), roll)
+        face = framed(Face(item.record, "", box, [], roll=roll), model)
+        item.update({"mean": face.place(np.array(model.mean)).tolist()})
+
+
+def of_scheme(items: Iterable[Item], scheme: str, fail: Fail) -> Iterator[Item]:
+    """The items; a face without truth and scheme takes the network's scheme, and one of another
+    scheme is a failure."""
+    for item in items:
+        record = item.record
+        if not item.failed and record.get("points") is None and "scheme" not in record:
+            item.update({"scheme": scheme})
+        if not item.failed and keys.scheme_name(record) != scheme:
+            theirs = keys.scheme_name(record)
+            problem = f"its scheme is {theirs}, the network's {scheme}"
+            fail(item, RecordError("bad_scheme", problem))
+        yield item
