@@ -218,9 +218,15 @@ def test_parts_that_do_not_fit_together_are_not_merged(tmp_path):
         assert done.returncode == 3, parts
         assert b"has more lines than fit" in done.stderr
     assert script("cluster/merge.sh", "0", "gone", cwd=tmp_path).returncode == 3
-    few = script("cluster/merge.sh", "p.1-of-3.jsonl", "p.2-of-3.jsonl", cwd=tmp_path)
-    assert few.returncode == 2
-    assert b"one of 3 parts, not of 2" in few.stderr
+    for number in range(1, 11):
+        (tmp_path / f"p.{number}-of-10.jsonl").write_text(f"{number}\n")
+    names = [f"p.{number}-of-10.jsonl" for number in range(1, 11)]
+    whole = script("cluster/merge.sh", *names, cwd=tmp_path)
+    assert whole.stdout.split() == [b"%d" % number for number in range(1, 11)]
+    for wrong in (names[:9], sorted(names)):  # one is missing; p.10 comes before p.2
+        done = script("cluster/merge.sh", *wrong, cwd=tmp_path)
+        assert done.returncode == 2
+        assert b"give all 10, 1 first" in done.stderr
 
 
 def test_gnu_parallel_keeps_the_order_and_the_status(face, tmp_path):

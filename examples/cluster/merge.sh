@@ -2,7 +2,8 @@
 # The outputs of --shard 1/N to N/N, back in the order of the records: a line of each in turn.
 #
 # Shows:  why a shard is every N-th record: it can be taken from a pipe, whose length nobody knows, and
-#         merged line by line. That parts fit together is checked, as far as their lengths show it.
+#         merged line by line. That parts fit together is checked, as far as their names (OUT.I-of-N.jsonl)
+#         and their lengths show it.
 # Data:   all N parts, in their order, each of one line a record (not of kp-augment --copies):
 #         sh examples/cluster/merge.sh OUT.*-of-8.jsonl > OUT.jsonl
 #         Compressed parts: zcat each first.
@@ -10,10 +11,16 @@
 set -eu
 
 [ $# -ge 1 ] || { echo "usage: sh merge.sh PART-1 ... PART-N > ALL" >&2; exit 2; }
+place=0
 for part in "$@"; do
-    case $part in *-of-*) ;; *) continue ;; esac
-    count=${part##*-of-}
-    [ "${count%%.*}" -eq $# ] || { echo "merge.sh: $part is one of ${count%%.*} parts, not of $#" >&2; exit 2; }
+    place=$((place + 1))
+    case $part in *.*-of-*) ;; *) continue ;; esac
+    count=${part##*-of-} number=${part%-of-*}
+    count=${count%%.*} number=${number##*.}
+    if [ "$count" -ne $# ] || [ "$number" -ne "$place" ]; then
+        echo "merge.sh: $part is given as part $place of $#; give all $count, 1 first" >&2
+        exit 2
+    fi
 done
 
 exec awk '
