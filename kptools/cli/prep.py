@@ -220,6 +220,39 @@ def fit_boxes(
     return stream.close()
 
 
+@tool.command("shard")
+def shard(
+    inputs: Files = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the tar files.")] = Path(
+        "shards"
+    ),
+    size: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Megabytes at which a tar file is full.")
+    ] = 512,
+    output: Output = "-",
+    expect: Expect = None,
+    strict: Strict = False,
+) -> int:
+    """Pack records and their images into tar files, as WebDataset has them.
+
+    Writes the records again, each `image` a member of a tar file, which all tools read. Few large
+    files are read faster than many small ones, from a disk that spins or a network above all.
+
+    \b
+    kp-prep shard --out shards faces.jsonl > packed.jsonl
+    """
+    names = need_input(inputs)
+
+    from kptools.datasets.tar_shards import pack
+    from kptools.storage.files import make_folder
+
+    stream = Stream(names, output, strict=strict, expect=expect)
+    make_folder(out)
+    for item in pack(stream, out, size, stream.fail):
+        stream.write(item)
+    return stream.close()
+
+
 def main() -> None:
     run(tool)
 

@@ -20,7 +20,7 @@ from kptools.records.ids import FileNames
 from kptools.records.keys import Record
 from kptools.records.points import points_array
 from kptools.specs import FILL
-from kptools.storage import images
+from kptools.storage import images, remote
 from kptools.storage.files import write_output
 from kptools.units import Box, Size
 
@@ -78,7 +78,7 @@ def _new_file(record: Record, folder: Path, names: FileNames | None) -> Path:
     """The file for what is made of a record. KptoolsError where that is its image itself."""
     image = keys.image(record)
     path = folder / f"{(names or FileNames()).unique_name(record)}{suffix(image)}"
-    if path.exists() and path.samefile(image):
+    if not remote.is_remote(image) and path.exists() and path.samefile(image):
         raise KptoolsError(f"{path} is the image itself; --write needs a folder of its own")
     return path
 
@@ -122,7 +122,7 @@ def _source(record: Record, transform: Transform) -> dict[str, object]:
 
 def suffix(image: str) -> str:
     """Of what is written in place of this image: PNG stays PNG, all else becomes JPEG."""
-    return ".png" if image.lower().endswith(".png") else ".jpg"
+    return ".png" if remote.path_of(image).lower().endswith(".png") else ".jpg"
 
 
 def transform_picture(picture: Image.Image, transform: Transform) -> Image.Image:

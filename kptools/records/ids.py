@@ -7,6 +7,7 @@ from hashlib import blake2b
 from kptools.errors import RecordError
 from kptools.records import keys
 from kptools.records.keys import Record
+from kptools.storage import remote
 
 
 class SeenIds:
@@ -61,7 +62,8 @@ class FileNames:
         """The name of a photo, without suffix, from its path, which is given once: the photo's own
         name, with a hash of the path where another photo had it before. Upper and lower case are
         one, as they are to some file systems."""
-        name = keys.file_stem({"id": os.path.splitext(os.path.basename(image))[0]})
+        own = os.path.basename(remote.path_of(image))
+        name = keys.file_stem({"id": os.path.splitext(own)[0]})
         if self._seen.was_seen(name.lower()):
             path = image.encode(errors="surrogatepass")
             name += "." + blake2b(path, digest_size=4).hexdigest()

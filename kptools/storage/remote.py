@@ -48,6 +48,15 @@ def shown(image: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def path_of(image: str) -> str:
+    """What names an image, for files that are made of it: its path, that on its server, or that in
+    its archive."""
+    if not is_remote(image):
+        return image
+    protocol, _, rest = image.partition("://")
+    return rest.partition("::")[0] if protocol in ARCHIVES else urlsplit(image).path
+
+
 def read(image: str) -> bytes:
     """The bytes of an image file. RecordError: `missing`, `too_large`, `unreadable` of an archive
     that is broken, `unreachable` of a server. KptoolsError where a package is not installed."""

@@ -16,7 +16,7 @@ from kptools.records.failures import Fail
 from kptools.records.ids import FileNames, SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Record
-from kptools.storage import images
+from kptools.storage import images, remote
 from kptools.storage.files import write_output
 from kptools.units import Box, Fraction, Pixels
 from kptools.viz import faces, marks, views
@@ -95,7 +95,7 @@ class Photos:
 def _require_own(path: Path, image: str) -> None:
     """Raise KptoolsError unless a picture of this photo may be written to the path: nobody's photo
     is written over, nor is a picture put where photos are looked for."""
-    if path.parent.samefile(Path(image).parent):
+    if not remote.is_remote(image) and path.parent.samefile(Path(image).parent):
         raise KptoolsError(f"{path.parent} is the folder of {image}; --out needs one of its own")
     try:
         is_ours = images.read_comment(path) == MADE_BY
