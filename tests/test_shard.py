@@ -2,9 +2,11 @@
 
 import os
 import threading
+from importlib import import_module
 
 import orjson
 import pytest
+import typer
 from conftest import lines, parse, run, start, untrained
 
 from kptools.errors import UsageError
@@ -211,6 +213,7 @@ def test_no_record_is_in_two_shards():
         ("heatmap", "encode", "--size", "16x16", "--out", "maps"),
         ("viz", "grid", "-o", "g.png"),
         ("prep", "fit-boxes"),
+        ("prep", "shard", "--out", "tars"),
         ("train", "--arch", "nose", "--epochs", 1, "--val-fraction", 0.5, "-o", "t.safetensors"),
     ],
     ids=lambda words: words[0],
@@ -223,6 +226,14 @@ def test_records_that_failed_are_exit_0_where_that_is_asked_for(face, tmp_path, 
     assert done.returncode == 0, done.stderr
     assert b"stdin:5: " in done.stderr
     assert b"1 of 5 records failed" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["prep", "heatmap", "viz"])
+def test_each_command_that_reads_or_makes_records_can_allow_failures(name):
+    commands = typer.main.get_command(import_module(f"kptools.cli.{name}").tool).commands
+    for command, found in commands.items():
+        has = any("--allow-failures" in option.opts for option in found.params)
+        assert has == (command not in ("curves", "filters")), command
 
 
 def test_other_failures_than_those_of_records_keep_their_status(face, tmp_path):

@@ -221,6 +221,7 @@ def fit_boxes(
 
 
 @tool.command("shard")
+@may_allow_failures
 def shard(
     inputs: Files = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the tar files.")] = Path(
