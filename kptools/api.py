@@ -34,7 +34,7 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.records.reader import Reader
-from kptools.storage import files
+from kptools.storage import compressed, files
 from kptools.training.run import Observer, RunOptions, prepare, train_records
 from kptools.training.settings import resolve
 from kptools.units import Box, Size
@@ -43,8 +43,9 @@ from kptools.viz.views import View
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """The records of a JSON Lines file, one a face; `-` is stdin. They are read as they are asked
-    for. KptoolsError where there is no such file, or it holds something else.
+    """The records of a JSON Lines file, one a face; `-` is stdin, and `.gz` and `.zst` are read as
+    what they hold. They are read as they are asked for. KptoolsError where there is no such file,
+    or it holds something else.
 
     >>> import kptools as kp
     >>> record = next(kp.read_records("faces.jsonl"))
@@ -55,21 +56,25 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def write_records(records: Iterable[Record], path: str | Path) -> None:
-    """Write records as JSON Lines, to a file that appears whole or not at all. KptoolsError where
-    one cannot be written as JSON, or the disk is full.
+    """Write records as JSON Lines, to a file that appears whole or not at all, compressed where it
+    ends in `.gz` or `.zst`. KptoolsError where one cannot be written as JSON, or the disk is full.
 
     >>> import kptools as kp
     >>> kp.write_records(kp.read_records("faces.jsonl"), "copy.jsonl")
     >>> list(kp.read_records("copy.jsonl")) == list(kp.read_records("faces.jsonl"))
     True
     """
+    form = compressed.format_of(str(path))
     try:
         with files.writing(Path(path)) as handle:
+            out = compressed.Output(handle, form) if form else handle
             for number, record in enumerate(records, start=1):
                 try:
-                    handle.write(orjson.dumps(record) + b"\n")
+                    out.write(orjson.dumps(record) + b"\n")
                 except TypeError as error:
                     raise KptoolsError(f"record {number} is not JSON: {error}") from None
+            if isinstance(out, compressed.Output):
+                out.finish()
     except OSError as error:
         raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
 

@@ -3,6 +3,8 @@
 The library raises; `kptools.cli.edge` turns an error into one line on stderr and its status.
 """
 
+SOME_FAILED = 1  # the exit status of a job that was finished, though some records failed
+
 
 class KptoolsError(Exception):
     """The job could not be finished: disk, memory, weights, checkpoint, divergence. Exit 3."""

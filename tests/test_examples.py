@@ -1,6 +1,7 @@
 """The scripts of examples/, in their short form, and what README.md and docs/ promise."""
 
 import functools
+import gzip
 import os
 import re
 import shlex
@@ -11,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import SHARED, TOOLS, forked, parse, run
+from conftest import SHARED, TOOLS, forked, lines, parse, run, untrained
 from PIL import Image
 
 from kptools.records import keys
@@ -20,7 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def script(
-    name: str, *arguments: object, cwd: Path, installed: bool = False
+    name: str,
+    *arguments: object,
+    cwd: Path,
+    installed: bool = False,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run an example in its short form, with the environment that runs the tests; with the commands
     that are `installed` there, or with ones that fork."""
@@ -36,13 +42,15 @@ def script(
     return subprocess.run(
         ["sh", str(ROOT / "examples" / name), *map(str, arguments)],
         cwd=cwd,
+        input=stdin,
         capture_output=True,
         timeout=400,
         env={
             **os.environ,
             "KPTOOLS_QUICK": "1",
             "KPTOOLS_VENV": str(venv),
-            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "PATH": f"{venv / 'bin'}:{bin_folder}:{os.environ['PATH']}",
+            **(env or {}),
         },
     )
 
@@ -165,7 +173,89 @@ def test_the_photos_script_finds_faces(tmp_path):
     assert sorted(path.name for path in marked.iterdir()) == ["bald_guys.jpg", "wall.png"]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
+def task(number: int, count: int) -> dict[str, str]:
+    """What Slurm sets for a task of an array that begins at 1."""
+    values = {"ID": number, "COUNT": count, "MIN": 1, "MAX": count, "STEP": 1}
+    found = {f"SLURM_ARRAY_TASK_{key}": str(value) for key, value in values.items()}
+    return found | {"SLURM_CPUS_PER_TASK": "1"}
+
+
+def test_a_slurm_array_is_merged_to_what_one_process_predicts(face, tmp_path):
+    untrained(tmp_path / "m.safetensors")
+    data = lines([face(i) for i in range(5)]) + b"broken\n" + lines([face(6)])
+    (tmp_path / "faces.jsonl.gz").write_bytes(gzip.compress(data))
+    words = ("cluster/slurm.sh", "m.safetensors", "faces.jsonl.gz", "preds")
+    for number in (1, 2, 3, 3):  # the last one is queued again
+        done = script(*words, cwd=tmp_path, env=task(number, 3))
+        assert done.returncode == 0, done.stderr
+    assert b"2 records were there" in done.stderr
+    parts = [f"preds.000{number}-of-3.jsonl" for number in (1, 2, 3)]
+    merged = script("cluster/merge.sh", *parts, cwd=tmp_path)
+    assert merged.returncode == 0, merged.stderr
+    out = parse(merged.stdout)
+    ids = [*(f"face{i}" for i in range(5)), "faces.jsonl.gz:6", "face6"]
+    assert [record["id"] for record in out] == ids
+    assert sum("pred" in record for record in out) == 6
+    assert script(*words, cwd=tmp_path).returncode != 0  # no array
+
+
+def test_parts_that_do_not_fit_together_are_not_merged(tmp_path):
+    def merge(*parts: str) -> subprocess.CompletedProcess[bytes]:
+        for number, text in enumerate(parts):
+            (tmp_path / f"{number}").write_text("".join(f"{letter}\n" for letter in text))
+        return script("cluster/merge.sh", *map(str, range(len(parts))), cwd=tmp_path)
+
+    for parts, whole in (
+        (("adg", "be", "cf"), "abcdefg"),
+        (("abc",), "abc"),
+        (("a", "", ""), "a"),
+        (("", ""), ""),
+    ):
+        done = merge(*parts)
+        assert (done.returncode, "".join(done.stdout.decode().split())) == (0, whole)
+    for parts in (("ad", "bef"), ("adg", "b"), ("", "a"), ("abc", "a", "ab")):
+        done = merge(*parts)
+        assert done.returncode == 3, parts
+        assert b"has more lines than fit" in done.stderr
+    assert script("cluster/merge.sh", "0", "gone", cwd=tmp_path).returncode == 3
+    for number in range(1, 11):
+        (tmp_path / f"p.{number}-of-10.jsonl").write_text(f"{number}\n")
+    names = [f"p.{number}-of-10.jsonl" for number in range(1, 11)]
+    whole = script("cluster/merge.sh", *names, cwd=tmp_path)
+    assert whole.stdout.split() == [b"%d" % number for number in range(1, 11)]
+    for wrong in (names[:9], sorted(names)):  # one is missing; p.10 comes before p.2
+        done = script("cluster/merge.sh", *wrong, cwd=tmp_path)
+        assert done.returncode == 2
+        assert b"give all 10, 1 first" in done.stderr
+
+
+def test_gnu_parallel_keeps_the_order_and_the_status(face, tmp_path):
+    if not shutil.which("parallel"):
+        pytest.skip("needs GNU parallel")
+    untrained(tmp_path / "m.safetensors")
+    data = lines([face(i) for i in range(5)]) + b"broken\n"
+    words = ("cluster/parallel.sh", 2, "m.safetensors", "--batch-size", 1)
+    env = {"BLOCK": "3k"}
+    done = script(*words, cwd=tmp_path, stdin=data, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == run("predict", *words[2:], stdin=data, cwd=tmp_path).stdout.replace(
+        b"stdin:6", b"stdin:2"
+    )
+    assert done.stderr.count(b"records failed") == 1
+    (tmp_path / "m.safetensors").write_bytes(b"no network")
+    assert script(*words, cwd=tmp_path, stdin=data, env=env).returncode == 3
+
+
+@pytest.mark.parametrize("name", ["merge", "parallel", "slurm"])
+def test_the_recipes_for_clusters_are_clean(name):
+    if not shutil.which("shellcheck"):
+        pytest.skip("needs shellcheck")
+    path = ROOT / "examples" / "cluster" / f"{name}.sh"
+    done = subprocess.run(["shellcheck", path], capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.sh")), ids=lambda p: p.name)
 def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
     if path.name == "env.sh":
         return

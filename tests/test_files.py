@@ -311,7 +311,7 @@ def kinds(folder):
         "b.json": (b'[{"image": "a.jpg"}, {"image": "b.jpg"}]', "one JSON document"),
         "b.html": (b"\xef\xbb\xbf<html>\n</html>\n", "an HTML page"),
         "b.csv": (b"image,x0\na.jpg,1", "comma-separated"),
-        "a.gz": (b"\x1f\x8b\x08\x00rest\nof it\n", "gzip"),
+        "gz.jsonl": (b"\x1f\x8b\x08\x00rest\nof it\n", "gzip"),
         "u.jsonl": ('{"image": "a"}\n'.encode("utf-16"), "UTF-16"),
     }
     for name, (data, words) in texts.items():

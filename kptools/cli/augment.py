@@ -6,8 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, one_of, parse_size
+from kptools.cli.options import (
+    Expect,
+    Files,
+    Output,
+    Part,
+    Resume,
+    Strict,
+    choice,
+    one_of,
+    parse_size,
+)
 from kptools.errors import RecordError, UsageError
+from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 from kptools.units import Size
@@ -48,6 +59,7 @@ def augment(
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
+    shard: Part = WHOLE,
     strict: Strict = False,
 ) -> int:
     """Add to each record what may happen to its face; it is sampled anew in each epoch of
@@ -91,6 +103,7 @@ def augment(
         lines_per_record=copies,
         run=run,
         expect=expect,
+        shard=shard,
     )
     if write is not None:
         _write_images(stream, stage, copies, write, crop)

@@ -18,7 +18,7 @@ import typer
 from kptools import __version__
 from kptools.cli.options import keyword, set_parameters
 from kptools.console import program, report
-from kptools.errors import KptoolsError, ReaderGone, UsageError
+from kptools.errors import SOME_FAILED, KptoolsError, ReaderGone, UsageError
 from kptools.records.writer import flush_outputs
 from kptools.storage import files
 
@@ -30,7 +30,7 @@ class Terminated(BaseException):
 def app(function: Callable[..., Any]) -> Callable[[], NoReturn]:
     """The entry point of a tool of one command."""
     tool = new_app()
-    tool.command()(with_version(function))
+    tool.command()(with_version(may_allow_failures(function)))
     return lambda: run(tool)
 
 
@@ -40,6 +40,30 @@ def new_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+
+
+def may_allow_failures(function: Callable[..., int]) -> Callable[..., int]:
+    """The command, with an option --allow-failures."""
+
+    @wraps(function)
+    def command(allow_failures: bool = False, **given: Any) -> int:
+        if allow_failures and given.get("strict"):
+            raise UsageError("--allow-failures and --strict: give the one or the other")
+        status = function(**given)
+        return 0 if allow_failures and status == SOME_FAILED else status
+
+    option = typer.Option(
+        "--allow-failures",
+        help="Exit 0, and not 1, where records failed; each is still reported.",
+    )
+    set_parameters(
+        command,
+        [
+            *signature(function).parameters.values(),
+            keyword("allow_failures", Annotated[bool, option], False),
+        ],
+    )
+    return command
 
 
 def with_version(function: Callable[..., Any]) -> Callable[..., Any]:

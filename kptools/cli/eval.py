@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from kptools.cli.edge import app, need_input
-from kptools.cli.options import Expect, Files, Norm, Strict, choice, names_points, one_of
+from kptools.cli.options import Expect, Files, Norm, Part, Strict, choice, names_points, one_of
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.evaluation import MERGES, NORMS, THRESHOLD
 from kptools.records.item import Item
+from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
@@ -50,6 +51,7 @@ def evaluate(
         typer.Option(metavar="EXPR", help='Exit 4 if so: "nme>0.05", "faces<1".'),
     ] = None,
     expect: Expect = None,
+    shard: Part = WHOLE,
     strict: Strict = False,
 ) -> int:
     """Score `pred` against `points`: MAE, RMSE, MSE, NME, AUC and failure rate, and beside them
@@ -75,6 +77,10 @@ def evaluate(
         raise UsageError("--submission writes all points; leave --points out")
     if submission is not None and min_score is not None:
         raise UsageError("--submission writes all points; leave --min-score out")
+    if shard != WHOLE and (not with_records or merge or submission or fail_if):
+        raise UsageError(
+            f"--shard {shard}: a figure of a part is not that of all; it goes with --records alone"
+        )
 
     from kptools.evaluation.gate import Gate
     from kptools.evaluation.merge import merge_copies
@@ -89,7 +95,7 @@ def evaluate(
             raise UsageError(f"--points {points}: {error}") from None
     if submission is not None:
         claim_output(submission)
-    stream = Stream(need_input(files), "-", strict=strict, expect=expect)
+    stream = Stream(need_input(files), "-", strict=strict, expect=expect, shard=shard)
     items = merge_copies(stream, merge, stream.fail) if merge else iter(stream)
     if submission is not None:
         return _write_submission(items, stream, submission, fill)

@@ -5,10 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from kptools.cli.edge import need_input, new_app, run, with_version
-from kptools.cli.options import Expect, Files, Output, Resume, Strict, choice, one_of, parse_size
+from kptools.cli.edge import may_allow_failures, need_input, new_app, run, with_version
+from kptools.cli.options import (
+    Expect,
+    Files,
+    Output,
+    Part,
+    Resume,
+    Strict,
+    choice,
+    one_of,
+    parse_size,
+)
 from kptools.errors import RecordError, UsageError
 from kptools.models.codecs import DECODER, DECODERS
+from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
@@ -31,6 +42,7 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="For the .npy files.")]
 
 
 @tool.command()
+@may_allow_failures
 def encode(
     files: Files = None,
     out: Out = Path("heatmaps"),
@@ -45,6 +57,7 @@ def encode(
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
+    shard: Part = WHOLE,
     strict: Strict = False,
 ) -> int:
     """Write the labels that the loss of kp-train --arch unet stands for: a Gaussian about each
@@ -68,7 +81,9 @@ def encode(
         "size": list(map_size),
     }
     run |= {"margin": margin, "sigma": sigma, "pictures": pictures}
-    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    stream = Stream(
+        names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
+    )
     make_folder(out)
     file_names = FileNames()
     for item in stream:
@@ -85,12 +100,14 @@ def encode(
 
 
 @tool.command()
+@may_allow_failures
 def decode(
     files: Files = None,
     method: Annotated[str, one_of(DECODERS, "--decode")] = DECODER,
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
+    shard: Part = WHOLE,
     strict: Strict = False,
 ) -> int:
     """Read the maps that `heatmap` names and set `pred` and `score` from them: the decoders can be
@@ -105,7 +122,9 @@ def decode(
     from kptools.inference import heatmap_files
 
     run = {"tool": "kp-heatmap decode", "decode": method}
-    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    stream = Stream(
+        names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
+    )
     for item in stream:
         if not item.failed:
             try:

@@ -10,6 +10,8 @@ import typer
 from kptools.errors import UsageError
 from kptools.evaluation import NORMS
 from kptools.options import Option
+from kptools.records.shard import Shard
+from kptools.records.shard import parse as parse_shard
 from kptools.units import DEVICES, PRECISIONS, Size
 
 
@@ -43,10 +45,17 @@ def names_points(help: str, metavar: str) -> Any:
 
 
 Files = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", help="Records; - or none: stdin.")
+    list[str] | None,
+    typer.Argument(metavar="FILE", help="Records, also in .gz and .zst; - or none: stdin."),
 ]
 Output = Annotated[
-    str, typer.Option("-o", "--output", metavar="FILE", help="Where records go; - is stdout.")
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Where records go, compressed into .gz or .zst; - is stdout.",
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from FILE.part, which a run cut off left.")
@@ -56,6 +65,16 @@ Expect = Annotated[
     typer.Option(min=0, metavar="N", help="Exit 4 unless exactly so many records come in."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first failure, exit 3.")]
+Part = Annotated[
+    Shard,
+    typer.Option(
+        "--shard",
+        metavar="I/N|auto",
+        parser=lambda value: value if isinstance(value, Shard) else parse_shard(value),
+        show_default=False,
+        help="Take record I of each N alone, I from 1; auto: this task of a Slurm array.",
+    ),
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
 ]

@@ -1,7 +1,8 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -10,6 +11,7 @@ from kptools.cli.options import (
     Device,
     Expect,
     Output,
+    Part,
     Precision,
     Resume,
     Strict,
@@ -24,6 +26,7 @@ from kptools.console import report
 from kptools.errors import UsageError
 from kptools.inference.onnx_names import SUFFIX
 from kptools.models.codecs import DECODER, DECODERS
+from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
@@ -93,6 +96,7 @@ def predict(
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
+    shard: Part = WHOLE,
     strict: Strict = False,
 ) -> int:
     """Add to each record `pred` (K points), `score` (how sure the network is of each, 0 to 1) and
@@ -103,6 +107,7 @@ def predict(
     kp-predict model.safetensors < photos.jsonl > preds.jsonl
     kp-predict seed0.safetensors seed1.safetensors faces.jsonl -o preds.jsonl
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
+    kp-predict model.safetensors faces.jsonl.gz --shard 1/8 -o preds.1-of-8.jsonl
     kp-predict model.safetensors --export model.onnx; kp-predict model.onnx faces.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     """
@@ -122,11 +127,22 @@ def predict(
             "--expect": expect,
             "--output": output != "-" or None,
             "--resume": resume or None,
+            "--shard": shard if shard != WHOLE else None,
             "--strict": strict or None,
         }
         refuse(of_pixels | of_records, "--export reads no records; leave it out")
         return _export(checkpoints, files, export)
     names = need_input(files)
+
+    def open_stream(run: dict[str, Any]) -> Stream:
+        """`run`: what of the arguments decides the predictions, beside the checkpoints."""
+        run = {"tool": "kp-predict", **run}
+        if output != "-":
+            run["checkpoint"] = _hash_of(checkpoints)
+        return Stream(
+            names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
+        )
+
     asked = Asked(
         batch_size=batch_size,
         decode=decode,
@@ -139,9 +155,8 @@ def predict(
         device=device,
         precision=precision,
     )
-    rest: dict[str, Any] = {"strict": strict, "resume": resume, "expect": expect}
     if any(map(is_onnx, checkpoints)):  # nothing here may import torch
-        return _predict(checkpoints, names, asked, output, **rest)
+        return _predict(checkpoints, asked, open_stream)
 
     from kptools.models import adapter, box
 
@@ -154,21 +169,15 @@ def predict(
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
         refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
-        return _adapt(checkpoint, names, output, **rest)
+        return _adapt(checkpoint, open_stream)
 
-    return _predict(checkpoints, names, asked, output, **rest)
+    return _predict(checkpoints, asked, open_stream)
 
 
-def _predict(
-    checkpoints: list[str],
-    names: list[str],
-    asked: Asked,
-    output: str,
-    *,
-    strict: bool,
-    resume: bool,
-    expect: int | None,
-) -> int:
+OpenStream: TypeAlias = Callable[[dict[str, Any]], Stream]
+
+
+def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream) -> int:
     """Predict the records of these files by the checkpoints, which are of torch or ONNX files."""
     from kptools.inference import ensemble
     from kptools.inference.prediction import of_scheme
@@ -176,10 +185,7 @@ def _predict(
     load = by_onnxruntime if any(map(is_onnx, checkpoints)) else by_torch
     predictors, how = load(checkpoints, asked)
     models = [predictor.model for predictor in predictors]
-    run: dict[str, Any] = {"tool": "kp-predict", **how}
-    if output != "-":
-        run["checkpoint"] = _hash_of(checkpoints)
-    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    stream = open_stream(how)
     if asked.heatmaps is not None:
         make_folder(asked.heatmaps)
     reported: set[str] = set()
@@ -248,24 +254,13 @@ def _hash_of(checkpoints: list[str]) -> str:
     return " ".join(map(hash_of_file, checkpoints))
 
 
-def _adapt(
-    checkpoint: str,
-    names: list[str],
-    output: str,
-    *,
-    strict: bool,
-    resume: bool,
-    expect: int | None,
-) -> int:
+def _adapt(checkpoint: str, open_stream: OpenStream) -> int:
     """Give records that have `pred` the points that an annotator of another kind would set."""
     from kptools.inference.adapting import adapt
     from kptools.models import adapter
 
     made = adapter.load(checkpoint)
-    run: dict[str, Any] = {"tool": "kp-predict"}
-    if output != "-":
-        run["checkpoint"] = _hash_of([checkpoint])
-    stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
+    stream = open_stream({})
     for item in adapt(stream, made, stream.fail):
         stream.write(item)
     return stream.close()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kptools.cli.edge import need_input, new_app, run, with_version
+from kptools.cli.edge import may_allow_failures, need_input, new_app, run, with_version
 from kptools.cli.options import (
     Expect,
     Files,
     Output,
+    Part,
     Resume,
     Strict,
     choice,
@@ -27,6 +28,7 @@ from kptools.errors import RecordError, UsageError
 from kptools.options import Option
 from kptools.records.item import Item
 from kptools.records.keys import SPLITS
+from kptools.records.shard import WHOLE, Shard
 from kptools.records.stream import Stream
 
 if TYPE_CHECKING:
@@ -95,13 +97,15 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
     own = [option.name for option in dataset.options]
     shared = [key for key in dataset.shared if key not in own]
 
-    def command(output: str, resume: bool, strict: bool, **given: Any) -> int:
+    def command(output: str, resume: bool, strict: bool, shard: Shard = WHOLE, **given: Any) -> int:
         options = {option.name: option.check(given[option.name]) for option in dataset.options}
         preparation = _preparation(name, dataset, {k: given[k] for k in dataset.shared})
         run: dict[str, Any] = {"tool": f"kp-prep {name}"} | {key: given[key] for key in shared}
         run |= {option.name: _absolute(option, options[option.name]) for option in dataset.options}
-        items = islice(dataset.load().read(**options), given.get("limit"))
-        stream = Stream([], output, strict=strict, resume=resume, run=run)
+        read = dataset.load().read
+        found = read(**options, shard=shard) if dataset.has_shards else read(**options)
+        items = islice(found, given.get("limit"))
+        stream = Stream([], output, strict=strict, resume=resume, run=run, shard=shard)
         status = _write(items, dataset, preparation, stream)
         searched = dataset.finds_faces and options.get("boxes") is None
         for note in preparation.notes(dataset, were_searched=searched):
@@ -111,6 +115,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
     parameters = [parameter(option) for option in dataset.options]
     parameters += [keyword(key, *SHARED[key]) for key in shared]
     parameters += [keyword(key, *kind) for key, kind in OUTPUT.items()]
+    if dataset.has_shards:
+        parameters.append(keyword("shard", Part, WHOLE))
     set_parameters(command, parameters)
     command.__doc__ = dataset.help
     return command
@@ -163,10 +169,11 @@ def _write(
 
 
 for _name, _dataset in DATASETS.items():
-    tool.command(_name)(_command(_name, _dataset))
+    tool.command(_name)(may_allow_failures(_command(_name, _dataset)))
 
 
 @tool.command("fit-boxes")
+@may_allow_failures
 def fit_boxes(
     inputs: Files = None, output: Output = "-", expect: Expect = None, strict: Strict = False
 ) -> int:
@@ -214,6 +221,7 @@ def fit_boxes(
 
 
 @tool.command("shard")
+@may_allow_failures
 def shard(
     inputs: Files = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the tar files.")] = Path(

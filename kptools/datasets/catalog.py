@@ -24,7 +24,8 @@ class Dataset:
     """`module` has `read`, which takes `options` as keywords and yields an item a face, in the
     order of the dataset's own files. `shared` are those options of kp-prep that the dataset has.
     `has_boxes`: --box dataset makes sense. `notes`: what is reported at the end, by the key that
-    the records in question bear. `finds_faces`: how many a detector found is reported, too."""
+    the records in question bear. `finds_faces`: how many a detector found is reported, too.
+    `has_shards`: `read` also takes a `shard` (of its pictures), since to read it is work."""
 
     module: str
     help: str
@@ -33,6 +34,7 @@ class Dataset:
     has_boxes: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
     finds_faces: bool = False
+    has_shards: bool = False
 
     def load(self) -> ModuleType:
         """The module that reads it."""
@@ -82,6 +84,7 @@ DATASETS: Mapping[str, Dataset] = {
             Option("seed", int, 0, "Of faces and --val-fraction.", low=0, high=2**31),
             Option("jobs", int, 0, "Processes that draw; 0: one a core.", low=0, high=256),
         ),
+        has_shards=True,
     ),
     "photos": Dataset(
         "kptools.datasets.photos",
@@ -125,5 +128,6 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         shared=("limit",),
         finds_faces=True,
+        has_shards=True,
     ),
 }

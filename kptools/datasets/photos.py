@@ -21,14 +21,21 @@ from kptools.datasets.detectors import Detector
 from kptools.errors import RecordError, UsageError
 from kptools.records.item import Item
 from kptools.records.keys import Record, fail, failed
+from kptools.records.shard import WHOLE, Shard
 
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif")
 AHEAD = 2  # photos for each thread that are begun before their turn
 
 
-def read(paths: Sequence[str], box: str, detector: str, boxes: str | None = None) -> Iterator[Item]:
-    """The faces of each photo, from left to right. `box`: with `detector` the one of that name
-    finds them, with `image` each photo is one whole. `boxes` names a file that has them
+def read(
+    paths: Sequence[str],
+    box: str,
+    detector: str,
+    boxes: str | None = None,
+    shard: Shard = WHOLE,
+) -> Iterator[Item]:
+    """The faces of each photo of the shard, from left to right. `box`: with `detector` the one of
+    that name finds them, with `image` each photo is one whole. `boxes` names a file that has them
     (`kptools.datasets.box_files`), in its own order. Raises UsageError, KptoolsError."""
     for path in paths:
         if not os.path.exists(path):
@@ -36,21 +43,24 @@ def read(paths: Sequence[str], box: str, detector: str, boxes: str | None = None
     if boxes is not None:
         if box == "image":
             raise UsageError("--box image and --boxes: give the one or the other")
-        return _items(_given(paths, Boxes(boxes)))
+        return _items(_given(_photos(paths, shard), Boxes(boxes), whole=shard == WHOLE))
     if box == "image":
-        return _items(map(_whole, _photos(paths)))
+        return _items(map(_whole, _photos(paths, shard)))
     module = detectors.module(detector)
-    return _items(_searched(_photos(paths), module.load(), module.SOURCE))
+    return _items(_searched(_photos(paths, shard), module.load(), module.SOURCE))
 
 
-def _photos(paths: Sequence[str]) -> Iterator[Record]:
-    """A record for each photo, or one that says why it cannot be read."""
-    several = len(paths) > 1
+def _photos(paths: Sequence[str], shard: Shard) -> Iterator[Record]:
+    """A record for each photo of the shard, or one that says why it cannot be read."""
+    several, number = len(paths) > 1, 0
     for given in paths:
         folder = os.path.isdir(given)
         found = walk(given, PHOTO_SUFFIXES) if folder else [given]
         stems = Counter(os.path.splitext(path)[0] for path in found)
         for path in found:
+            number += 1
+            if not shard.has(number):
+                continue
             below = os.path.relpath(path, given) if folder and not several else path
             record = start(given, path, below)
             if stems[os.path.splitext(path)[0]] > 1:  # IMG_1.jpg beside IMG_1.png
@@ -74,9 +84,9 @@ def _whole(photo: Record) -> list[Record]:
     return [photo | {"box": list(g.whole_image((width, height))), "box_source": "image"}]
 
 
-def _given(paths: Sequence[str], boxes: Boxes) -> Iterator[list[Record]]:
-    """The faces of each photo in the boxes that a file gives them."""
-    for photo in _photos(paths):
+def _given(photos: Iterator[Record], boxes: Boxes, whole: bool) -> Iterator[list[Record]]:
+    """The faces of each photo in the boxes that a file gives them. `whole`: of all photos."""
+    for photo in photos:
         if failed(photo):
             yield [photo]
             continue
@@ -85,7 +95,7 @@ def _given(paths: Sequence[str], boxes: Boxes) -> Iterator[list[Record]]:
         faces = [photo | {"box_source": "dataset"} | box for box in found]
         problem = RecordError("no_face", f"{boxes.path} has no box for {photo['image']}")
         yield faces or [fail(photo, problem)]
-    if boxes.unused():
+    if whole and boxes.unused():
         report(f"kp-prep: {boxes.path}: {boxes.unused()} of its photos are not among those named")
 
 

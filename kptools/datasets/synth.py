@@ -29,30 +29,32 @@ from kptools.datasets.synthetic.head import SCHEME
 from kptools.errors import KptoolsError
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.records.shard import WHOLE, Shard
 from kptools.storage import files
 
 _AT_A_TIME = 8  # faces that a process draws before it asks for more
 
 
-def read(out: Path, count: int, seed: int, jobs: int = 1) -> Iterator[Item]:
-    """Draw `count` faces into `out`, in order, on `jobs` processes (0: one a core). With one, a
-    face is drawn as its record is asked for; several are a little ahead. Raises KptoolsError."""
+def read(out: Path, count: int, seed: int, jobs: int = 1, shard: Shard = WHOLE) -> Iterator[Item]:
+    """Draw those of `count` faces that are of the shard into `out`, in order, on `jobs` processes
+    (0: one a core). With one, a face is drawn as its record is asked for; several are a little
+    ahead. Raises KptoolsError."""
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
         files.claim_folder(out)
-    jobs = min(jobs or os.cpu_count() or 1, count)
-    indices = range(count)
-    if jobs == 1:
+    indices = range(count)[shard.index - 1 :: shard.count]
+    jobs = min(jobs or os.cpu_count() or 1, len(indices))
+    if jobs <= 1:
         drawn = (_draw(out, seed, index) for index in indices)
     else:
         drawn = _on_processes(out, seed, indices, jobs)
     with closing(drawn):
-        for index, record in enumerate(drawn):
+        for index, record in zip(indices, drawn, strict=True):
             yield Item(record, "synth", index + 1)
 
 
 def _on_processes(out: Path, seed: int, indices: range, jobs: int) -> Generator[Record]:
-    starts = iter(indices[::_AT_A_TIME])
+    starts = iter(range(0, len(indices), _AT_A_TIME))
     begun: deque[Future[list[Record]]] = deque()
     pool = ProcessPoolExecutor(jobs, initializer=_begin_process, initargs=(os.getpid(),))
     try:

@@ -1,7 +1,7 @@
 """JSON Lines in: items, one a line, in order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from functools import partial
 from typing import BinaryIO
 
 import orjson
@@ -12,13 +12,15 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import failed
 from kptools.records.lines import Lines
-from kptools.storage import sniff
+from kptools.records.shard import WHOLE, Shard
+from kptools.storage import compressed, sniff
 
 _KINDS: dict[type, str] = {list: "an array", str: "a string", int: "a number", float: "a number"}
 
 
 class Reader:
-    """The lines of the files `names` (`-` or none: stdin) as items.
+    """The lines of the files `names` (`-` or none: stdin) as items; of `.gz` and `.zst`, what they
+    hold. Only those of `shard`, counted over all files.
 
     A line that cannot be parsed is a failure. `before_wait` is called before a read that could
     wait, and `on_line` for each line: it says whether the record was done before, and is skipped.
@@ -29,6 +31,7 @@ class Reader:
         names: Iterable[str],
         failures: Failures,
         *,
+        shard: Shard = WHOLE,
         before_wait: Callable[[], None] = lambda: None,
         on_line: Callable[[bytes], bool] = lambda line: False,
     ) -> None:
@@ -36,6 +39,8 @@ class Reader:
         self._failures = failures
         self._before_wait, self._on_line = before_wait, on_line
         self._lines: Lines | None = None  # of the file that is being read
+        self._shard = shard
+        self._passed = 0  # records, of all shards
 
     def __iter__(self) -> Iterator[Item]:
         for name in self.names:
@@ -49,18 +54,23 @@ class Reader:
         shown = "stdin" if name == "-" else name
         try:
             with _open(name) as handle:
-                self._lines = Lines(handle, self._before_wait)
-                lines = iter(self._lines)
-                first = list(islice(lines, 1))
-                for _, line in first:
-                    sniff.require_records(self._lines.head, line, shown)
-                for number, line in chain(first, lines):
+                self._lines = Lines(
+                    compressed.reading(handle, name),
+                    self._before_wait,
+                    partial(sniff.require_records, shown=shown),
+                    self._is_ours,
+                )
+                for number, line in self._lines:
                     if not self._on_line(line):
                         yield self._parse(line, shown, number)
         except IsADirectoryError:
             raise KptoolsError(f"{shown} is a folder; records come from a file") from None
         except FileNotFoundError:
             raise KptoolsError(f"there is no file {shown}; name one, or - for stdin") from None
+
+    def _is_ours(self) -> bool:
+        self._passed += 1
+        return self._shard.has(self._passed)
 
     def _parse(self, line: bytes, file: str, number: int) -> Item:
         try:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kptools.console import program, report
-from kptools.errors import GateError
+from kptools.errors import SOME_FAILED, GateError
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.records.reader import Reader
+from kptools.records.shard import WHOLE, Shard
 from kptools.records.writer import Writer
 from kptools.storage.run_file import FIRST
 
@@ -22,9 +23,9 @@ from kptools.storage.run_file import FIRST
 class Stream:
     """The records of the files `names` (`-` or none: stdin), and those that go to `output`.
 
-    With `resume` as many records as the output holds are skipped unread. With `expect`, `close`
-    fails where another number of records was read. The other arguments are those of `Writer` and
-    `Failures`.
+    Only the records of `shard` are read and counted. With `resume` as many as the output holds are
+    skipped unread. With `expect`, `close` fails where another number of records was read. The other
+    arguments are those of `Writer` and `Failures`.
     """
 
     def __init__(
@@ -37,15 +38,23 @@ class Stream:
         lines_per_record: int = 1,
         run: dict[str, Any] | None = None,
         expect: int | None = None,
+        shard: Shard = WHOLE,
     ) -> None:
         self.expect = expect
         self.count = 0  # records read
         self.failures = Failures(strict)
+        self._shard = shard
+        if shard != WHOLE:
+            run = {**(run or {}), "shard": str(shard)}
         self.writer = Writer(
             output, self.failures, resume=resume, lines_per_record=lines_per_record, run=run
         )
         self.reader = Reader(
-            names, self.failures, before_wait=self.flush, on_line=self._was_done_before
+            names,
+            self.failures,
+            shard=shard,
+            before_wait=self.flush,
+            on_line=self._was_done_before,
         )
         # what a tool does with each record: bound here, since it does so a million times
         self.ready, self.fail = self.reader.ready, self.failures.add
@@ -78,10 +87,11 @@ class Stream:
         self.check_expected()
         self.writer.close(self.count)
         if self._reads and not self.count:
-            report(f"{program()}: the input is empty: no records came in")
+            what = "the input is empty" if self._shard == WHOLE else f"--shard {self._shard}"
+            report(f"{program()}: {what}: no records came in")
         if self.failures.count:
             report(f"{program()}: {self.failures.count} of {self.count} records failed")
-        return 1 if self.failures.count else 0
+        return SOME_FAILED if self.failures.count else 0
 
     def check_expected(self) -> None:
         """Raise GateError where all is read and another number of records was expected."""

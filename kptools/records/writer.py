@@ -3,9 +3,10 @@
 import errno
 import os
 import shutil
+import tempfile
 from contextlib import suppress
 from io import BufferedRandom, BufferedWriter
-from typing import Any
+from typing import IO, Any, TypeAlias
 from weakref import WeakSet
 
 import orjson
@@ -16,17 +17,19 @@ from kptools.limits import MAX_RAW_CHARS
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import failed
-from kptools.storage import files, run_file
+from kptools.storage import compressed, files, run_file
 
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_INTEGER = b"0" * 19  # what 64 bits hold has at most 19 digits
 
-_outputs: WeakSet[BufferedWriter | BufferedRandom] = WeakSet()
+_Out: TypeAlias = BufferedWriter | BufferedRandom | compressed.Output
+_outputs: WeakSet[_Out] = WeakSet()
 
 
 class Writer:
     """The lines that go to `output`: `-` for stdout, or a path that appears whole or not at all:
     lines go to `PATH.part`, which no other process may write meanwhile and which `close` renames.
+    They are compressed where the path ends in `.gz` or `.zst`.
 
     With `resume` the records that `PATH.part` already holds are kept (`done`);
     `lines_per_record` is how many lines a record that did not fail makes (a failure makes one).
@@ -49,6 +52,7 @@ class Writer:
         self.done = 0  # records that an earlier run wrote
         self._failures = failures
         self._final = files.resolve_output(output) if output != "-" else None
+        self._form = compressed.format_of(output)
         arguments = dict(run or {})
         self._run = run_file.RunFile(str(arguments.pop("tool", program())), arguments)
         self._saved = 0  # how many hashes of records the run's file holds
@@ -97,9 +101,13 @@ class Writer:
                 f"--resume: {self.output} holds {self.done} records, but {count} came in; "
                 "give the same input, or choose another -o"
             )
-        if self._final is None or files.is_special(self._final):
+        if self._final is None:
             return
         try:
+            if isinstance(self._out, compressed.Output):
+                self._out.finish()
+            if files.is_special(self._final):
+                return
             # the run's file first: until FILE has its name, --resume goes on with FILE.part
             self._run.size = os.fstat(self._out.fileno()).st_size
             self._save_run()
@@ -115,34 +123,56 @@ class Writer:
         problem = RecordError("bad_record", f"not to be written as JSON: {error}")
         return orjson.dumps(self._failures.add(lost, problem).record)
 
-    def _open(self, resume: bool, lines_per_record: int) -> BufferedWriter | BufferedRandom:
+    def _open(self, resume: bool, lines_per_record: int) -> _Out:
         try:
             if self._final is None:
                 return open(1, "wb", closefd=False)
             if files.is_special(self._final):
                 if self._final.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "it is a folder")
-                return open(self._final, "wb")
-            out = files.claim(self._final)
-            assert out is not None
-            begun = os.fstat(out.fileno()).st_size > 0
+                special = open(self._final, "wb")  # noqa: SIM115 (it lives as long as the job)
+                return compressed.Output(special, self._form) if self._form else special
+            part = files.claim(self._final)
+            assert part is not None
+            out = compressed.Output(part, self._form) if self._form else part
+            begun = os.fstat(part.fileno()).st_size > 0
             if resume and (begun or self._final.exists()):
                 self._run = run_file.resumed(self._final, self._run, begun=begun)
                 self._run.size = None
                 if not begun:  # a finished run: what is left to do follows
                     shutil.copyfile(self._final, files.part_of(self._final))
-                self._keep_whole_records(out, lines_per_record)
+                if isinstance(out, compressed.Output):
+                    self._compress_again(part, out, lines_per_record)
+                else:
+                    self._keep_whole_records(part, lines_per_record)
                 if self.done:
                     report(f"{program()}: {self.output}: {self.done} records were there")
             elif begun:
-                out.truncate(0)
-                os.fsync(out.fileno())  # before a run's file speaks of another run
+                part.truncate(0)
+                os.fsync(part.fileno())  # before a run's file speaks of another run
             return out
         except OSError as error:
             name = "stdout" if self.output == "-" else self.output
             raise KptoolsError(f"cannot write to {name}: {error.strerror}") from None
 
-    def _keep_whole_records(self, part: BufferedRandom, lines_per_record: int) -> None:
+    def _compress_again(
+        self, part: BufferedRandom, out: compressed.Output, lines_per_record: int
+    ) -> None:
+        """Keep the whole records of a compressed part. What was compressed cannot be gone on with,
+        and a second member would hide from a reader that the first was cut off."""
+        assert self._form is not None
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(part.name))) as plain:
+            part.seek(0)
+            for data in compressed.salvage(part, self._form):
+                plain.write(data)
+            self._keep_whole_records(plain, lines_per_record)
+            plain.seek(0)
+            part.truncate(0)
+            while data := plain.read(1 << 20):
+                out.write(data)
+            out.flush()
+
+    def _keep_whole_records(self, part: IO[bytes], lines_per_record: int) -> None:
         """Cut off a torn last line, and the lines of a record whose copies are not all there."""
         part.seek(0)
         end = whole = pending = 0

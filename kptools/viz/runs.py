@@ -43,7 +43,7 @@ def names(paths: Sequence[str]) -> list[str]:
 
 
 def _stem(path: str) -> str:
-    name = Path(path).name
+    name = Path(path).name.removesuffix(".gz").removesuffix(".zst")
     for suffix in (".log.jsonl", ".safetensors", ".jsonl", ".json"):
         if name.endswith(suffix) and name != suffix:
             return name.removesuffix(suffix)
