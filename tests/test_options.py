@@ -35,7 +35,7 @@ def complete(line: str) -> list[str]:
         ("kp-train --precision t", ["tf32"]),
         ("kp-train --stride ", ["1", "2", "4", "8"]),
         ("kp-train --pos", ["--pos-weight"]),
-        ("kp-prep ", ["ibug", "imm", "synth", "photos", "fit-boxes", "shard"]),
+        ("kp-prep ", ["ibug", "imm", "synth", "photos", "fit-boxes", "pack"]),
         ("kp-prep ibug --annotations ", ["xml", "pts"]),
         ("kp-predict --decode so", ["softargmax"]),
         ("kp-eval --norm inter", ["interocular", "interpupil"]),

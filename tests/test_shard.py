@@ -213,7 +213,7 @@ def test_no_record_is_in_two_shards():
         ("heatmap", "encode", "--size", "16x16", "--out", "maps"),
         ("viz", "grid", "-o", "g.png"),
         ("prep", "fit-boxes"),
-        ("prep", "shard", "--out", "tars"),
+        ("prep", "pack", "--out", "tars"),
         ("train", "--arch", "nose", "--epochs", 1, "--val-fraction", 0.5, "-o", "t.safetensors"),
     ],
     ids=lambda words: words[0],

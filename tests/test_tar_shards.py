@@ -21,7 +21,7 @@ def records(tmp_path):
 
 
 def test_packed_records_are_predicted_as_the_others_are(records, tmp_path):
-    packed = run("prep", "shard", "--out", "shards", stdin=records, cwd=tmp_path)
+    packed = run("prep", "pack", "--out", "shards", stdin=records, cwd=tmp_path)
     assert packed.returncode == 1
     assert packed.stderr.count(b"gone.png does not exist") == 1
     made = parse(packed.stdout)
@@ -37,7 +37,7 @@ def test_packed_records_are_predicted_as_the_others_are(records, tmp_path):
 
 
 def test_a_shard_has_the_layout_of_webdataset(records, tmp_path):
-    run("prep", "shard", "--out", "shards", stdin=records, cwd=tmp_path)
+    run("prep", "pack", "--out", "shards", stdin=records, cwd=tmp_path)
     with tarfile.open(tmp_path / "shards" / "00000.tar") as shard:
         names = shard.getnames()
         record = json.loads(shard.extractfile("00000001.1.json").read())
@@ -52,7 +52,7 @@ def test_a_full_shard_is_followed_by_the_next(tmp_path):
     for index in range(4):
         path = noise(tmp_path / f"{index}.png", (900, 700))
         made.append({"image": str(path), "id": f"{index}", "box": [1, 1, 9, 9]})
-    done = run("prep", "shard", "--out", "shards", "--size", 1, stdin=made, cwd=tmp_path)
+    done = run("prep", "pack", "--out", "shards", "--size", 1, stdin=made, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shards = sorted(path.name for path in (tmp_path / "shards").iterdir())
     assert shards[:2] == ["00000.tar", "00001.tar"]
@@ -63,13 +63,13 @@ def test_a_full_shard_is_followed_by_the_next(tmp_path):
 
 
 def test_shards_are_not_written_over(records, tmp_path):
-    run("prep", "shard", "--out", "shards", stdin=records, cwd=tmp_path)
-    again = run("prep", "shard", "--out", "shards", stdin=records, cwd=tmp_path)
+    run("prep", "pack", "--out", "shards", stdin=records, cwd=tmp_path)
+    again = run("prep", "pack", "--out", "shards", stdin=records, cwd=tmp_path)
     assert again.returncode == 3
     assert b"there already" in again.stderr
 
 
 def test_nothing_to_pack_makes_no_shard(tmp_path):
-    done = run("prep", "shard", "--out", "shards", stdin=b"", cwd=tmp_path)
+    done = run("prep", "pack", "--out", "shards", stdin=b"", cwd=tmp_path)
     assert done.returncode == 0
     assert not list((tmp_path / "shards").iterdir())

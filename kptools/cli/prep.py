@@ -220,9 +220,9 @@ def fit_boxes(
     return stream.close()
 
 
-@tool.command("shard")
+@tool.command("pack")
 @may_allow_failures
-def shard(
+def pack(
     inputs: Files = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the tar files.")] = Path(
         "shards"
@@ -240,16 +240,16 @@ def shard(
     files are read faster than many small ones, from a disk that spins or a network above all.
 
     \b
-    kp-prep shard --out shards faces.jsonl > packed.jsonl
+    kp-prep pack --out shards faces.jsonl > packed.jsonl
     """
     names = need_input(inputs)
 
-    from kptools.datasets.tar_shards import pack
+    from kptools.datasets import tar_shards
     from kptools.storage.files import make_folder
 
     stream = Stream(names, output, strict=strict, expect=expect)
     make_folder(out)
-    for item in pack(stream, out, size, stream.fail):
+    for item in tar_shards.pack(stream, out, size, stream.fail):
         stream.write(item)
     return stream.close()
 
