@@ -1,10 +1,12 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kptools.cli import on_ray
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
     Device,
@@ -23,6 +25,7 @@ from kptools.cli.predictors import Asked, beyond_one_pass, by_onnxruntime, by_to
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.inference.onnx_names import SUFFIX
+from kptools.inference.ray_map import cluster
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
@@ -86,6 +89,13 @@ def predict(
             "without kptools.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto|local",
+            help="Predict on the machines of a Ray cluster; local: on the cores of this one.",
+        ),
+    ] = None,
     workers: Workers = 0,
     threads: Threads = 0,
     device: Device = "auto",
@@ -105,6 +115,7 @@ def predict(
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
     kp-predict model.safetensors --export model.onnx; kp-predict model.onnx faces.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
+    kp-predict model.safetensors --ray auto -o preds.jsonl millions.jsonl
     """
     if decode is not None:
         choice("--decode", decode, DECODERS)
@@ -120,6 +131,7 @@ def predict(
         of_records = {
             "--batch-size": batch_size,
             "--expect": expect,
+            "--ray": ray,
             "--output": output != "-" or None,
             "--resume": resume or None,
             "--strict": strict or None,
@@ -141,7 +153,7 @@ def predict(
     )
     rest: dict[str, Any] = {"strict": strict, "resume": resume, "expect": expect}
     if any(map(is_onnx, checkpoints)):  # nothing here may import torch
-        return _predict(checkpoints, names, asked, output, **rest)
+        return _predict(checkpoints, names, asked, output, ray=ray, **rest)
 
     from kptools.models import adapter, box
 
@@ -153,10 +165,11 @@ def predict(
         checkpoint = adapters[0]
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
-        refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
+        seen = of_pixels | {"--ray": ray}
+        refuse(seen, f"{checkpoint} is an adapter, which sees no image")
         return _adapt(checkpoint, names, output, **rest)
 
-    return _predict(checkpoints, names, asked, output, **rest)
+    return _predict(checkpoints, names, asked, output, ray=ray, **rest)
 
 
 def _predict(
@@ -165,6 +178,7 @@ def _predict(
     asked: Asked,
     output: str,
     *,
+    ray: str | None,
     strict: bool,
     resume: bool,
     expect: int | None,
@@ -173,24 +187,31 @@ def _predict(
     from kptools.inference import ensemble
     from kptools.inference.prediction import of_scheme
 
+    if ray is not None:
+        asked = on_ray.settled(asked)
     load = by_onnxruntime if any(map(is_onnx, checkpoints)) else by_torch
     predictors, how = load(checkpoints, asked)
     models = [predictor.model for predictor in predictors]
     run: dict[str, Any] = {"tool": "kp-predict", **how}
     if output != "-":
-        run["checkpoint"] = _hash_of(checkpoints)
+        run["checkpoint"] = on_ray.hash_of(checkpoints)
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     if asked.heatmaps is not None:
         make_folder(asked.heatmaps)
     reported: set[str] = set()
-    items = of_scheme(stream, models[0].scheme, stream.fail)
-    for item in ensemble.run(predictors, items, stream.fail, stream.ready):
-        source = str(item.record.get("box_source") or "unknown")
-        if source not in reported and not item.failed:
-            reported.add(source)
-            for model in models:
-                _report_boxes(item.where, source, model)
-        stream.write(item)
+    if ray is not None:
+        found = on_ray.predicted(stream, predictors[0], checkpoints, asked, how)
+    else:
+        items = of_scheme(stream, models[0].scheme, stream.fail)
+        found = ensemble.run(predictors, items, stream.fail, stream.ready)
+    with cluster(ray) if ray is not None else nullcontext():
+        for item in found:
+            source = str(item.record.get("box_source") or "unknown")
+            if source not in reported and not item.failed:
+                reported.add(source)
+                for model in models:
+                    _report_boxes(item.where, source, model)
+            stream.write(item)
     return stream.close()
 
 
@@ -242,12 +263,6 @@ def _export(checkpoints: list[str], files: list[str], path: Path) -> int:
     return 0
 
 
-def _hash_of(checkpoints: list[str]) -> str:
-    from kptools.storage.run_file import hash_of_file
-
-    return " ".join(map(hash_of_file, checkpoints))
-
-
 def _adapt(
     checkpoint: str,
     names: list[str],
@@ -264,7 +279,7 @@ def _adapt(
     made = adapter.load(checkpoint)
     run: dict[str, Any] = {"tool": "kp-predict"}
     if output != "-":
-        run["checkpoint"] = _hash_of([checkpoint])
+        run["checkpoint"] = on_ray.hash_of([checkpoint])
     stream = Stream(names, output, strict=strict, resume=resume, run=run, expect=expect)
     for item in adapt(stream, made, stream.fail):
         stream.write(item)

@@ -31,6 +31,7 @@ STATUSES = (
     "bad_points",
     "bad_scheme",
     "no_face",
+    "crashed",
 )
 SPLITS = ("train", "val", "test")
 # What a prediction consists of, and what was measured on it

@@ -65,14 +65,7 @@ class Writer:
 
     def write(self, item: Item) -> None:
         """Write the item's record, or its line as it came where the record is unchanged."""
-        if item.raw is not None and not item.changed:
-            self.write_line(item.raw)
-            return
-        try:
-            line = _dump(item)
-        except (TypeError, ValueError) as error:
-            line = self._dump_failure(item, error)
-        self.write_line(line)
+        self.write_line(line_of(item, self._failures))
 
     def write_line(self, line: bytes) -> None:
         """Write one line, given without its line feed."""
@@ -106,14 +99,6 @@ class Writer:
             files.finish(self._final)
         except OSError as error:
             raise self._lost(error) from None
-
-    def _dump_failure(self, item: Item, error: Exception) -> bytes:
-        """The line of a record that cannot be written as JSON: a failure with its id."""
-        kept = str(item.record.get("id", item.where))[:MAX_RAW_CHARS]
-        lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
-        lost.reported = item.reported
-        problem = RecordError("bad_record", f"not to be written as JSON: {error}")
-        return orjson.dumps(self._failures.add(lost, problem).record)
 
     def _open(self, resume: bool, lines_per_record: int) -> BufferedWriter | BufferedRandom:
         try:
@@ -170,6 +155,21 @@ class Writer:
             return ReaderGone()
         name = "stdout" if self.output == "-" else self.output
         return KptoolsError(f"cannot write to {name}: {error.strerror}; make room and run again")
+
+
+def line_of(item: Item, failures: Failures) -> bytes:
+    """The item's line, without line feed: as it came where the record is unchanged. A record that
+    cannot be written as JSON becomes a failure with its id."""
+    if item.raw is not None and not item.changed:
+        return item.raw
+    try:
+        return _dump(item)
+    except (TypeError, ValueError) as error:
+        kept = str(item.record.get("id", item.where))[:MAX_RAW_CHARS]
+        lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
+        lost.reported = item.reported
+        problem = RecordError("bad_record", f"not to be written as JSON: {error}")
+        return orjson.dumps(failures.add(lost, problem).record)
 
 
 def _dump(item: Item) -> bytes:
