@@ -6,10 +6,12 @@ process, which Ray keeps for the next one: so a network is loaded once a process
 with its process, or with its node, is done again elsewhere.
 """
 
+import math
 import os
 import platform
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -18,9 +20,11 @@ from typing import Any, TypeAlias
 import orjson
 
 from kptools import __version__
+from kptools.console import program, report
 from kptools.errors import KptoolsError, RecordError
-from kptools.records.failures import Fail, Failures
+from kptools.records.failures import Fail
 from kptools.records.item import Item
+from kptools.records.keys import as_failure
 from kptools.records.writer import line_of
 
 TRIES = 3  # of a chunk whose process or node dies
@@ -39,7 +43,7 @@ def cluster(address: str) -> Iterator[None]:
         import ray
     except ImportError:
         raise KptoolsError("--ray needs the package ray; pip install 'kptools[ray]'") from None
-    _require_answer(address)
+    _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     keys = {"include_dashboard": False} if address == "local" else {}
     terminate = signal.getsignal(signal.SIGTERM)
@@ -47,13 +51,12 @@ def cluster(address: str) -> Iterator[None]:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
             ray.init(address, log_to_driver=False, logging_level="ERROR", **keys)
-            signal.signal(signal.SIGTERM, terminate)  # which Ray has made its own
-            yield
         except (ConnectionError, ValueError, RuntimeError) as error:
-            if ray.is_initialized():
-                raise
             text = " ".join(str(error).split())
             raise KptoolsError(f"--ray {address}: {text[:400]}") from None
+        signal.signal(signal.SIGTERM, terminate)  # which Ray has made its own
+        try:
+            yield
         finally:
             ray.shutdown()
 
@@ -78,19 +81,20 @@ def ray_map(
 
     # max_calls=0: a process that has a GPU is kept, too
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES - 1, max_calls=0)(_run)
-    failures = Failures()  # of items that cannot be sent: reported when they come back
     source, ended = iter(items), False
     begun: list[Item] = []
     running: deque[tuple[list[Item], Any]] = deque()
+    most, counted = 0, -math.inf
     while True:
-        most = AHEAD * _places(ray.cluster_resources(), cpus, gpus)
+        if time.monotonic() - counted > 1:  # for a cluster may grow
+            most, counted = AHEAD * _places(ray.nodes(), cpus, gpus), time.monotonic()
         while not ended and len(running) < most and (ready() or not running):
             item = next(source, None)
             ended = item is None
             if item is not None:
                 begun.append(item)
             if len(begun) == size or (ended and begun):
-                lines = [line_of(one, failures) for one in begun]
+                lines = [line_of(one, _mark) for one in begun]
                 places = [(one.file, one.line, one.reported) for one in begun]
                 reference = task.remote(work, lines, places, os.getcwd(), __version__)
                 running.append((begun, reference))
@@ -117,12 +121,17 @@ def _run(
             f"{here} cannot enter {folder} ({error.strerror}); --ray needs the same files under "
             "the same paths on all nodes"
         ) from None
-    failures = Failures()
     items = [
         Item(orjson.loads(line), file, number, line, reported)
         for line, (file, number, reported) in zip(lines, places, strict=True)
     ]
-    return [line_of(item, failures) for item in work(items, failures.add)]
+    return [line_of(item, _mark) for item in work(items, _mark)]
+
+
+def _mark(item: Item, error: RecordError) -> Item:
+    """Make the item a failure, which is reported where all of them come together."""
+    item.update(as_failure(error))
+    return item
 
 
 def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
@@ -133,8 +142,11 @@ def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
     try:
         lines = ray.get(reference)
     except exceptions.RayTaskError as error:
-        if isinstance(error.cause, KptoolsError):
-            raise KptoolsError(str(error.cause)) from None
+        cause = error.cause
+        if isinstance(cause, KptoolsError):
+            raise KptoolsError(str(cause)) from None
+        if isinstance(cause, exceptions.RaySystemError) or "failed to import" in str(cause):
+            raise _refused(cause) from None
         raise
     except (
         exceptions.WorkerCrashedError,
@@ -151,7 +163,7 @@ def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
             yield item if item.failed else fail(item, lost)
         return
     except exceptions.RayError as error:
-        raise KptoolsError(f"Ray: {' '.join(str(error).split())[:400]}") from None
+        raise _refused(error) from None
     for old, line in zip(chunk, lines, strict=True):
         item = Item(orjson.loads(line), old.file, old.line, line, old.reported)
         if item.failed and not item.reported:
@@ -159,12 +171,25 @@ def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
         yield item
 
 
-def _places(resources: dict[str, float], cpus: int, gpus: int) -> int:
-    """How many tasks the cluster works on at once; 1 for one that has still to grow."""
-    places = resources.get("CPU", 0) // cpus
-    if gpus:
-        places = min(places, resources.get("GPU", 0) // gpus)
-    return max(1, int(places))
+def _refused(error: Exception) -> KptoolsError:
+    """What Ray says where a node cannot begin the work, or lost what it made: mostly as it has no
+    kptools, or another one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    advice = "each node needs the same Python, ray and kptools"
+    return KptoolsError(f"a node of the cluster cannot do the work ({lines[-1][:200]}); {advice}")
+
+
+def _places(nodes: list[dict[str, Any]], cpus: int, gpus: int) -> int:
+    """How many tasks these nodes work on at once; 1 where there is still none that could."""
+    places = 0
+    for node in nodes:
+        if node["Alive"]:
+            has = node["Resources"]
+            there = has.get("CPU", 0) // cpus
+            places += int(min(there, has.get("GPU", 0) // gpus) if gpus else there)
+    if not places:
+        report(f"{program()}: no node of the cluster has {cpus} CPUs and {gpus} GPUs; waiting")
+    return max(1, places)
 
 
 def _require_answer(address: str) -> None:

@@ -13,7 +13,7 @@ import orjson
 from kptools.console import program, report
 from kptools.errors import KptoolsError, ReaderGone, RecordError, UsageError
 from kptools.limits import MAX_RAW_CHARS
-from kptools.records.failures import Failures
+from kptools.records.failures import Fail, Failures
 from kptools.records.item import Item
 from kptools.records.keys import failed
 from kptools.storage import files, run_file
@@ -65,7 +65,7 @@ class Writer:
 
     def write(self, item: Item) -> None:
         """Write the item's record, or its line as it came where the record is unchanged."""
-        self.write_line(line_of(item, self._failures))
+        self.write_line(line_of(item, self._failures.add))
 
     def write_line(self, line: bytes) -> None:
         """Write one line, given without its line feed."""
@@ -157,7 +157,7 @@ class Writer:
         return KptoolsError(f"cannot write to {name}: {error.strerror}; make room and run again")
 
 
-def line_of(item: Item, failures: Failures) -> bytes:
+def line_of(item: Item, fail: Fail) -> bytes:
     """The item's line, without line feed: as it came where the record is unchanged. A record that
     cannot be written as JSON becomes a failure with its id."""
     if item.raw is not None and not item.changed:
@@ -169,7 +169,7 @@ def line_of(item: Item, failures: Failures) -> bytes:
         lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
         lost.reported = item.reported
         problem = RecordError("bad_record", f"not to be written as JSON: {error}")
-        return orjson.dumps(failures.add(lost, problem).record)
+        return orjson.dumps(fail(lost, problem).record)
 
 
 def _dump(item: Item) -> bytes:
