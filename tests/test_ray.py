@@ -1,7 +1,8 @@
 """kp-predict --ray, against a Ray that does each task at once; tests/cluster has a real one."""
 
+import socket
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import lines, parse, untrained
@@ -31,9 +32,10 @@ class Refused(Exception):
 
 @pytest.fixture
 def ray(monkeypatch):
-    """As much of Ray as is used. `sizes` are those of the chunks."""
+    """As much of Ray as is used. `sizes` are those of the chunks; `head` is where it listens."""
+    head = socket.create_server(("127.0.0.1", 0))
     module, exceptions = ModuleType("ray"), ModuleType("ray.exceptions")
-    module.sizes = []
+    module.sizes, module.head, port = [], head, head.getsockname()[1]
 
     class Task:
         def __init__(self, function):
@@ -46,7 +48,7 @@ def ray(monkeypatch):
             except Exception as error:
                 return error if isinstance(error, Crash) else Raised(error)
 
-    def get(result):
+    def get(result, timeout):
         if isinstance(result, Exception):
             raise result
         return result
@@ -54,17 +56,20 @@ def ray(monkeypatch):
     module.init = lambda *words, **keys: None
     module.shutdown = lambda: None
     module.nodes = lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}, {"Alive": False}]
+    module.get_runtime_context = lambda: SimpleNamespace(gcs_address=f"127.0.0.1:{port}")
     module.remote = lambda **keys: Task
     module.get = get
     module.exceptions = exceptions
     exceptions.RayTaskError = Raised
     exceptions.RayError = Crash
     exceptions.RaySystemError = Refused
+    exceptions.GetTimeoutError = TimeoutError
     for name in ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError"):
         setattr(exceptions, name, Crash)
     monkeypatch.setitem(sys.modules, "ray", module)
     monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
-    return module
+    yield module
+    head.close()
 
 
 def numbered(count):
@@ -129,6 +134,16 @@ def test_a_cluster_without_the_cpus_is_told_of(ray, capsys):
         ray_map.ray_map(lambda items, fail: items, numbered(1), None, lambda: True, size=1, cpus=2)
     )
     assert "no node of the cluster has 2 CPUs and 0 GPUs; waiting" in capsys.readouterr().err
+
+
+def test_a_head_that_is_gone_ends_the_job(ray, monkeypatch):
+    def get(result, timeout):
+        ray.head.close()
+        raise TimeoutError
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(KptoolsError, match="no Ray cluster answers there"):
+        list(ray_map.ray_map(lambda items, fail: items, numbered(1), None, lambda: True, size=2))
 
 
 def test_a_node_of_another_version_ends_the_job(ray, monkeypatch):

@@ -45,6 +45,7 @@ def cluster(address: str) -> Iterator[None]:
         raise KptoolsError("--ray needs the package ray; pip install 'kptools[ray]'") from None
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # no lines of its own on stderr
     keys = {"include_dashboard": False} if address == "local" else {}
     terminate = signal.getsignal(signal.SIGTERM)
     # Ray tells of its workers and nodes on stdout, where records go
@@ -87,6 +88,7 @@ def ray_map(
     most, counted = 0, -math.inf
     while True:
         if time.monotonic() - counted > 1:  # for a cluster may grow
+            _require_answer(ray.get_runtime_context().gcs_address)
             most, counted = AHEAD * _places(ray.nodes(), cpus, gpus), time.monotonic()
         while not ended and len(running) < most and (ready() or not running):
             item = next(source, None)
@@ -136,11 +138,10 @@ def _mark(item: Item, error: RecordError) -> Item:
 
 def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
     """The items of a chunk, once it is done; those that failed on the way are reported here."""
-    import ray
     from ray import exceptions
 
     try:
-        lines = ray.get(reference)
+        lines = _result(reference)
     except exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, KptoolsError):
@@ -169,6 +170,20 @@ def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
         if item.failed and not item.reported:
             fail(item, RecordError(item.record["status"], str(item.record["error"])))
         yield item
+
+
+def _result(reference: Any) -> list[bytes]:
+    """What a task made, once it is done. KptoolsError where the cluster's head is gone, after which
+    Ray would wait a minute, and end this process as if some records had failed."""
+    import ray
+    from ray.exceptions import GetTimeoutError
+
+    while True:
+        try:
+            lines: list[bytes] = ray.get(reference, timeout=PATIENCE)
+            return lines
+        except GetTimeoutError:
+            _require_answer(ray.get_runtime_context().gcs_address)
 
 
 def _refused(error: Exception) -> KptoolsError:
