@@ -45,7 +45,6 @@ def cluster(address: str) -> Iterator[None]:
         raise KptoolsError("--ray needs the package ray; pip install 'kptools[ray]'") from None
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # no lines of its own on stderr
     keys = {"include_dashboard": False} if address == "local" else {}
     terminate = signal.getsignal(signal.SIGTERM)
     # Ray tells of its workers and nodes on stdout, where records go
