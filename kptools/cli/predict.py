@@ -1,11 +1,13 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from kptools.cli import on_ray
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
     Device,
@@ -25,6 +27,7 @@ from kptools.cli.predictors import Asked, beyond_one_pass, by_onnxruntime, by_to
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.inference.onnx_names import SUFFIX
+from kptools.inference.ray_map import cluster
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
@@ -89,6 +92,13 @@ def predict(
             "without kptools.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto|local",
+            help="Predict on the machines of a Ray cluster; local: on the cores of this one.",
+        ),
+    ] = None,
     workers: Workers = 0,
     threads: Threads = 0,
     device: Device = "auto",
@@ -110,6 +120,7 @@ def predict(
     kp-predict model.safetensors faces.jsonl.gz --shard 1/8 -o preds.1-of-8.jsonl
     kp-predict model.safetensors --export model.onnx; kp-predict model.onnx faces.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
+    kp-predict model.safetensors --ray auto -o preds.jsonl millions.jsonl
     """
     if decode is not None:
         choice("--decode", decode, DECODERS)
@@ -125,6 +136,7 @@ def predict(
         of_records = {
             "--batch-size": batch_size,
             "--expect": expect,
+            "--ray": ray,
             "--output": output != "-" or None,
             "--resume": resume or None,
             "--shard": shard if shard != WHOLE else None,
@@ -138,7 +150,7 @@ def predict(
         """`run`: what of the arguments decides the predictions, beside the checkpoints."""
         run = {"tool": "kp-predict", **run}
         if output != "-":
-            run["checkpoint"] = _hash_of(checkpoints)
+            run["checkpoint"] = on_ray.hash_of(checkpoints)
         return Stream(
             names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
         )
@@ -156,7 +168,7 @@ def predict(
         precision=precision,
     )
     if any(map(is_onnx, checkpoints)):  # nothing here may import torch
-        return _predict(checkpoints, asked, open_stream)
+        return _predict(checkpoints, asked, open_stream, ray)
 
     from kptools.models import adapter, box
 
@@ -168,20 +180,22 @@ def predict(
         checkpoint = adapters[0]
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
-        refuse(of_pixels, f"{checkpoint} is an adapter, which sees no image")
+        refuse(of_pixels | {"--ray": ray}, f"{checkpoint} is an adapter, which sees no image")
         return _adapt(checkpoint, open_stream)
 
-    return _predict(checkpoints, asked, open_stream)
+    return _predict(checkpoints, asked, open_stream, ray)
 
 
 OpenStream: TypeAlias = Callable[[dict[str, Any]], Stream]
 
 
-def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream) -> int:
+def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream, ray: str | None) -> int:
     """Predict the records of these files by the checkpoints, which are of torch or ONNX files."""
     from kptools.inference import ensemble
     from kptools.inference.prediction import of_scheme
 
+    if ray is not None:
+        asked = on_ray.for_tasks(asked)
     load = by_onnxruntime if any(map(is_onnx, checkpoints)) else by_torch
     predictors, how = load(checkpoints, asked)
     models = [predictor.model for predictor in predictors]
@@ -189,14 +203,19 @@ def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream) -> i
     if asked.heatmaps is not None:
         make_folder(asked.heatmaps)
     reported: set[str] = set()
-    items = of_scheme(stream, models[0].scheme, stream.fail)
-    for item in ensemble.run(predictors, items, stream.fail, stream.ready):
-        source = str(item.record.get("box_source") or "unknown")
-        if source not in reported and not item.failed:
-            reported.add(source)
-            for model in models:
-                _report_boxes(item.where, source, model)
-        stream.write(item)
+    if ray is not None:
+        found = on_ray.predicted(stream, predictors[0], checkpoints, asked, how)
+    else:
+        items = of_scheme(stream, models[0].scheme, stream.fail)
+        found = ensemble.run(predictors, items, stream.fail, stream.ready)
+    with cluster(ray) if ray is not None else nullcontext():
+        for item in found:
+            source = str(item.record.get("box_source") or "unknown")
+            if source not in reported and not item.failed:
+                reported.add(source)
+                for model in models:
+                    _report_boxes(item.where, source, model)
+            stream.write(item)
     return stream.close()
 
 
@@ -246,12 +265,6 @@ def _export(checkpoints: list[str], files: list[str], path: Path) -> int:
     if left_out := beyond_one_pass(checkpoint.model):
         report(f"kp-predict: {path} looks at a face once, without {left_out}")
     return 0
-
-
-def _hash_of(checkpoints: list[str]) -> str:
-    from kptools.storage.run_file import hash_of_file
-
-    return " ".join(map(hash_of_file, checkpoints))
 
 
 def _adapt(checkpoint: str, open_stream: OpenStream) -> int:

@@ -32,6 +32,7 @@ STATUSES = (
     "bad_scheme",
     "no_face",
     "unreachable",
+    "crashed",
 )
 SPLITS = ("train", "val", "test")
 # What a prediction consists of, and what was measured on it

@@ -14,7 +14,7 @@ import orjson
 from kptools.console import program, report
 from kptools.errors import KptoolsError, ReaderGone, RecordError, UsageError
 from kptools.limits import MAX_RAW_CHARS
-from kptools.records.failures import Failures
+from kptools.records.failures import Fail, Failures
 from kptools.records.item import Item
 from kptools.records.keys import failed
 from kptools.storage import compressed, files, run_file
@@ -69,14 +69,7 @@ class Writer:
 
     def write(self, item: Item) -> None:
         """Write the item's record, or its line as it came where the record is unchanged."""
-        if item.raw is not None and not item.changed:
-            self.write_line(item.raw)
-            return
-        try:
-            line = _dump(item)
-        except (TypeError, ValueError) as error:
-            line = self._dump_failure(item, error)
-        self.write_line(line)
+        self.write_line(line_of(item, self._failures.add))
 
     def write_line(self, line: bytes) -> None:
         """Write one line, given without its line feed."""
@@ -114,14 +107,6 @@ class Writer:
             files.finish(self._final)
         except OSError as error:
             raise self._lost(error) from None
-
-    def _dump_failure(self, item: Item, error: Exception) -> bytes:
-        """The line of a record that cannot be written as JSON: a failure with its id."""
-        kept = str(item.record.get("id", item.where))[:MAX_RAW_CHARS]
-        lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
-        lost.reported = item.reported
-        problem = RecordError("bad_record", f"not to be written as JSON: {error}")
-        return orjson.dumps(self._failures.add(lost, problem).record)
 
     def _open(self, resume: bool, lines_per_record: int) -> _Out:
         try:
@@ -200,6 +185,21 @@ class Writer:
             return ReaderGone()
         name = "stdout" if self.output == "-" else self.output
         return KptoolsError(f"cannot write to {name}: {error.strerror}; make room and run again")
+
+
+def line_of(item: Item, fail: Fail) -> bytes:
+    """The item's line, without line feed: as it came where the record is unchanged. A record that
+    cannot be written as JSON becomes a failure with its id."""
+    if item.raw is not None and not item.changed:
+        return item.raw
+    try:
+        return _dump(item)
+    except (TypeError, ValueError) as error:
+        kept = str(item.record.get("id", item.where))[:MAX_RAW_CHARS]
+        lost = Item({"id": kept.encode(errors="replace").decode()}, item.file, item.line)
+        lost.reported = item.reported
+        problem = RecordError("bad_record", f"not to be written as JSON: {error}")
+        return orjson.dumps(fail(lost, problem).record)
 
 
 def _dump(item: Item) -> bytes:
