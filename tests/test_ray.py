@@ -170,7 +170,7 @@ def test_without_ray_it_says_what_to_install(quick, face, tmp_path, monkeypatch)
     checkpoint = untrained(tmp_path / "n.safetensors")
     done = quick("predict", "--ray", "local", checkpoint, stdin=[face()])
     assert done.returncode == 3
-    assert done.stderr == b"--ray needs the package ray; pip install 'kptools[ray]'\n"
+    assert done.stderr == b"--ray needs the package ray; pip install ray\n"
     assert not parse(done.stdout)
 
 

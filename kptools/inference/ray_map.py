@@ -28,7 +28,7 @@ from kptools.records.keys import as_failure
 from kptools.records.writer import line_of
 
 TRIES = 3  # of a chunk whose process or node dies
-AHEAD = 4  # chunks under way for each that the cluster works on: for while one is done again
+AHEAD = 4  # chunks under way for each core: while one is done again, the others have work
 LOST = "crashed"  # the status of a record whose chunk did so each time
 PATIENCE = 10  # seconds for a cluster to answer
 
@@ -42,7 +42,7 @@ def cluster(address: str) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise KptoolsError("--ray needs the package ray; pip install 'kptools[ray]'") from None
+        raise KptoolsError("--ray needs the package ray; pip install ray") from None
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     keys = {"include_dashboard": False} if address == "local" else {}
@@ -212,7 +212,7 @@ def _require_answer(address: str) -> None:
     if not colon or not port.isdecimal() or "/" in host:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
     except OSError as error:
         raise KptoolsError(
             f"--ray {address}: no Ray cluster answers there ({error.strerror or error}); start one "

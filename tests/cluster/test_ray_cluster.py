@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -77,8 +78,13 @@ def timed(faces, *words):
         first, cpu = time.monotonic(), cpu_seconds()
         output.append(process.stdout.read1(1 << 20))  # what came with it
         left = COUNT - sum(part.count(b"\n") for part in output)
-        output.append(process.stdout.read())
-        seconds, cpu = time.monotonic() - first, cpu_seconds() - cpu
+        reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
+        reading.start()
+        most = cpu
+        while reading.is_alive():  # that of Ray's processes is lost with them
+            most = max(most, cpu_seconds())
+            reading.join(0.2)
+        seconds, cpu = time.monotonic() - first, most - cpu
         assert process.wait() == 1
         messages.seek(0)
         told = messages.read()
@@ -155,6 +161,4 @@ def test_a_run_that_is_killed_is_resumed(nodes, faces, plain, tmp_path):
     assert process.wait() == 143
     done = subprocess.run([*words, "--resume"], capture_output=True)
     assert b"records were there" in done.stderr
-    assert [record["id"] for record in parse(out.read_bytes())] == [
-        record["id"] for record in parse(plain[0])
-    ]
+    assert out.read_bytes() == plain[0]
