@@ -171,6 +171,35 @@ def test_what_a_killed_process_compressed_is_not_lost(face, tmp_path, suffix):
     assert len(parse(UNPACK[suffix]((tmp_path / name).read_bytes()))) == 4
 
 
+def test_a_resume_that_was_killed_itself_keeps_what_was_there(face, tmp_path, suffix):
+    """Killed between the moment at which the part is empty and that at which it is whole again."""
+    name = f"w.jsonl.{suffix}"
+    first = start(*AUGMENT, "-o", name, cwd=tmp_path)
+    first.stdin.write(lines([face(0), face(1)]))
+    first.stdin.flush()
+    part = tmp_path / f"{name}.part"
+    wait_for(part, first)
+    while part.stat().st_size < 50:
+        assert first.poll() is None
+    first.kill()
+    first.communicate()
+    kept = tmp_path / f"{name}.part.kept"
+    kept.write_bytes(lines([{**face(i), "mine": i} for i in range(2)]))
+    part.write_bytes(b"")
+    done = run(*AUGMENT, "-o", name, "--resume", stdin=[face(i) for i in range(3)], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = parse(UNPACK[suffix]((tmp_path / name).read_bytes()))
+    assert [r.get("mine") for r in found] == [0, 1, None]
+    assert not kept.exists()
+
+
+def test_zeros_behind_the_data_are_no_damage(face, tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").write_bytes(PACK[suffix](lines([face(0)])) + bytes(512))
+    done = run(*AUGMENT, f"a.{suffix}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(parse(done.stdout)) == 1
+
+
 def test_a_record_comes_from_a_compressed_pipe_and_leaves_before_the_next(face, tmp_path, suffix):
     os.mkfifo(tmp_path / f"in.{suffix}")
     process = subprocess.Popen(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -186,6 +187,31 @@ def test_uneven_shares_and_an_unreadable_image_hold_nobody_up(policies, tmp_path
     assert status == 0, err  # torchrun would take 1 for a run to begin again
     assert sum("does not exist" in line for line in err.splitlines()) == 1
     assert "1 of 10 records failed" in err
+    assert len(curve(tmp_path / "a.log.jsonl")) == 2
+
+
+def test_machines_that_count_restarts_apart_do_not_wait_for_each_other(policies, tmp_path):
+    """One machine's torchrun has started its processes again, the other's has not; and what lies
+    under -o is of another run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "a.safetensors"
+    words = [*SMALL, "--threads", 1, "--val-fraction", 0.2, "-o", out]
+    faces = tmp_path / "faces.jsonl"
+    faces.write_bytes(policies)
+    train = [*map(str, (sys.executable, "-m", "kptools.cli.train", *words))]
+    subprocess.run([*train, "--epochs", "1", faces], check=True, capture_output=True)
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    common |= {"MASTER_PORT": str(port), "TORCHELASTIC_MAX_RESTARTS": "3"}
+    started = []
+    for rank in "01":
+        own = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RESTART_COUNT": rank}
+        env = {**os.environ, **common, **own, "OMP_NUM_THREADS": "1"}
+        command = [*train, "--epochs", "2", faces]
+        started.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE))
+    errors = [process.communicate(timeout=120)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
     assert len(curve(tmp_path / "a.log.jsonl")) == 2
 
 

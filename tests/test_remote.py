@@ -144,13 +144,13 @@ def test_an_image_on_a_server_is_read(server, name, tmp_path):
     ("name", "status", "words", "asked"),
     [
         ("gone.png", "missing", "does not exist", 1),
-        ("secret.png", "unreachable", "403", 3),
+        ("secret.png", "unreachable", "403", 1),
         ("trouble.png", "unreachable", "503", 3),
         ("slow.png", "unreachable", "no answer in 1 s", 3),
         ("large.png", "too_large", "MiB", 1),
         ("short.png", "unreachable", "", 3),
-        ("elsewhere.png", "unreachable", "another protocol", 3),
-        ("file.png", "unreachable", "another protocol", 3),
+        ("elsewhere.png", "unreachable", "another protocol", 1),
+        ("file.png", "unreachable", "another protocol", 1),
     ],
 )
 def test_what_a_server_does_not_give_is_a_failure_with_its_reason(
@@ -178,6 +178,35 @@ def test_no_message_holds_a_password_or_a_signature(server):
         images.read(address)
     assert "hidden" not in str(caught.value)
     assert "gone.png" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "https://[x/a.jpg",
+        "http://[::1]:9/a.jpg",
+        "http://127.0.0.1:9/a::b.jpg",
+        "tar://a.jpg::https://user:hidden@host/x.tar",
+    ],
+)
+def test_a_strange_address_is_a_failure_of_its_record_alone(image, monkeypatch, tmp_path):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    with pytest.raises(RecordError) as caught:
+        images.read(image)
+    assert caught.value.status in ("missing", "unreachable")
+    assert "hidden" not in str(caught.value)
+    assert remote.path_of(image)
+
+
+def test_of_a_zip_no_more_is_read_than_an_image_may_have(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("a.png", bytes(1 << 22))
+    monkeypatch.setattr(remote, "MAX_IMAGE_BYTES", 1 << 20)
+    with pytest.raises(RecordError) as caught:
+        images.read(f"zip://a.png::{path}")
+    assert caught.value.status == "too_large"
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -236,29 +236,31 @@ def train(
 
     if distributed.is_first():
         claim_output(out)
-    distributed.use_device()
-    where = runtime.device(device)
+    where = runtime.device(distributed.device_of_rank(device))
     thread_count = runtime.set_threads(threads, where)
     with distributed.join(where) as ranks:
+        restart, restarts = distributed.restarts(ranks)
         settings = prepare(settings, where, precision, ranks)
         runtime.tune_process()  # all that the network needs is imported now
         how = RunOptions(
             out=out,
             device=where,
-            workers=cores(workers),
+            workers=workers or max(1, cores(0) // ranks.local_count),
             cache_memory=int(cache_memory * 2**30),
-            resume=resume or distributed.restarts()[0] > 0,
+            resume=resume,
+            restart=restart,
             compile_network=compile_network,
             threads=thread_count,
             ranks=ranks,
         )
-        status = _train_network(names, settings, how, val, val_fraction, strict)
+        spool = Spool(names, out, restart, restarts) if ranks.is_first else None
+        status = _train_network(spool, settings, how, val, val_fraction, strict)
     # of one that failed torchrun would stop the others, and start the whole run again
     return 0 if distributed.is_started() else status
 
 
 def _train_network(
-    names: list[str],
+    spool: Spool | None,
     settings: "Settings",
     options: "RunOptions",
     val: str | None,
@@ -266,14 +268,12 @@ def _train_network(
     strict: bool,
 ) -> int:
     from kptools.cli.bars import TrainingBar
-    from kptools.training import distributed
     from kptools.training.run import Observer, train_records
     from kptools.training.settings import rates
 
-    if not options.ranks.is_first:
+    if spool is None:  # another process reads, and writes
         train_records((), Failures(strict), settings, options, Observer())
         return 0
-    spool = Spool(names, options.out, *distributed.restarts())
     stream = Stream(spool.names, "-", strict=strict)
     with TrainingBar(len(rates(settings.schedule))) as bar:
         _, validated = train_records(

@@ -6,6 +6,7 @@ then few files where there were many, and a disk or a network reads them in one 
 """
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from kptools.errors import KptoolsError, RecordError
+from kptools.limits import MAX_IMAGE_BYTES
 from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
@@ -46,6 +48,10 @@ def _read(image: str) -> bytes:
         return remote.read(image)
     try:
         files.require_regular(image)
+        if os.path.getsize(image) > MAX_IMAGE_BYTES:
+            raise RecordError(
+                "too_large", f"{image} is over {MAX_IMAGE_BYTES >> 20} MiB; shrink it"
+            )
         return Path(image).read_bytes()
     except FileNotFoundError:
         raise RecordError("missing", f"{image} does not exist; check the path") from None

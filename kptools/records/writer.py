@@ -3,9 +3,9 @@
 import errno
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from io import BufferedRandom, BufferedWriter
+from pathlib import Path
 from typing import IO, Any, TypeAlias
 from weakref import WeakSet
 
@@ -120,7 +120,8 @@ class Writer:
             part = files.claim(self._final)
             assert part is not None
             out = compressed.Output(part, self._form) if self._form else part
-            begun = os.fstat(part.fileno()).st_size > 0
+            kept = _kept(part)
+            begun = os.fstat(part.fileno()).st_size > 0 or kept.exists()
             if resume and (begun or self._final.exists()):
                 self._run = run_file.resumed(self._final, self._run, begun=begun)
                 self._run.size = None
@@ -133,6 +134,7 @@ class Writer:
                 if self.done:
                     report(f"{program()}: {self.output}: {self.done} records were there")
             elif begun:
+                kept.unlink(missing_ok=True)
                 part.truncate(0)
                 os.fsync(part.fileno())  # before a run's file speaks of another run
             return out
@@ -146,16 +148,21 @@ class Writer:
         """Keep the whole records of a compressed part. What was compressed cannot be gone on with,
         and a second member would hide from a reader that the first was cut off."""
         assert self._form is not None
-        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(part.name))) as plain:
-            part.seek(0)
-            for data in compressed.salvage(part, self._form):
-                plain.write(data)
+        kept = _kept(part)
+        if not kept.exists():
+            with files.writing(kept) as plain:
+                part.seek(0)
+                for data in compressed.salvage(part, self._form):
+                    plain.write(data)
+        with open(kept, "r+b") as plain:
             self._keep_whole_records(plain, lines_per_record)
             plain.seek(0)
             part.truncate(0)
             while data := plain.read(1 << 20):
                 out.write(data)
             out.flush()
+        os.fsync(part.fileno())
+        kept.unlink()
 
     def _keep_whole_records(self, part: IO[bytes], lines_per_record: int) -> None:
         """Cut off a torn last line, and the lines of a record whose copies are not all there."""
@@ -185,6 +192,11 @@ class Writer:
             return ReaderGone()
         name = "stdout" if self.output == "-" else self.output
         return KptoolsError(f"cannot write to {name}: {error.strerror}; make room and run again")
+
+
+def _kept(part: BufferedRandom) -> Path:
+    """The file of the plain records of a compressed part, while they are compressed again."""
+    return Path(f"{part.name}.kept")
 
 
 def line_of(item: Item, fail: Fail) -> bytes:

@@ -106,6 +106,10 @@ class Input:
                 )
             return b""
         if self._decoder is None:
+            data = data.lstrip(b"\0")  # what some tools fill a file up with
+            self._rest = b""
+            if not data:
+                return None
             self._decoder = self._form.decoder()
         try:
             out = self._decoder.decompress(data)

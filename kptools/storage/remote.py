@@ -42,10 +42,14 @@ def is_remote(image: str) -> bool:
 def shown(image: str) -> str:
     """An address, or a path, for messages: without the password or the signature that it may
     hold."""
-    if not is_remote(image) or image.partition("://")[0] in ARCHIVES:
+    protocol, colon, rest = image.partition("://")
+    if not colon or not is_remote(image):
         return image
-    parts = urlsplit(image)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if protocol in ARCHIVES:
+        member, colons, path = rest.partition("::")
+        return f"{protocol}://{member}{colons}{shown(path)}"
+    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{protocol}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def path_of(image: str) -> str:
@@ -54,7 +58,7 @@ def path_of(image: str) -> str:
     if not is_remote(image):
         return image
     protocol, _, rest = image.partition("://")
-    return rest.partition("::")[0] if protocol in ARCHIVES else urlsplit(image).path
+    return rest.partition("::")[0] if protocol in ARCHIVES else shown(image)
 
 
 def read(image: str) -> bytes:
@@ -68,9 +72,7 @@ def read(image: str) -> bytes:
             time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
             return _download(image, protocol)
-        except RecordError as error:
-            if error.status != "unreachable":
-                raise
+        except _Temporary as error:
             problem = error
     raise problem
 
@@ -81,8 +83,8 @@ def _download(image: str, protocol: str) -> bytes:
 
     name = shown(image)
     try:
-        filesystem, path = fsspec.url_to_fs(image, **_options(protocol))
-        file = filesystem.open(path, "rb", block_size=0 if protocol.startswith("http") else None)
+        filesystem = fsspec.filesystem(protocol, **_options(protocol))
+        file = filesystem.open(image, "rb", block_size=0 if protocol.startswith("http") else None)
         ends = time.monotonic() + TIMEOUT
         found = bytearray()
         with file:
@@ -100,15 +102,15 @@ def _download(image: str, protocol: str) -> bytes:
     except FileNotFoundError as error:
         cause = _behind(error) if protocol.startswith("http") else None
         if cause is not None:
-            raise RecordError("unreachable", f"{name} cannot be had: {_reason(cause)}") from None
+            raise _unreachable(name, cause) from None
         raise RecordError("missing", f"{name} does not exist; check the address") from None
     except PermissionError:
         raise RecordError("unreachable", f"{name} may not be read; check the credentials") from None
     except Exception as error:  # of any package: what it says may hold what is secret
-        raise RecordError("unreachable", f"{name} cannot be had: {_reason(error)}") from None
+        raise _unreachable(name, error) from None
     expected = getattr(file, "size", None)
     if expected is not None and len(found) < expected:
-        raise RecordError("unreachable", f"{name} ended after {len(found)} of {expected} bytes")
+        raise _Temporary("unreachable", f"{name} ended after {len(found)} of {expected} bytes")
     return bytes(found)
 
 
@@ -138,6 +140,20 @@ async def _check_redirect(session: Any, context: Any, answer: Any) -> None:
         raise _Redirected
 
 
+class _Temporary(RecordError):
+    """What another attempt may mend."""
+
+
+def _unreachable(name: str, error: BaseException) -> RecordError:
+    """That a server does not give an image, as `error` has it."""
+    status = getattr(error, "status", None)
+    is_final = isinstance(error, _Redirected) or (
+        isinstance(status, int) and status < 500 and status not in (408, 429)
+    )
+    kind = RecordError if is_final else _Temporary
+    return kind("unreachable", f"{name} cannot be had: {_reason(error)}")
+
+
 def _behind(error: BaseException) -> BaseException | None:
     """What fsspec's filesystem of web servers calls a file that is not there, whatever it is."""
     while isinstance(error, FileNotFoundError):
@@ -160,6 +176,10 @@ def _reason(error: BaseException) -> str:
 def _read_member(image: str, protocol: str, rest: str) -> bytes:
     """A member of a local archive."""
     member, _, path = rest.partition("::")
+    if is_remote(path):
+        raise RecordError(
+            "missing", f"{shown(image)}: the archive has to be a file; fetch it first"
+        )
     if not member or not path:
         problem = f"{image} names no member of an archive; as {protocol}://a.jpg::FILE.{protocol}"
         raise RecordError("missing", problem)
@@ -206,10 +226,11 @@ class _Zip:
 
     def read(self, member: str) -> bytes:
         """KeyError where there is none of this name."""
-        if self.archive.getinfo(member).file_size > MAX_IMAGE_BYTES:
-            raise RecordError("too_large", f"{member} is {_TOO_LARGE}")
         with self.archive.open(member) as file:
-            return file.read()
+            data = file.read(MAX_IMAGE_BYTES + 1)  # whatever size its header says
+        if len(data) > MAX_IMAGE_BYTES:
+            raise RecordError("too_large", f"{member} is {_TOO_LARGE}")
+        return data
 
 
 @lru_cache(maxsize=32)

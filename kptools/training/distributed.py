@@ -9,6 +9,7 @@ A process that nobody started so is alone: its one rank does the work of all.
 """
 
 import os
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,14 +23,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kptools.errors import KptoolsError
+from kptools.errors import KptoolsError, UsageError
 from kptools.storage import files
 from kptools.training.shared_norm import share_statistics
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=12)  # that a rank waits for the first one to read, or others to decode
 # What the errors of an exchange with a process that has gone have in them, besides DistError
-_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "nccl")
+_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe")
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,19 @@ class Ranks:
         """A file without a name, of `size` bytes, that the processes of this machine have in
         common. KptoolsError where the disk has no room."""
         name = ""
-        if self.local_rank == 0:
-            file = tempfile.NamedTemporaryFile(prefix="kptools-", delete=False)  # noqa: SIM115
-            name = file.name
-            with file:
-                files.reserve_space(file, Path(name).parent, size, what)
-                file.truncate(size)
-        first = self.rank - self.local_rank  # torchrun numbers the ranks machine by machine
-        handle = open(self.gather(name)[first], "r+b")  # noqa: SIM115
-        self.gather(None)  # all have it open
-        if name:
-            os.unlink(name)
+        try:
+            if self.local_rank == 0:
+                file = tempfile.NamedTemporaryFile(prefix="kptools-", delete=False)  # noqa: SIM115
+                name = os.path.abspath(file.name)
+                with file:
+                    files.reserve_space(file, Path(name).parent, size, what)
+                    file.truncate(size)
+            first = self.rank - self.local_rank  # torchrun numbers the ranks machine by machine
+            handle = open(self.gather(name)[first], "r+b")  # noqa: SIM115
+            self.gather(None)  # all have it open
+        finally:
+            if name:
+                os.unlink(name)
         return handle
 
 
@@ -127,7 +131,7 @@ ALONE = Ranks()
 
 def is_started() -> bool:
     """Whether torchrun, or what sets the same variables, started this process."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return all(name in os.environ for name in (*_VARIABLES, "MASTER_ADDR", "MASTER_PORT"))
 
 
 def is_first() -> bool:
@@ -135,17 +139,30 @@ def is_first() -> bool:
     return not is_started() or int(os.environ["RANK"]) == 0
 
 
-def restarts() -> tuple[int, int]:
-    """How often torchrun has started this run again, and how often it may."""
+def restarts(ranks: Ranks) -> tuple[int, int]:
+    """How often torchrun has started this run again, and how often it may. All ranks must ask: each
+    machine counts its own."""
+    if not is_started():
+        return 0, 0
     names = ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS")
-    done, most = (int(os.environ.get(name, "0")) for name in names)
-    return done, most
+    counts = ranks.gather([int(os.environ.get(name, "0")) for name in names])
+    return max(done for done, _ in counts), max(most for _, most in counts)
 
 
-def use_device() -> None:
-    """Take the GPU of this rank. Call it before `runtime.device`."""
-    if is_started() and torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+def device_of_rank(name: str) -> str:
+    """The device to ask for where `name` (auto, cpu, cuda, mps) was asked for; of GPUs that of this
+    rank is the current one from here on. UsageError where the ranks cannot work on it together."""
+    if not is_started():
+        return name
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        here, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if here > there:
+            raise UsageError(f"{here} processes for {there} GPUs; each needs its own")
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return name
+    if name == "mps":
+        raise UsageError("--device mps: several processes cannot train on it; leave torchrun out")
+    return "cpu" if name == "auto" else name
 
 
 @contextmanager
@@ -157,12 +174,16 @@ def join(device: torch.device) -> Iterator[Ranks]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    # Python's own handler would wait for an exchange to end, which may be never
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ranks = Ranks(*(int(os.environ[name]) for name in _VARIABLES))
     try:
-        yield Ranks(*(int(os.environ[name]) for name in names))
+        yield ranks
     except RuntimeError as error:  # to leave the others in order would be to wait for them
         text = " ".join(str(error).split())
-        if isinstance(error, dist.DistError) or any(some in text.lower() for some in _GONE):
+        if any(some in text.lower() for some in _GONE):
+            if not ranks.is_first:  # one line is enough
+                raise SystemExit(KptoolsError.exit_status) from None
             raise KptoolsError(
                 f"another process of the run has gone ({text[:120]}); the last epoch's state is "
                 "kept, and --resume goes on from it"

@@ -88,14 +88,14 @@ def train(
     state = State(fingerprint(faces, val, settings), network, ema, optimizer, history)
     if ranks.is_first:
         state.require_space(state_path, settings.keep)
-    if resume:
-        state.take(ranks.broadcast(state.read(state_path) if ranks.is_first else None))
+    state.take(ranks.broadcast(state.read(state_path) if resume and ranks.is_first else None))
 
     # data: decoded in the order of the first epoch that is to come
     caches = [some.crops for some in (faces, val) if some is not None]
     order = _order(len(faces), settings.seed, len(state.history))
     decode_all(caches, order, wait=device.type == "cpu" or ranks.count > 1)
-    steps = faces.steps(settings.batch)
+    least = max(2, ranks.count)
+    steps = faces.steps(settings.batch, least)
     learner = ranks.parallel(network, device)
     compiled: Any = torch.compile(learner) if compile_network else learner
 
@@ -108,11 +108,11 @@ def train(
             cache.to_device(device)
         began = time.perf_counter()
         meter = LossMeter(faces, epoch, settings, on_batch)
-        torch.manual_seed(_seed(settings.seed, epoch, "dropout"))
+        torch.manual_seed(_seed(settings.seed, epoch, f"dropout{ranks.rank or ''}"))
         order = _order(len(faces), settings.seed, epoch)
         used = []
         network.train()
-        groups = faces.groups(order, settings.batch, least=max(2, ranks.count))
+        groups = faces.groups(order, settings.batch, least)
         for step, indices in enumerate(groups, start=1):
             parts = _parts(indices, settings, ranks)
             if threads is not None and threads.update() != torch.get_num_threads():

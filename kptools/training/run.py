@@ -44,6 +44,7 @@ class RunOptions:
     compile_network: bool = False
     threads: ThreadCount | None = None
     ranks: Ranks = ALONE
+    restart: int = 0  # how often this run was started again
 
 
 @dataclass(frozen=True)
@@ -143,16 +144,18 @@ def run(
     finished, take what it made. UsageError where that is of another run, KptoolsError."""
     out, ranks = options.out, options.ranks
     state_path = out.with_name(out.stem + ".state.safetensors")
-    is_finished = options.resume and out.exists() and not state_path.exists()
-    if ranks.broadcast(is_finished):
-        done: Checkpoint | None = None
-        if ranks.is_first:
-            done = _finished(out, settings, fingerprint(faces, val, settings))
+    done: Checkpoint | None = None
+    if ranks.is_first:
+        if ranks.count > 1 and not (options.resume or options.restart):
+            state_path.unlink(missing_ok=True)  # of another run, or a restart would go on with it
+        if (options.resume or options.restart) and out.exists() and not state_path.exists():
+            done = _finished(out, settings, fingerprint(faces, val, settings), options.resume)
+        if done is not None:
             observer.report(f"{out} is finished")
-        done = ranks.broadcast(done)
-        assert done is not None
+    done = ranks.broadcast(done)
+    if done is not None:
         return done
-    keep = options.resume and state_path.exists()
+    keep = (options.resume or options.restart > 0) and state_path.exists()
     log_path = out.with_name(out.stem + ".log.jsonl")
     with TrainingLog(log_path, keep=keep) if ranks.is_first else nullcontext() as log:
         gave_way = False
@@ -177,7 +180,7 @@ def run(
                 settings,
                 device=options.device,
                 state_path=state_path,
-                resume=options.resume,
+                resume=options.resume or options.restart > 0,
                 compile_network=options.compile_network,
                 threads=options.threads,
                 ranks=ranks,
@@ -193,9 +196,12 @@ def run(
     return result
 
 
-def _finished(out: Path, settings: Settings, wanted: str) -> Checkpoint:
-    """The checkpoint of a run that was finished. UsageError where that was another run."""
+def _finished(out: Path, settings: Settings, wanted: str, resume: bool) -> Checkpoint | None:
+    """The checkpoint of a run that was finished. Where that was another run: UsageError, or None
+    where nobody said that it was not."""
     done = checkpoint.load(str(out))
+    if not resume and done.run.get("fingerprint") != wanted:
+        return None
     trained = done.run.get("settings")
     if not isinstance(trained, dict) or trained.keys() != asdict(settings).keys():
         raise UsageError(

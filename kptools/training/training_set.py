@@ -60,9 +60,9 @@ class TrainingSet:
         pairs = zip(self.points, self.faces, strict=True)
         return mean_shape([g.normalize(face.level(points), face.box) for points, face in pairs])
 
-    def steps(self, size: int) -> int:
-        """How many batches there are at most."""
-        return max(1, math.ceil((len(self) - 1) / size))
+    def steps(self, size: int, least: int = 2) -> int:
+        """How many `groups` there are at most."""
+        return max(1, math.ceil((len(self) - least + 1) / size))
 
     def groups(self, order: Iterable[int], size: int, least: int = 2) -> Iterator[list[int]]:
         """The indices of those faces that have a crop, `size` at a time, as they are decoded. Fewer
