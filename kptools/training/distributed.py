@@ -11,6 +11,7 @@ A process that nobody started so is alone: its one rank does the work of all.
 import os
 import signal
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -165,6 +167,31 @@ def device_of_rank(name: str) -> str:
     return "cpu" if name == "auto" else name
 
 
+def _fresh_store() -> tuple[Any, int, int]:
+    """What the ranks find each other by, with this one's number and how many there are.
+
+    torchrun may keep one store for all starts of a run, and a rank that came back sooner than
+    another would read where that was before. So the first rank chooses a name for this start, and
+    gives it to each rank that asks, by a question that nobody asked before."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    name = uuid4().hex
+    if rank:
+        store.set(f"question/{rank}", name)
+        name = store.get(f"answer/{name}").decode()
+        store.set(f"{name}/{rank}", "")
+    missing = set(range(1, count)) if rank == 0 else set()
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"{name}/{other}"]):
+                missing.remove(other)
+            elif store.check([f"question/{other}"]):
+                store.set(f"answer/{store.get(f'question/{other}').decode()}", name)
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store), rank, count  # type: ignore[attr-defined]
+
+
 @contextmanager
 def join(device: torch.device) -> Iterator[Ranks]:
     """The processes that torchrun started, joined while the block runs. KptoolsError where one of
@@ -173,20 +200,21 @@ def join(device: torch.device) -> Iterator[Ranks]:
         yield ALONE
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
     # Python's own handler would wait for an exchange to end, which may be never
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    store, rank, count = _fresh_store()
+    dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=count)
     ranks = Ranks(*(int(os.environ[name]) for name in _VARIABLES))
     try:
         yield ranks
     except RuntimeError as error:  # to leave the others in order would be to wait for them
         text = " ".join(str(error).split())
         if any(some in text.lower() for some in _GONE):
-            if not ranks.is_first:  # one line is enough
-                raise SystemExit(KptoolsError.exit_status) from None
+            if not ranks.is_first:  # the first one says what to do, or why it has gone
+                raise KptoolsError(f"process {rank}: another one of the run has gone") from None
             raise KptoolsError(
-                f"another process of the run has gone ({text[:120]}); the last epoch's state is "
-                "kept, and --resume goes on from it"
+                "another process of the run has gone; the last epoch's state is kept, and "
+                "--resume goes on from it"
             ) from None
         raise
     dist.destroy_process_group()
