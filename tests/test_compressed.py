@@ -154,17 +154,23 @@ def test_resume_goes_on_with_a_compressed_part_wherever_it_ends(
     assert added.count(b"\n") == plain.count(b"\n") + copies
 
 
+def kill_after_two(face, folder, name):
+    """Kill a kp-augment that has written two records and waits for the next; its part."""
+    process = start(*AUGMENT, "-o", name, cwd=folder)
+    process.stdin.write(lines([face(0), face(1)]))
+    process.stdin.flush()
+    part = folder / f"{name}.part"
+    wait_for(part, process)
+    while part.stat().st_size < 50:  # flushed before the wait for the next record
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    return part
+
+
 def test_what_a_killed_process_compressed_is_not_lost(face, tmp_path, suffix):
     name = f"w.jsonl.{suffix}"
-    first = start(*AUGMENT, "-o", name, cwd=tmp_path)
-    first.stdin.write(lines([face(0), face(1)]))
-    first.stdin.flush()
-    part = tmp_path / f"{name}.part"
-    wait_for(part, first)
-    while part.stat().st_size < 50:  # flushed before the wait for the next record
-        assert first.poll() is None
-    first.kill()
-    first.communicate()
+    kill_after_two(face, tmp_path, name)
     done = run(*AUGMENT, "-o", name, "--resume", stdin=[face(i) for i in range(4)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert b"2 records were there" in done.stderr
@@ -174,15 +180,7 @@ def test_what_a_killed_process_compressed_is_not_lost(face, tmp_path, suffix):
 def test_a_resume_that_was_killed_itself_keeps_what_was_there(face, tmp_path, suffix):
     """Killed between the moment at which the part is empty and that at which it is whole again."""
     name = f"w.jsonl.{suffix}"
-    first = start(*AUGMENT, "-o", name, cwd=tmp_path)
-    first.stdin.write(lines([face(0), face(1)]))
-    first.stdin.flush()
-    part = tmp_path / f"{name}.part"
-    wait_for(part, first)
-    while part.stat().st_size < 50:
-        assert first.poll() is None
-    first.kill()
-    first.communicate()
+    part = kill_after_two(face, tmp_path, name)
     kept = tmp_path / f"{name}.part.kept"
     kept.write_bytes(lines([{**face(i), "mine": i} for i in range(2)]))
     part.write_bytes(b"")

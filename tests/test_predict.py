@@ -44,8 +44,8 @@ def test_memory_that_runs_out_names_the_batch_to_try(drawn, tmp_path):
 @pytest.mark.parametrize(
     ("streams", "ready", "left"),
     [
-        (1, True, [0, 0, 0, 0, 0, 0, 0, 0, 2]),
-        (2, True, [0] * 9),
+        (1, True, [0, 0, 0, 0, 0, 0, 2, 2, 4]),
+        (2, True, [0, 0, 0, 0, 0, 0, 0, 0, 2]),
         (2, False, [0, 0, 2, 2, 4, 4, 6, 6, 8]),
     ],
 )

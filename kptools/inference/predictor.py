@@ -32,9 +32,7 @@ from kptools.records.keys import Record
 if TYPE_CHECKING:
     from kptools.inference.heatmap_files import MapFolder
 
-# Batches, for each that is worked on, that wait for the network: so that it need not wait for
-# records to be written, nor a core that is free for one that a neighbour wants
-QUEUED = 2
+QUEUED = 1  # batches that wait for it, so that it need not wait for a batch's records to be written
 
 
 @dataclass
@@ -89,7 +87,7 @@ class Predictor:
             while True:
                 begin(1, wait=not running)
                 is_full = len(begun) >= self.batch or (ended and len(begun) > 0)
-                if is_full and len(running) < self.engine.streams * (1 + QUEUED):
+                if is_full and len(running) < self.engine.streams + QUEUED:
                     batch = [begun.popleft() for _ in range(min(self.batch, len(begun)))]
                     running.append((batch, streams.submit(self._predict, batch)))
                     self.pending += len(batch)
