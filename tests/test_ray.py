@@ -88,7 +88,7 @@ def test_the_records_are_those_without_ray(quick, face, tmp_path, ray):
     mapped = quick(*words, "--ray", "local", stdin=given)
     assert ray.sizes == [2, 2, 2]
     assert mapped.stdout == plain.stdout
-    # a line that is no record is told of as it is read, which is earlier
+    # a line that is no record is reported as it is read, which is earlier
     assert sorted(mapped.stderr.splitlines()) == sorted(plain.stderr.splitlines())
     assert mapped.returncode == plain.returncode == 1
 

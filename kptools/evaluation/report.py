@@ -80,7 +80,7 @@ class Scorer:
         faces: list[Face] = []  # sound, of one kind, and not counted yet
 
         def release() -> Iterator[Item]:
-            """Count the faces, and let go of the items that are held."""
+            """Count the faces, and flush the items that are held."""
             errors = self._count(faces).errors.tolist() if faces else []
             done = list(zip(held, errors, strict=ready is not None))
             held.clear()

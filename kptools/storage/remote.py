@@ -141,7 +141,7 @@ async def _check_redirect(session: Any, context: Any, answer: Any) -> None:
 
 
 class _Temporary(RecordError):
-    """What another attempt may mend."""
+    """A failure that another attempt may not meet."""
 
 
 def _unreachable(name: str, error: BaseException) -> RecordError:
@@ -151,7 +151,7 @@ def _unreachable(name: str, error: BaseException) -> RecordError:
         isinstance(status, int) and status < 500 and status not in (408, 429)
     )
     kind = RecordError if is_final else _Temporary
-    return kind("unreachable", f"{name} cannot be had: {_reason(error)}")
+    return kind("unreachable", f"{name} is not available: {_reason(error)}")
 
 
 def _behind(error: BaseException) -> BaseException | None:
