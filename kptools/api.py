@@ -30,6 +30,7 @@ from kptools.inference.torch_engine import TorchEngine, default_batch
 from kptools.models import archs, box
 from kptools.models import checkpoint as checkpoints
 from kptools.models.checkpoint import Checkpoint
+from kptools.pixels.crop_folder import CropFolder
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
@@ -94,6 +95,8 @@ def train(
     threads: int = 0,
     workers: int = 0,
     cache_memory: float = 8.0,
+    cache: str | Path | None = None,
+    cache_size: float = 50.0,
     resume: bool = False,
     progress: Callable[[dict[str, Any]], None] = lambda epoch: None,
     **settings: Any,
@@ -102,12 +105,13 @@ def train(
     split val, or on a tenth of the groups where there are none.
 
     With `output` the checkpoint is written there, the log next to it, and `resume` goes on where a
-    run was cut off. What it finds about the records is reported on stderr. It sets torch's threads,
-    random seed and float32 precision, as the command does. `settings` are the other options of
-    kp-train, under their names (`head`, `margin`, `loss`, `lr`, `schedule`, `weights`, `init`,
-    `keep`, `seed`, `average`, `optimizer`, `weight_decay`, `decay`, `align`) and those of the
-    architecture (`width`, ...). `input_size` is (width,
-    height). `progress` is called after each epoch with what the log has of it.
+    run was cut off. `cache_memory` and `cache_size`, of the folder `cache`, are GB. What it finds
+    about the records is reported on stderr. It sets torch's threads, random seed and float32
+    precision, as the command does. `settings` are the other options of kp-train, under their names
+    (`head`, `margin`, `loss`, `lr`, `schedule`, `weights`, `init`, `keep`, `seed`, `average`,
+    `optimizer`, `weight_decay`, `decay`, `align`) and those of the architecture (`width`, ...).
+    `input_size` is (width, height). `progress` is called after each epoch with what the log has of
+    it.
 
     >>> import kptools as kp
     >>> checkpoint = kp.train(
@@ -139,6 +143,7 @@ def train(
                 device=where,
                 workers=workers or cpu_count() or 1,
                 cache_memory=int(cache_memory * 2**30),
+                crop_folder=CropFolder(Path(cache), int(cache_size * 10**9)) if cache else None,
                 resume=resume,
                 threads=thread_count,
             ),

@@ -160,6 +160,15 @@ def train(
     cache_memory: Annotated[
         float, typer.Option(min=0, max=1e6, help="GB of crops in memory; past it, a mapped file.")
     ] = 8.0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep the crops there, and take those that a run has left."
+        ),
+    ] = None,
+    cache_size: Annotated[
+        float, typer.Option(min=0, max=1e6, help="GB of --cache; what was used longest ago goes.")
+    ] = 50.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a run was cut off, or start.")
     ] = False,
@@ -187,6 +196,7 @@ def train(
             "accumulate": accumulate if accumulate > 1 else None,
             "resume": resume or None,
             "compile": compile_network or None,
+            "cache": cache,
             **options,
         }
         for name, value in of_networks.items():
@@ -231,6 +241,7 @@ def train(
         raise UsageError(f"{out} is what --init starts from; name another file with -o")
 
     from kptools import runtime
+    from kptools.pixels.crop_folder import CropFolder
     from kptools.training import distributed
     from kptools.training.run import RunOptions, prepare
 
@@ -247,6 +258,7 @@ def train(
             device=where,
             workers=workers or max(1, cores(0) // ranks.local_count),
             cache_memory=int(cache_memory * 2**30),
+            crop_folder=CropFolder(cache, int(cache_size * 10**9)) if cache else None,
             resume=resume,
             restart=restart,
             compile_network=compile_network,

@@ -13,6 +13,7 @@ from kptools.augment.align import Alignment
 from kptools.errors import KptoolsError, RecordError
 from kptools.models import heads
 from kptools.pixels.cache import CropCache
+from kptools.pixels.crop_folder import CropFolder
 from kptools.pixels.crop_spec import crop_spec
 from kptools.records import keys, splits
 from kptools.records.face import Face
@@ -236,20 +237,22 @@ def training_sets(
     failures: Failures,
     report: Report = lambda line: None,
     ranks: Ranks = ALONE,
+    folder: CropFolder | None = None,
 ) -> tuple[TrainingSet, TrainingSet | None]:
     """The faces of train and val, with crops of at most `memory` bytes in memory, the rest in a
-    mapped file; the threads of `pool` decode them when they are begun. Several `ranks` share
-    mapped files, and the first one marks failures."""
+    mapped file, or all in files of a `folder`, which keeps them for other runs; the threads of
+    `pool` decode them when they are begun. Several `ranks` share mapped files, and the first one
+    marks failures."""
     if heads.get(settings.head).bounded:
         _report_outside(found, settings.input, report)
-    train = _training_set(found.train, settings, pool, memory, failures, ranks)
+    train = _training_set(found.train, settings, pool, memory, failures, ranks, folder)
     if settings.align:
         train.alignment = Alignment(train.mean_shape(), settings.align)
     if not found.val:
         return train, None
     used = train.crops.pixels.nbytes
     left = memory - used if used <= memory else memory
-    return train, _training_set(found.val, settings, pool, left, failures, ranks)
+    return train, _training_set(found.val, settings, pool, left, failures, ranks, folder)
 
 
 def _training_set(
@@ -259,6 +262,7 @@ def _training_set(
     memory: int,
     failures: Failures,
     ranks: Ranks,
+    folder: CropFolder | None,
 ) -> TrainingSet:
     items = [item for item, _ in members]
     faces = [face.focused(settings.input) for _, face in members]
@@ -269,7 +273,7 @@ def _training_set(
 
     spec = crop_spec(faces, settings.input, align=settings.align > 0)
     peers = ranks if ranks.count > 1 else None
-    crops = CropCache(faces, spec, pool, memory=memory, failed=failed, peers=peers)
+    crops = CropCache(faces, spec, pool, memory=memory, failed=failed, peers=peers, folder=folder)
     return TrainingSet(faces, crops)
 
 

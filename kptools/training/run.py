@@ -13,6 +13,7 @@ from kptools.errors import UsageError
 from kptools.models import build, checkpoint
 from kptools.models.checkpoint import Checkpoint
 from kptools.pixels.cache import wait_for_all
+from kptools.pixels.crop_folder import CropFolder
 from kptools.pixels.threads import decoding_threads
 from kptools.records.failures import Failures
 from kptools.records.item import Item
@@ -32,7 +33,8 @@ from kptools.training.validate import predict
 @dataclass(frozen=True)
 class RunOptions:
     """How a run is carried out: what has no say in what it computes. The checkpoint goes to `out`;
-    `workers` threads decode; the crops take at most `cache_memory` bytes of memory. `threads` says
+    `workers` threads decode; the crops take at most `cache_memory` bytes of memory, or are kept in
+    a `crop_folder` for other runs. `threads` says
     how many the steps take beside other processes; None: those that torch has. Of several `ranks`
     the first one reads the records, and writes and reports; the others need none."""
 
@@ -40,6 +42,7 @@ class RunOptions:
     device: torch.device
     workers: int = 1
     cache_memory: int = 8 << 30
+    crop_folder: CropFolder | None = None
     resume: bool = False
     compile_network: bool = False
     threads: ThreadCount | None = None
@@ -117,7 +120,14 @@ def train_records(
         runtime.report_out_of_memory(settings.batch),
     ):
         faces, val = training_sets(
-            found, settings, pool, options.cache_memory, failures, observer.report, ranks
+            found,
+            settings,
+            pool,
+            options.cache_memory,
+            failures,
+            observer.report,
+            ranks,
+            options.crop_folder,
         )
         caches = [some.crops for some in (faces, val) if some is not None]
         if failures.strict:  # stop before the work
