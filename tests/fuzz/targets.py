@@ -23,7 +23,7 @@ from conftest import untrained
 from fuzz import mutate
 from PIL import Image
 
-from kptools.datasets import ibug, imm
+from kptools.datasets import ibug, imm, pts
 from kptools.errors import KptoolsError, RecordError
 from kptools.geometry import whole_image
 from kptools.inference import heatmap_files
@@ -110,9 +110,7 @@ def targets(folder: Path) -> dict[str, Target]:
     return {
         "xml": Target(_xml(), _xml_reader(folder)),
         "asf": Target([_asf()], _file_reader(folder / "a.asf", _read_asf)),
-        "pts": Target(
-            _pts(), _file_reader(folder / "a.pts", lambda path: ibug.read_pts(str(path)))
-        ),
+        "pts": Target(_pts(), _file_reader(folder / "a.pts", lambda path: pts.read_pts(str(path)))),
         "image": Target(_images(), _file_reader(folder / "a.img", _read_image)),
         "checkpoint": Target([network.read_bytes()], _file_reader(folder / "a.ckpt", _read_model)),
         "maps": Target([labels_file(folder).read_bytes()], _maps_reader(folder, record)),
