@@ -1,4 +1,4 @@
-"""kp-prep: a dataset, in its own files, to records."""
+"""kp-prep: a dataset, in its own files, to records; and records to other files."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -22,6 +22,7 @@ from kptools.cli.options import (
     parameter,
     set_parameters,
 )
+from kptools.cli.prep_to import to
 from kptools.console import program, report
 from kptools.datasets.catalog import DATASETS, Dataset
 from kptools.errors import RecordError, UsageError
@@ -50,6 +51,8 @@ def _kp_prep() -> None:
     kp-prep ibug data/ibug --annotations pts --xml labels_ibug_300W_train.xml > ibug.jsonl
     kp-prep ibug data/ibug --xml labels_ibug_300W_test_parsed.xml --split test > test.jsonl
     kp-prep photos holiday/ > photos.jsonl
+    kp-prep coco person_keypoints_val2017.json --images val2017 --scheme none > bodies.jsonl
+    kp-prep to csv -o faces.csv faces.jsonl
 
     Without ROOT a dataset is looked for in $KPTOOLS_DATA, then in ./data, under its usual name:
     imm_face_db, ibug_300W_large_face_landmark_dataset.
@@ -170,6 +173,9 @@ def _write(
 
 for _name, _dataset in DATASETS.items():
     tool.command(_name)(may_allow_failures(_command(_name, _dataset)))
+
+
+tool.add_typer(to, name="to")
 
 
 @tool.command("fit-boxes")

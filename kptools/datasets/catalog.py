@@ -17,6 +17,25 @@ from kptools.options import Option
 SHARED = ("split", "val_fraction", "points", "box", "limit", "seed")
 
 ROOT = Option("root", str, None, "The dataset's folder.", "ROOT", argument=True, is_path=True)
+SCHEME = Option(
+    "scheme",
+    str,
+    None,
+    "What the points are [default: the scheme of their number]; none: of no scheme.",
+    "NAME",
+)
+IMAGES = Option(
+    "images",
+    str,
+    None,
+    "The folder of its pictures [default: the file's own].",
+    "DIR",
+    is_path=True,
+)
+
+
+def _path(name: str, help: str, metavar: str) -> Option:
+    return Option(name, str, ..., help, metavar, argument=True, is_path=True)
 
 
 @dataclass(frozen=True)
@@ -129,5 +148,29 @@ DATASETS: Mapping[str, Dataset] = {
         shared=("limit",),
         finds_faces=True,
         has_shards=True,
+    ),
+    "coco": Dataset(
+        "kptools.datasets.coco",
+        """COCO keypoints: faces, bodies and more, read one by one.
+
+        \b
+        kp-prep coco annotations.json --images pictures > faces.jsonl""",
+        options=(_path("file", "The annotations.", "FILE"), IMAGES, SCHEME),
+    ),
+    "dlib": Dataset(
+        "kptools.datasets.dlib_xml",
+        """dlib's XML: boxes, and any number of points.
+
+        \b
+        kp-prep dlib faces.xml > faces.jsonl""",
+        options=(_path("file", "The XML.", "FILE"), SCHEME),
+    ),
+    "pts": Dataset(
+        "kptools.datasets.pts",
+        """A tree of .pts files beside their pictures, any number of points.
+
+        \b
+        kp-prep pts helen/trainset > faces.jsonl""",
+        options=(_path("root", "The folder.", "DIR"), SCHEME),
     ),
 }

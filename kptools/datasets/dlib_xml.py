@@ -21,7 +21,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from kptools import geometry as g
-from kptools.datasets.common import SchemeChoice, split_of, start
+from kptools.datasets.common import SchemeChoice, named_from, split_of, start
 from kptools.datasets.labels import Labels, by_picture
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.limits import MAX_COORDINATE
@@ -208,8 +208,8 @@ def turn(record: Record, image: str) -> None:
         record["box"] = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
 
 
-def write(items: Iterable[Item], fail: Fail, what: str) -> Iterator[bytes]:
-    """The lines of an XML file. A face without points is a box without parts."""
+def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> Iterator[bytes]:
+    """The lines of an XML file in `folder`. A face without points is a box without parts."""
     yield b"<?xml version='1.0' encoding='UTF-8'?>"
     yield b"<dataset>\n<name>kptools</name>\n<images>"
     for faces in by_picture(items, fail):
@@ -220,15 +220,15 @@ def write(items: Iterable[Item], fail: Fail, what: str) -> Iterator[bytes]:
             except RecordError as error:
                 fail(item, error)
         if boxes:
-            yield _image(faces[0].record)
+            yield _image(faces[0].record, folder)
             yield from boxes
             yield b"  </image>"
     yield b"</images>\n</dataset>"
 
 
-def _image(record: Record) -> bytes:
+def _image(record: Record, folder: str | None) -> bytes:
     width, height = keys.size(record)
-    name = quoteattr(keys.image(record))
+    name = quoteattr(named_from(folder, keys.image(record)))
     return f"  <image file={name} width='{width}' height='{height}'>".encode()
 
 

@@ -74,7 +74,9 @@ def read_pts(path: str, count: int | None = None) -> list[Point]:
     return points
 
 
-def write(items: Iterable[Item], fail: Fail, what: str) -> Iterator[tuple[str, bytes]]:
+def write(
+    items: Iterable[Item], fail: Fail, what: str, folder: str | None
+) -> Iterator[tuple[str, bytes]]:
     """A file a face, named by its id: the name, and what it holds, numbers exact."""
     names = FileNames()
     for item in items:

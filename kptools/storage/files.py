@@ -198,6 +198,17 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         handle.write(data)
 
 
+def write_unsynced(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, without the wait until it is on disk: one of many, which
+    are made again where the machine goes down. Raises OSError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise KptoolsError where the disk of `folder` has fewer bytes free than `what` will take."""
     free = shutil.disk_usage(folder).free
