@@ -173,4 +173,81 @@ DATASETS: Mapping[str, Dataset] = {
         kp-prep pts helen/trainset > faces.jsonl""",
         options=(_path("root", "The folder.", "DIR"), SCHEME),
     ),
+    "csv": Dataset(
+        "kptools.datasets.csv_table",
+        """A table of faces, one a line, of any columns: those that are no image, box or point are
+        keys of the record.
+
+        \b
+        kp-prep csv faces.csv > faces.jsonl
+        kp-prep csv frames.csv --images training --point-columns 0..135 > faces.jsonl
+        kp-prep csv mine.csv --image-column photo --point-columns 'x{},y{}' --base 1""",
+        options=(
+            _path("file", "The table.", "FILE"),
+            IMAGES,
+            SCHEME,
+            Option("image_column", str, None, "Of the name of the image [default: image].", "NAME"),
+            Option(
+                "point_columns",
+                str,
+                None,
+                "Of the points: patterns, a range FIRST..LAST of x and y in turn, or names in turn "
+                "[default: '{}_x,{}_y', 'x{},y{}'].",
+                "NAMES",
+            ),
+            Option(
+                "box_columns",
+                str,
+                None,
+                "Of the box [default: box_x0,box_y0,box_x1,box_y1; without, that of the points].",
+                "NAMES",
+            ),
+            Option("headerless", bool, False, "Columns have no names: they are 0, 1, 2, ..."),
+            Option("base", int, 0, "What the first pixel is called: 0 or 1.", choices=(0, 1)),
+            Option("delimiter", str, ",", "What stands between cells; tab is a tabulator."),
+        ),
+    ),
+    "kaggle": Dataset(
+        "kptools.datasets.kaggle",
+        """Kaggle's Facial Keypoints Detection: training.csv or test.csv, whose pictures are written
+        to a folder.
+
+        \b
+        kp-prep kaggle training.csv --out kaggle > faces.jsonl""",
+        options=(
+            _path("file", "The table.", "CSV"),
+            Option("out", Path, Path("kaggle"), "For the pictures.", "DIR", is_path=True),
+        ),
+        has_boxes=False,
+    ),
+    "wflw": Dataset(
+        "kptools.datasets.wflw",
+        """WFLW's own lists, 98 points: the split is that of the list.
+
+        \b
+        kp-prep wflw WFLW/list_98pt_rect_attr_train.txt --images WFLW/WFLW_images > wflw.jsonl""",
+        options=(
+            _path("file", "list_98pt_rect_attr_train.txt, or test.", "LIST"),
+            Option(
+                "images",
+                str,
+                None,
+                "The folder WFLW_images [default: beside the list, or up to three folders above].",
+                "DIR",
+                is_path=True,
+            ),
+        ),
+    ),
+    "cofw": Dataset(
+        "kptools.datasets.cofw",
+        """COFW, 29 points: COFW_train_color.mat or COFW_test_color.mat, whose pictures are written
+        to a folder (pip install h5py).
+
+        \b
+        kp-prep cofw COFW_train_color.mat --out cofw > cofw.jsonl""",
+        options=(
+            _path("file", "The .mat file.", "MAT"),
+            Option("out", Path, Path("cofw"), "For the pictures.", "DIR", is_path=True),
+        ),
+    ),
 }

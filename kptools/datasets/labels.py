@@ -10,8 +10,6 @@ from kptools.records.ids import SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Point, Record
 
-WHAT = ("points", "pred")
-
 
 @dataclass(frozen=True)
 class Labels:
