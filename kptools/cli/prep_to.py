@@ -78,16 +78,20 @@ def _command(name: str, format: Format) -> Callable[..., int]:
 
 def _write_files(out: Path, written: Any) -> None:
     """KptoolsError where the disk says no."""
-    from kptools.storage.files import make_folder, write_unsynced
+    from kptools.storage.files import link_or_copy, make_folder, write_unsynced
 
     make_folder(out)
     for name, data in written:
         path = out / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_unsynced(path, data)
+            if isinstance(data, Path):
+                link_or_copy(data, path)
+            else:
+                write_unsynced(path, data)
         except OSError as error:
-            raise KptoolsError(f"cannot write {path}: {error.strerror}; make room there") from None
+            name = error.filename or path
+            raise KptoolsError(f"cannot write {path}: {name}: {error.strerror}") from None
 
 
 for _name, _format in FORMATS.items():

@@ -250,4 +250,25 @@ DATASETS: Mapping[str, Dataset] = {
             Option("out", Path, Path("cofw"), "For the pictures.", "DIR", is_path=True),
         ),
     ),
+    "labelme": Dataset(
+        "kptools.datasets.labelme",
+        """A tree of labelme's files: shapes of type point, and a rectangle for the box.
+
+        \b
+        kp-prep labelme labels > faces.jsonl
+        kp-prep labelme labels --labels left_eye,right_eye,nose --scheme none > faces.jsonl""",
+        options=(
+            _path("root", "The folder.", "DIR"),
+            Option("labels", str, None, "The labels in order, where they are names.", "NAMES"),
+            SCHEME,
+        ),
+    ),
+    "yolo": Dataset(
+        "kptools.datasets.yolo",
+        """A folder of YOLO-pose (Ultralytics): data.yaml, labels and images (pip install pyyaml).
+
+        \b
+        kp-prep yolo dataset > faces.jsonl""",
+        options=(_path("root", "The folder that holds labels and images.", "DIR"), SCHEME),
+    ),
 }

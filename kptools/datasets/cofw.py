@@ -74,9 +74,8 @@ def read(file: str, out: Path) -> Iterator[Item]:
 
 def _picture(stored: Any, path: Path) -> list[int]:
     """Write a picture, (3, width, height) or (width, height) as HDF5 has MATLAB's; its size."""
-    if stored.dtype != np.uint8 or not (
-        stored.ndim == 2 or (stored.ndim == 3 and len(stored) == 3)
-    ):
+    shape = stored.shape
+    if stored.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 == shape[0])):
         raise RecordError("unreadable", f"a picture of {stored.dtype}, {shape}; not 8-bit")
     picture = Image.fromarray(np.ascontiguousarray(stored.T))
     files.write_unsynced(path, images.encode(picture))

@@ -45,9 +45,19 @@ def fraction(value: float, whole: int) -> str:
     short = repr(value / whole)
     if "e" not in short and of_fraction(short, whole) == value:
         return short
-    return text(Context(prec=_DIGITS).divide(decimal(value), Decimal(whole)))
+    return quotient(decimal(value), whole)
+
+
+def quotient(value: Decimal, whole: int) -> str:
+    """`value` / `whole`, of more digits than a float has."""
+    return text(Context(prec=_DIGITS).divide(value, Decimal(whole)))
 
 
 def of_fraction(shown: str, whole: int) -> float:
     """The float that is nearest to `shown` x `whole`. ValueError."""
-    return float(_EXACT.multiply(decimal(shown), Decimal(whole)))
+    return float(times(shown, whole))
+
+
+def times(shown: str, whole: int) -> Decimal:
+    """`shown` x `whole`, exact. ValueError."""
+    return _EXACT.multiply(decimal(shown), Decimal(whole))

@@ -15,16 +15,19 @@ are no boxes: the box is that of the points. A point that is not annotated has n
 
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from kptools import geometry as g
 from kptools.datasets import numbers
 from kptools.datasets.common import SchemeChoice, image_beside, read_text, start, walk
 from kptools.datasets.labels import Labels
 from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.ids import FileNames
 from kptools.records.item import Item
 from kptools.records.keys import Point, fail
+from kptools.storage import remote
 
 BASE = 1  # what its first pixel is called
 
@@ -76,8 +79,8 @@ def read_pts(path: str, count: int | None = None) -> list[Point]:
 
 def write(
     items: Iterable[Item], fail: Fail, what: str, folder: str | None
-) -> Iterator[tuple[str, bytes]]:
-    """A file a face, named by its id: the name, and what it holds, numbers exact."""
+) -> Iterator[tuple[str, bytes | Path]]:
+    """A file a face, named by its id, and beside it its picture: names, and what they hold."""
     names = FileNames()
     for item in items:
         if item.failed:
@@ -87,13 +90,15 @@ def write(
             if None in labels.points:
                 missing = labels.points.index(None)
                 raise RecordError("bad_points", f"point {missing} is null, which .pts cannot say")
-            name = names.unique_name(item.record)
+            image, name = keys.image(item.record), names.tree_name(item.record)
+            picture = remote.read(image) if remote.is_remote(image) else Path(image)
         except RecordError as error:
             fail(item, error)
             continue
         rows = [f"{_shown(p[0])} {_shown(p[1])}" for p in labels.points if p is not None]
         head = f"version: 1\nn_points: {len(rows)}\n{{\n"
-        yield f"{name}.pts", f"{head}{chr(10).join(rows)}\n}}\n".encode()
+        yield f"{name}.pts", (head + "\n".join(rows) + "\n}\n").encode()
+        yield f"{name}{os.path.splitext(remote.path_of(image))[1]}", picture
 
 
 def _shown(value: float) -> str:

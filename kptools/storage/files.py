@@ -209,6 +209,21 @@ def write_unsynced(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a file another name, of the same bytes on disk where the file system can. Raises
+    OSError."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(os.path.realpath(source), part)
+        except OSError:
+            shutil.copyfile(source, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise KptoolsError where the disk of `folder` has fewer bytes free than `what` will take."""
     free = shutil.disk_usage(folder).free
