@@ -194,6 +194,8 @@ def _annotation(record: Record, what: str, categories: dict[str, dict[str, Any]]
         if labels.score is not None:
             found["score"] = sum(labels.score) / len(labels.score)
             found["keypoint_scores"] = labels.score
+    elif isinstance(record.get("point_names"), list):
+        found |= {"keypoints": [0] * (3 * len(record["point_names"])), "num_keypoints": 0}
     for key in ("category", "point_names", "skeleton"):
         extra.pop(key, None)
     return found | {"record": extra}
@@ -208,9 +210,10 @@ def _read_box(x: float, y: float, width: float, height: float) -> Box:
 
 def _category(record: Record, what: str, categories: dict[str, dict[str, Any]]) -> int:
     """The number of the category of the record: one a scheme, or a name and its points."""
-    count = len(record[what]) if isinstance(record.get(what), list) else 0
-    known = keys.known_scheme(record, count)
     names = record.get("point_names")
+    labelled = record.get(what, names)
+    count = len(labelled) if isinstance(labelled, list) else 0
+    known = keys.known_scheme(record, count)
     lines: Any = record.get("skeleton", [])
     if known is not None:
         names, lines = [str(i) for i in range(known.count)], known.edges

@@ -20,14 +20,12 @@ _SHOWN = 12  # names of columns in a message
 @dataclass(frozen=True)
 class Columns:
     """Places of cells in a row of `count`: of the image, the edges of the box (or none), x and y of
-    each point, whether each is visible and its score (or none); names and places of the others."""
+    each point; names and places of the others."""
 
     count: int
     image: int
     box: tuple[int, ...]
     points: tuple[tuple[int, int], ...]
-    visible: tuple[int, ...]
-    score: tuple[int, ...]
     others: tuple[tuple[str, int], ...]
 
 
@@ -53,12 +51,9 @@ def find(
     pairs = table.usual_points(taken, headerless) if points is None else table.pairs(points)
     if points is not None and not pairs:
         raise table.problem(f"--point-columns {points}: no column has such a name")
-    visible, score = (table.beside(pairs, end) for end in ("_visible", "_score"))
-    taken |= {at for pair in pairs for at in pair} | {*visible, *score}
+    taken |= {at for pair in pairs for at in pair}
     others = tuple((name, at) for at, name in enumerate(names) if at not in taken and name)
-    return Columns(
-        len(names), at_image, tuple(edges), tuple(pairs), tuple(visible), tuple(score), others
-    )
+    return Columns(len(names), at_image, tuple(edges), tuple(pairs), others)
 
 
 class _Names:
@@ -134,8 +129,3 @@ class _Names:
             if match and (other := self.places.get(y.replace("{}", match[1]))) is not None:
                 found.append((at, other))
         return found
-
-    def beside(self, pairs: list[tuple[int, int]], end: str) -> list[int]:
-        """The columns NAME_visible or NAME_score beside NAME_x, where each point has one."""
-        names = [self.names[x].removesuffix("_x") + end for x, _ in pairs]
-        return [self.places[name] for name in names] if self.places.keys() >= set(names) else []

@@ -1,11 +1,12 @@
 """A table of faces, one a line: CSV, of any columns.
 
-    image,box_x0,box_y0,box_x1,box_y1,0_x,0_y,0_visible,1_x,1_y,1_visible,person
+    image,person,box_x0,box_y0,box_x1,box_y1,0_x,0_y,1_x,1_y,visible,record
 
 The columns of the image, the box and the points are found by their names (`columns`), or named by
 options; the other columns are keys of the record. A cell without text is null. Edges of a box bound
 an area in the same frame as the points: the first pixel is called `base`. A cell that is a number,
-or a list, an object or a text in quotes as JSON has them, is that value; any other is a text.
+or a list, an object or a text in quotes as JSON has them, is that value; any other is a text. The
+keys that have no column, which are those of the first face, are written as the object `record`.
 """
 
 import csv
@@ -17,7 +18,6 @@ from typing import Any, TextIO
 import orjson
 
 from kptools import geometry as g
-from kptools.console import report
 from kptools.datasets import numbers
 from kptools.datasets.columns import Columns, find
 from kptools.datasets.common import (
@@ -37,6 +37,7 @@ from kptools.records.item import Item
 from kptools.records.keys import PREDICTION, Point, Record, fail, failed
 
 _TEXTS = ("id", "group", "scheme", "split", "box_source", "dataset")
+_KEPT = ("image", "size", "status", "error")  # what other columns do not change
 _HELD = ("image", "size", "box", "points", "visible", *PREDICTION)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?")
 
@@ -131,8 +132,11 @@ class _Reader:
         others = {
             name: row[at] if name in _TEXTS else _value(row[at])
             for name, at in self.columns.others
-            if row[at] and name not in ("size", "status", "error")
+            if row[at] and name not in _KEPT
         }
+        more = others.pop("record", None)
+        if isinstance(more, dict):
+            others |= {key: more[key] for key in more if key not in _KEPT}
         found: Record = {}
         pairs = [(self._number(row[x]), self._number(row[y])) for x, y in self.columns.points]
         for index, (x, y) in enumerate(pairs):
@@ -141,11 +145,8 @@ class _Reader:
         points: list[Point] = [None if x is None or y is None else [x, y] for x, y in pairs]
         if any(points):
             found["points"] = points
-        for key, places in (("visible", self.columns.visible), ("score", self.columns.score)):
-            cells = [row[at] for at in places]
-            if any(cells) and any(points):
-                found[key] = [_value(cell) if cell else int(key == "visible") for cell in cells]
-                keys.per_point(found, key, len(points))
+        for key in ("visible", "score"):
+            keys.per_point(others, key, len(points))
         edges = [self._number(row[at], "bad_box") for at in self.columns.box]
         if edges and None not in edges:
             found |= {"box": edges, "box_source": "dataset"}
@@ -190,8 +191,8 @@ def write(
     delimiter: str = ",",
 ) -> Iterator[bytes]:
     """The lines of a table, whose names of images are relative to `folder`. Its columns are those
-    of the first face; keys that later ones have beyond them are counted in a note."""
-    table = _Table(what, base)
+    of the first face."""
+    table, begun = _Table(what, base), False
     writer = csv.writer(_Line(), delimiter=_character(delimiter), lineterminator="")
     for item in items:
         if item.failed:
@@ -201,12 +202,10 @@ def write(
         except RecordError as error:
             fail(item, error)
             continue
-        if table.count == 1:
+        if not begun:
+            begun = True
             yield writer.writerow(table.names)
         yield writer.writerow(row)
-    if table.left_out:
-        names = ", ".join(sorted(table.left_out))
-        report(f"kp-prep to csv: keys without a column were left out: {names}")
 
 
 class _Line:
@@ -221,46 +220,32 @@ class _Table:
 
     def __init__(self, what: str, base: int) -> None:
         self.what, self.base = what, base
-        self.count = 0
         self.names: list[str] = []
-        self.left_out: set[str] = set()
+        self._points = 0
         self._keys: list[str] = []
-        self._kinds: tuple[int, bool, bool] | None = None
 
     def row(self, record: Record, folder: str | None) -> list[str]:
         """Raises RecordError."""
         labels = Labels.of(record, self.what)
-        points = len(labels.points)
-        if self._kinds is None:
-            self._begin(record, labels)
-        assert self._kinds is not None
-        of_first, has_visible, has_score = self._kinds
-        if points != of_first:
-            problem = f"{points} points, but the table's columns are of {of_first}"
-            raise RecordError("bad_points", problem)
-        others = {key: value for key, value in record.items() if key not in _HELD}
         row = [named_from(folder, keys.image(record))]
-        row += [_cell(key, others.get(key)) for key in self._keys]
-        row += [self._shown(edge) for edge in keys.box(record)]
-        seen = [1] * points if labels.visible is None else labels.visible
-        score = [0.0] * points if labels.score is None else labels.score
-        for index, point in enumerate(labels.points):
+        edges = [self._shown(edge) for edge in keys.box(record)]
+        others = {key: value for key, value in record.items() if key not in _HELD}
+        if not self.names:
+            self._begin(list(others), len(labels.points))
+        if len(labels.points) != self._points:
+            problem = f"{len(labels.points)} points; the table has columns for {self._points}"
+            raise RecordError("bad_points", problem)
+        row += [_cell(key, others.pop(key, None)) for key in self._keys] + edges
+        for point in labels.points:
             row += ["", ""] if point is None else [self._shown(v) for v in point]
-            row += [str(seen[index])] * has_visible + [str(score[index])] * has_score
-        self.left_out |= others.keys() - set(self._keys)
-        if labels.visible is not None and not has_visible:
-            self.left_out.add("visible")
-        self.count += 1
-        return row
+        flags = labels.visible if self.what == "points" else labels.score
+        return [*row, _cell("", flags), _cell("", others or None)]
 
-    def _begin(self, record: Record, labels: Labels) -> None:
-        keys.box(record)
-        keys.image(record)
-        self._kinds = (len(labels.points), labels.visible is not None, labels.score is not None)
-        self._keys = [key for key in record if key not in _HELD]
-        ends = ["x", "y", *["visible"] * self._kinds[1], *["score"] * self._kinds[2]]
-        self.names = ["image", *self._keys, "box_x0", "box_y0", "box_x1", "box_y1"]
-        self.names += [f"{index}_{end}" for index in range(self._kinds[0]) for end in ends]
+    def _begin(self, others: list[str], points: int) -> None:
+        self._keys, self._points = others, points
+        self.names = ["image", *others, "box_x0", "box_y0", "box_x1", "box_y1"]
+        self.names += [f"{index}_{axis}" for index in range(points) for axis in "xy"]
+        self.names += ["visible" if self.what == "points" else "score", "record"]
 
     def _shown(self, value: float) -> str:
         return numbers.text(numbers.plus(value, self.base)) if self.base else repr(value)

@@ -36,7 +36,7 @@ def read(root: str, scheme: str | None = None) -> Iterator[Item]:
     """The faces of a tree of .pts files, in order of path. Raises UsageError, KptoolsError."""
     if not os.path.isdir(root):
         raise UsageError(f"{root} is not a folder; name one that holds .pts files")
-    files = walk(root, [".pts"])
+    files = sorted(walk(root, [".pts"]), key=lambda path: path[: -len(".pts")])
     if not files:
         raise KptoolsError(f"{root} holds no .pts file")
     choice = SchemeChoice(scheme, root)

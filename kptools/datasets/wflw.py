@@ -53,7 +53,8 @@ def _images(file: str) -> str:
     folder = os.path.dirname(os.path.abspath(file))
     for _ in range(4):
         if os.path.isdir(os.path.join(folder, IMAGES)):
-            return os.path.relpath(os.path.join(folder, IMAGES))
+            found = os.path.join(folder, IMAGES)
+            return found if os.path.isabs(file) else os.path.relpath(found)
         folder = os.path.dirname(folder)
     raise UsageError(f"no {IMAGES} beside {file} or above it; name it by --images DIR")
 
