@@ -167,7 +167,7 @@ class _Reader:
         if not cell or cell.lower() == "nan":
             return None
         try:
-            return numbers.moved(cell, -self.base)
+            return numbers.moved(cell, -self.base) if self.base else numbers.number(cell)
         except ValueError as error:
             raise RecordError(status, str(error)) from None
 

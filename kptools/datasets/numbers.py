@@ -4,6 +4,7 @@ A sum of floats is rounded, so that (x + 1) - 1 need not be x. Here the shortest
 are added, divided and multiplied; a text holds all their digits.
 """
 
+import math
 from decimal import Context, Decimal, InvalidOperation
 
 from kptools.limits import MAX_COORDINATE
@@ -21,6 +22,17 @@ def decimal(text: str | float) -> Decimal:
         raise ValueError(f"{str(text)[:40]!r} is not a number") from None
     if not (value.is_finite() and abs(value) <= Decimal(MAX_COORDINATE)):
         raise ValueError(f"{str(text)[:40]} is not a number within {MAX_COORDINATE:g}")
+    return value
+
+
+def number(text: str) -> float:
+    """The float that is nearest to a text. ValueError as of `decimal`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= MAX_COORDINATE or "_" in text:
+        return float(decimal(text.replace("_", " _")))  # which says what is wrong
     return value
 
 
