@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kptools.datasets.detectors import DETECTORS
+from kptools.datasets.sources import Source
 from kptools.options import Option
 
 # The options of kp-prep that a dataset has unless it says otherwise
@@ -44,7 +45,8 @@ class Dataset:
     order of the dataset's own files. `shared` are those options of kp-prep that the dataset has.
     `has_boxes`: --box dataset makes sense. `notes`: what is reported at the end, by the key that
     the records in question bear. `finds_faces`: how many a detector found is reported, too.
-    `has_shards`: `read` also takes a `shard` (of its pictures), since to read it is work."""
+    `has_shards`: `read` also takes a `shard` (of its pictures), since to read it is work. `source`:
+    where --download finds it."""
 
     module: str
     help: str
@@ -54,6 +56,7 @@ class Dataset:
     notes: Mapping[str, str] = field(default_factory=dict)
     finds_faces: bool = False
     has_shards: bool = False
+    source: Source | None = None
 
     def load(self) -> ModuleType:
         """The module that reads it."""
@@ -81,6 +84,13 @@ DATASETS: Mapping[str, Dataset] = {
             "orientation": "faces are on pictures with an EXIF orientation: their points and boxes "
             "were turned to the picture as shown (marked `orientation`)"
         },
+        source=Source(
+            "http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz",
+            "ibug_300W_large_face_landmark_dataset",
+            "the licence of iBUG 300-W excludes commercial use, and so does what is trained on it; "
+            "ask Imperial College London (https://ibug.doc.ic.ac.uk/resources/300-W/) for other "
+            "uses, and cite Sagonas et al., 2013 and 2016.",
+        ),
     ),
     "imm": Dataset(
         "kptools.datasets.imm",
@@ -93,6 +103,13 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         has_boxes=False,
         notes={"repaired": "pictures had an eye turned (marked `repaired`)"},
+        source=Source(
+            "http://www2.imm.dtu.dk/~aam/datasets/imm_face_db.tar.gz",
+            "imm_face_db",
+            "the IMM face database is for research; it is to be cited as Nordstrøm et al., The IMM "
+            "Face Database, 2004, and its own page has its terms "
+            "(http://www2.compute.dtu.dk/~aam/datasets/datasets.html).",
+        ),
     ),
     "synth": Dataset(
         "kptools.datasets.synth",

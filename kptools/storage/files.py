@@ -187,6 +187,17 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def writing_on(path: Path) -> Iterator[BufferedRandom]:
+    """FILE.part as an earlier run left it, to go on with; it takes its name at the end of the
+    block, and stays where the block fails. Raises OSError, and KptoolsError where another process
+    is writing it."""
+    handle = claim(path)
+    assert handle is not None
+    yield handle
+    finish(resolve_output(path))
+
+
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that appears under its name only when all of it is on disk. Raises OSError, and
     KptoolsError where another process is writing it."""
