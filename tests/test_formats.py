@@ -274,6 +274,23 @@ def test_pycocotools_reads_what_is_written(faces, tmp_path):
     assert [[a - 1, b - 1] for a, b in lines_of] == [list(e) for e in catalog.get("ibug68").edges]
 
 
+def test_the_real_faces_there_and_back(ibug_root, imm_root, tmp_path):
+    words = ["--annotations", "pts", "--xml", "labels_ibug_300W_train.xml", "--limit", 60]
+    for name, records in (
+        ("ibug", prep("ibug", ibug_root, *words)),
+        ("imm", prep("imm", imm_root, "--box", "points", "--limit", 60)),
+    ):
+        for format in ("coco", "csv"):
+            path = tmp_path / f"{name}.{format}"
+            prep("to", format, "-o", path, stdin=records)
+            assert prep(format, path) == records
+        prep("to", "labelme", "--out", tmp_path / name, stdin=records)
+        again = {Path(r["image"]).name: r for r in prep("labelme", tmp_path / name)}
+        for record in records:
+            same = again[Path(record["image"]).name]
+            assert (same["points"], same["box"]) == (record["points"], record["box"])
+
+
 # Tables
 
 

@@ -39,7 +39,7 @@ def read(file: str, out: Path) -> Iterator[Item]:
     try:
         import h5py
     except ImportError:
-        raise KptoolsError("kp-prep cofw needs h5py: pip install h5py") from None
+        raise KptoolsError("a .mat file of COFW needs h5py: pip install h5py") from None
     files.make_folder(out)
     try:
         with h5py.File(file, "r") as mat:

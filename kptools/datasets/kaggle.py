@@ -88,8 +88,8 @@ def _face(row: dict[str, str | None], path: Path, has_points: bool) -> Record:
     """Write the picture; the keys of the face. Raises RecordError, OSError."""
     try:
         levels = np.array((row["Image"] or "").split(), dtype=np.int64)
-    except ValueError:
-        raise RecordError("unreadable", "Image holds what is no number") from None
+    except (ValueError, OverflowError):
+        raise RecordError("unreadable", "Image holds what is no grey level") from None
     if levels.size != SIDE**2 or not (levels.min() >= 0 and levels.max() <= 255):
         raise RecordError("unreadable", f"Image is not {SIDE**2} grey levels from 0 to 255")
     picture = Image.fromarray(levels.reshape(SIDE, SIDE).astype(np.uint8))

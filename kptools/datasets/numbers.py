@@ -20,7 +20,7 @@ def decimal(text: str | float) -> Decimal:
         value = Decimal(text if isinstance(text, str) else repr(text))
     except InvalidOperation:
         raise ValueError(f"{str(text)[:40]!r} is not a number") from None
-    if not (value.is_finite() and abs(value) <= Decimal(MAX_COORDINATE)):
+    if not (value.is_finite() and value.copy_abs() <= Decimal(MAX_COORDINATE)):
         raise ValueError(f"{str(text)[:40]} is not a number within {MAX_COORDINATE:g}")
     return value
 

@@ -73,7 +73,7 @@ def _config(path: str) -> tuple[int, int, dict[int, str]]:
     try:
         import yaml
     except ImportError:
-        raise KptoolsError("kp-prep yolo needs PyYAML: pip install pyyaml") from None
+        raise KptoolsError("data.yaml needs PyYAML: pip install pyyaml") from None
     try:
         with open(path, encoding="utf-8") as handle:
             found = yaml.safe_load(handle)
