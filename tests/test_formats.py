@@ -152,6 +152,11 @@ def test_what_a_format_cannot_hold_is_left_out_and_reported(faces, tmp_path):
     done = kp_prep("to", "labelme", "--out", tmp_path / "l", stdin=apart)
     assert done.returncode == 1
     assert b"bring them together" in done.stderr
+    gone = [faces[0] | {"image": str(tmp_path / "gone.png")}]
+    for name in ("pts", "yolo"):
+        done = kp_prep("to", name, "--out", tmp_path / name, stdin=gone)
+        assert done.returncode == 1
+        assert b"gone.png does not exist" in done.stderr
     done = kp_prep("to", "kaggle", stdin=faces)
     assert done.returncode == 1
     assert b"its scheme is not kaggle15" in done.stderr

@@ -110,7 +110,7 @@ class _Reader:
             flags = [int(v) for v in flat[2::3]]
             if flags != flat[2::3] or not {0, 1, 2} >= set(flags):
                 raise RecordError("bad_points", "keypoints: each third number is 0, 1 or 2")
-            if not self.document.tells_hidden:
+            if not self.document.marks_hidden:
                 flags = [2 if v else 0 for v in flags]
             if any(flags):
                 points: list[Point] = [[x, y] for x, y in zip(flat[::3], flat[1::3], strict=True)]

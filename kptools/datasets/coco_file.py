@@ -90,7 +90,7 @@ class Pictures:
 
 
 class Document:
-    """The pictures and categories of a document, and then its annotations. `tells_hidden`: one of
+    """The pictures and categories of a document, and then its annotations. `marks_hidden`: one of
     its keypoints is marked as seen (2), so that 1 is hidden. Raises UsageError, KptoolsError."""
 
     def __init__(self, path: str) -> None:
@@ -99,7 +99,7 @@ class Document:
         self.path, self.folder = path, os.path.dirname(path)
         self.pictures = Pictures()
         self.categories: dict[Any, dict[str, Any]] = {}
-        self.tells_hidden = False
+        self.marks_hidden = False
         found = set()
         for key, value in elements(path):
             found.add(key)
@@ -109,9 +109,9 @@ class Document:
                 self._put(value)
             elif key == "categories":
                 self._name(value)
-            elif key == "annotations" and not self.tells_hidden:
+            elif key == "annotations" and not self.marks_hidden:
                 keypoints = value.get("keypoints") if isinstance(value, dict) else None
-                self.tells_hidden = isinstance(keypoints, list) and 2 in keypoints[2::3]
+                self.marks_hidden = isinstance(keypoints, list) and 2 in keypoints[2::3]
         missing = [key for key in ("images", "annotations") if key not in found]
         if missing:
             raise KptoolsError(f"{path} has no `{missing[0]}`; it is no file of COCO keypoints")

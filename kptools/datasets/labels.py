@@ -1,7 +1,9 @@
 """What of a record the writers of other formats need: its points, or its prediction."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from kptools.errors import RecordError
 from kptools.records import keys
@@ -9,6 +11,7 @@ from kptools.records.failures import Fail
 from kptools.records.ids import SeenIds
 from kptools.records.item import Item
 from kptools.records.keys import Point, Record
+from kptools.storage import remote
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ def points_of(flags: Sequence[float], points: Sequence[Point]) -> Record:
     if 1 in flags:
         found["visible"] = [int(v != 1) for v in flags]
     return found
+
+
+def picture_of(image: str) -> bytes | Path:
+    """The file of an image, or the bytes of one that is elsewhere. Raises RecordError."""
+    if remote.is_remote(image):
+        return remote.read(image)
+    if not os.path.isfile(image):
+        raise RecordError("missing", f"{image} does not exist; check the path")
+    return Path(image)
 
 
 def by_picture(items: Iterable[Item], fail: Fail) -> Iterator[list[Item]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from kptools import geometry as g
 from kptools.datasets import numbers
 from kptools.datasets.common import SchemeChoice, image_beside, read_text, start, walk
-from kptools.datasets.labels import Labels
+from kptools.datasets.labels import Labels, picture_of
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.records import keys
 from kptools.records.failures import Fail
@@ -80,7 +80,7 @@ def read_pts(path: str, count: int | None = None) -> list[Point]:
 def write(
     items: Iterable[Item], fail: Fail, what: str, folder: str | None
 ) -> Iterator[tuple[str, bytes | Path]]:
-    """A file a face, named by its id, and beside it its picture: names, and what they hold."""
+    """A file a face, named by its id, and its picture: names, and what they hold."""
     names = FileNames()
     for item in items:
         if item.failed:
@@ -91,7 +91,7 @@ def write(
                 missing = labels.points.index(None)
                 raise RecordError("bad_points", f"point {missing} is null, which .pts cannot say")
             image, name = keys.image(item.record), names.tree_name(item.record)
-            picture = remote.read(image) if remote.is_remote(image) else Path(image)
+            picture = picture_of(image)
         except RecordError as error:
             fail(item, error)
             continue

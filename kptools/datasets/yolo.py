@@ -17,7 +17,7 @@ from typing import Any
 
 from kptools.datasets import numbers
 from kptools.datasets.common import SchemeChoice, image_beside, read_text, start, walk
-from kptools.datasets.labels import Labels, by_picture, points_of
+from kptools.datasets.labels import Labels, by_picture, picture_of, points_of
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.records import keys
 from kptools.records.failures import Fail
@@ -146,6 +146,7 @@ def write(
                     problem = f"{len(labels.points)} points, and the faces before it have {count}"
                     raise RecordError("bad_points", problem)
                 split = keys.split(faces[0].record) or "train"
+                picture = picture_of(keys.image(item.record))
                 lines.append(_line(item.record, labels))
                 count, first = len(labels.points), first or item.record
             except RecordError as error:
@@ -156,7 +157,6 @@ def write(
             splits.add(split)
             yield f"labels/{name}.txt", ("\n".join(lines) + "\n").encode()
             suffix = os.path.splitext(remote.path_of(image))[1]
-            picture = remote.read(image) if remote.is_remote(image) else Path(image)
             yield f"images/{name}{suffix}", picture
     if first:
         yield CONFIG, _yaml(first, count, splits).encode()
