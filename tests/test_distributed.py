@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 from conftest import lines, parse
+
+from kptools.training.shared_norm import share_statistics
 
 SCRIPT = Path(__file__).with_name("train_in_double.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -90,6 +94,44 @@ def test_the_curve_of_two_processes_is_that_of_one(policies, tmp_path, words):
             for key in ("train_loss", "val_loss", "val_nme", "val_mae"):
                 assert a[key] == pytest.approx(b[key], rel=1e-9), key
     assert [r["id"] for r in parse(out)] == [r["id"] for r in parse(one.stdout)]
+
+
+@pytest.fixture
+def one_process():
+    """A group of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)], ids=["fp32", "bf16"]
+)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_shared_normalisation_is_that_of_torch_and_keeps_layout_and_type(
+    one_process, dtype, tolerance, layout
+):
+    """Far from zero, against torch's own on the same numbers in 64 bits."""
+    torch.manual_seed(0)
+    x = (3 * torch.randn(6, 5, 9, 7) + 20).to(dtype).contiguous(memory_format=layout)
+    upstream = torch.randn(6, 5, 9, 7).to(dtype).contiguous(memory_format=layout)
+    ours, theirs = torch.nn.BatchNorm2d(5), torch.nn.BatchNorm2d(5).double()
+    with torch.no_grad():
+        for norm in (ours, theirs):
+            norm.weight.copy_(torch.tensor([1.0, 0.5, -2.0, 3.0, 0.1]))
+            norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0, 0.5, 2.0]))
+    share_statistics(ours, torch.device("cpu"))
+    near, far = x.clone().requires_grad_(), x.double().requires_grad_()
+    out, wanted = ours(near), theirs(far)
+    out.backward(upstream)
+    wanted.backward(upstream.double())
+    assert out.dtype == near.grad.dtype == dtype
+    assert out.stride() == near.grad.stride() == x.stride()
+    pairs = [(out, wanted), (near.grad, far.grad)]
+    pairs += [(getattr(ours, n).grad, getattr(theirs, n).grad) for n in ("weight", "bias")]
+    pairs += [(getattr(ours, n), getattr(theirs, n)) for n in ("running_mean", "running_var")]
+    for a, b in pairs:
+        assert (a.double() - b).abs().max() < tolerance * b.abs().max()
 
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(policies, tmp_path):

@@ -1,11 +1,15 @@
-"""Peak memory of the tools that stream, beyond that at 5,000 records, a record. Records go through
-a pipe; the peak is the kernel's account of the process."""
+"""The tools that stream, on many records: records/s, and peak memory a record beyond that at 5,000.
+
+Records go through a pipe; the peak is the kernel's account of the process. `kp-prep pack` packs
+pictures into tar shards, from which `kp-predict` of the next row reads them with a small network.
+"""
 
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import augment_rate
@@ -20,6 +24,14 @@ from kptools.models.checkpoint import Checkpoint
 FEW = 5_000
 MOST = 64  # bytes a record, as docs/promises.md has it
 BOXES = 1_000  # of a picture, in the XML
+PICTURES = 50  # files that are packed in turn, each time as another member of a shard
+NAMES = {
+    "prep": "kp-prep ibug",
+    "augment": "kp-augment",
+    "eval": "kp-eval",
+    "pack": "kp-prep pack",
+    "predict": "kp-predict, pictures in tar shards",
+}
 
 # A small process between: the kernel counts to a child's peak what its parent held when it was born
 LAUNCHER = """
@@ -34,7 +46,7 @@ sys.exit(status != 0)
 def main() -> None:
     args = common.arguments(__doc__)
     many = 1_000_000 if args.full else 50_000
-    some = 50_000 if args.full else 10_000
+    some = 200_000 if args.full else 10_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         line = _record(folder)
@@ -42,13 +54,16 @@ def main() -> None:
         model = predictor.model("nose", (80, 60))
         checkpoint.save(folder / "nose.safetensors", Checkpoint(model, network.state_dict()))
         rows = []
-        for tool, count in (("prep", many), ("augment", many), ("eval", many), ("predict", some)):
+        tools = [("prep", many), ("augment", many), ("eval", many), ("pack", some)]
+        for tool, count in [*tools, ("predict", some)]:
             if args.only not in tool:
                 continue
-            peaks = [_peak(tool, folder, line, n) for n in (FEW, count)]
-            each = (peaks[1] - peaks[0]) / (count - FEW)
-            rows.append((f"kp-{tool}", f"{count:,}", peaks[0] / 1e6, peaks[1] / 1e6, each))
-        common.table(("tool", "records", f"MB at {FEW:,}", "MB", "bytes a record"), rows)
+            few, _ = _run(tool, folder, line, FEW)
+            peak, seconds = _run(tool, folder, line, count)
+            rate, each = count / seconds, (peak - few) / (count - FEW)
+            rows.append((NAMES[tool], f"{count:,}", rate, few / 1e6, peak / 1e6, each))
+        head = ("tool", "records", "records/s", f"MB at {FEW:,}", "MB", "bytes a record")
+        common.table(head, rows)
         if any(row[-1] > MOST for row in rows):
             raise SystemExit(f"over {MOST} bytes a record")
 
@@ -70,30 +85,51 @@ def _lines(record: dict[str, object], count: int) -> Iterator[bytes]:
         yield b'%b"%07d"%b\n' % (head, index, tail)
 
 
-def _peak(tool: str, folder: Path, record: dict[str, object], count: int) -> int:
-    """The largest resident size, bytes, of the tool at so many records."""
+def _to_pack(record: dict[str, object], count: int) -> Iterator[bytes]:
+    """Lines whose pictures are PICTURES files in turn, so that each is packed again."""
+    picture = Path(str(record["image"]))
+    for number in range(PICTURES):
+        other = picture.with_name(f"{number}.jpg")
+        if not other.exists():
+            os.link(picture, other)
+    for index, line in enumerate(_lines(record, count)):
+        yield line.replace(b"face.jpg", b"%d.jpg" % (index % PICTURES))
+
+
+def _run(tool: str, folder: Path, record: dict[str, object], count: int) -> tuple[int, float]:
+    """The largest resident size, bytes, of the tool at so many records, and its seconds."""
+    shards, packed = folder / f"shards{count}", folder / f"packed{count}.jsonl"
     words = {
         "prep": ["ibug", str(folder), "--xml", "faces.xml"],
         "augment": ["--rotate", "15", "--flip", "0.5"],
         "eval": [],
+        "pack": ["pack", "--out", str(shards), "--size", "8", "-o", str(packed)],
         "predict": [str(folder / "nose.safetensors"), "--batch-size", "32"],
     }[tool]
-    command = [sys.executable, "-m", f"kptools.cli.{tool}", *words]
+    command = [sys.executable, "-m", f"kptools.cli.{'prep' if tool == 'pack' else tool}", *words]
+    lines: Iterable[bytes] = _lines(record, count)
     if tool == "prep":
         _write_xml(folder, count)
+        lines = ()
+    elif tool == "pack":
+        lines = _to_pack(record, count)
+    elif tool == "predict":
+        if not packed.exists():
+            _run("pack", folder, record, count)
+        lines = open(packed, "rb")  # noqa: SIM115
+    began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    if tool != "prep":
-        for line in _lines(record, count):
-            process.stdin.write(line)
+    process.stdin.writelines(lines)
     process.stdin.close()
     peak = int(process.stdout.read())
+    seconds = time.perf_counter() - began
     if process.wait():
         raise SystemExit(f"{' '.join(command)} failed")
-    return peak * (1 if sys.platform == "darwin" else 1024)
+    return peak * (1 if sys.platform == "darwin" else 1024), seconds
 
 
 def _write_xml(folder: Path, count: int) -> None:
