@@ -27,8 +27,8 @@ Progress = Callable[[int, int], None]
 
 
 def fetch(url: str, path: Path, wanted: str | None, progress: Progress) -> str:
-    """Download the file at `url` to `path`; its SHA-256, in hex. Raises UsageError for a URL that is
-    not of http; KptoolsError where the server or the disk says no, and where the SHA-256 is not
+    """Download the file at `url` to `path`; its SHA-256, in hex. Raises UsageError for a URL that
+    is not of http; KptoolsError where the server or the disk says no, and where the SHA-256 is not
     `wanted`: the file is then removed."""
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url {url}: an address begins with https:// or http://")
