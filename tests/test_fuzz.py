@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 QUICK = settings(max_examples=150, derandomize=True, deadline=None)
-PARSERS = ("xml", "asf", "pts", "image", "checkpoint", "maps")
+FORMATS = ("coco", "csv", "kaggle", "labelme", "wflw", "yolo")
+PARSERS = ("xml", "asf", "pts", *FORMATS, "image", "checkpoint", "maps")
 TOOLS = ("augment", "predict", "eval", "heatmap decode", "viz grid", "train")
 
 

@@ -1,6 +1,8 @@
-"""What a training run shows on stderr: a line an epoch, and a live bar at a terminal."""
+"""What is shown on stderr: of a training run a line an epoch, and a live bar at a terminal; of a
+download a bar at a terminal."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -66,6 +68,40 @@ class TrainingBar:
             self._bar.update(self._task, completed=done, description=description)
         else:
             report(text)
+
+
+class DownloadBar:
+    """A bar of the bytes that came, at a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        if sys.stderr is not None and sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.BarColumn(),
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        return self.show
+
+    def show(self, done: int, total: int) -> None:
+        """So many bytes are there, of how many (0: that is not known)."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total or None)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _val(entry: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
-"""kp-prep: a dataset, in its own files, to records."""
+"""kp-prep: a dataset, in its own files, to records; and records to other files."""
 
+import os
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,9 @@ from kptools.cli.options import (
     parameter,
     set_parameters,
 )
+from kptools.cli.prep_to import to
 from kptools.console import program, report
+from kptools.datasets import sources
 from kptools.datasets.catalog import DATASETS, Dataset
 from kptools.errors import RecordError, UsageError
 from kptools.options import Option
@@ -50,6 +53,8 @@ def _kp_prep() -> None:
     kp-prep ibug data/ibug --annotations pts --xml labels_ibug_300W_train.xml > ibug.jsonl
     kp-prep ibug data/ibug --xml labels_ibug_300W_test_parsed.xml --split test > test.jsonl
     kp-prep photos holiday/ > photos.jsonl
+    kp-prep coco person_keypoints_val2017.json --images val2017 --scheme none > bodies.jsonl
+    kp-prep to csv -o faces.csv faces.jsonl
 
     Without ROOT a dataset is looked for in $KPTOOLS_DATA, then in ./data, under its usual name:
     imm_face_db, ibug_300W_large_face_landmark_dataset.
@@ -99,6 +104,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
 
     def command(output: str, resume: bool, strict: bool, shard: Shard = WHOLE, **given: Any) -> int:
         options = {option.name: option.check(given[option.name]) for option in dataset.options}
+        if dataset.source is not None:
+            options["root"] = _root(dataset.source, options["root"], given)
         preparation = _preparation(name, dataset, {k: given[k] for k in dataset.shared})
         run: dict[str, Any] = {"tool": f"kp-prep {name}"} | {key: given[key] for key in shared}
         run |= {option.name: _absolute(option, options[option.name]) for option in dataset.options}
@@ -113,6 +120,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
         return status
 
     parameters = [parameter(option) for option in dataset.options]
+    if dataset.source is not None:
+        parameters += [parameter(option) for option in sources.OPTIONS]
     parameters += [keyword(key, *SHARED[key]) for key in shared]
     parameters += [keyword(key, *kind) for key, kind in OUTPUT.items()]
     if dataset.has_shards:
@@ -120,6 +129,21 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
     set_parameters(command, parameters)
     command.__doc__ = dataset.help
     return command
+
+
+def _root(source: sources.Source, root: str | None, given: dict[str, Any]) -> str | None:
+    """The dataset's folder as it was given, or where it was downloaded to."""
+    wanted = {key: given[key] for key in ("accept_terms", "url", "sha256")}
+    if not given["download"]:
+        named = [f"--{key.replace('_', '-')}" for key, value in wanted.items() if value]
+        if named:
+            raise UsageError(f"{named[0]} goes with --download")
+        return root
+
+    from kptools.cli.bars import DownloadBar
+
+    data = os.environ.get("KPTOOLS_DATA") or "data"
+    return sources.fetch(source, root, data, **wanted, bar=DownloadBar())
 
 
 def _preparation(name: str, dataset: Dataset, given: dict[str, Any]) -> "Preparation":
@@ -170,6 +194,9 @@ def _write(
 
 for _name, _dataset in DATASETS.items():
     tool.command(_name)(may_allow_failures(_command(_name, _dataset)))
+
+
+tool.add_typer(to, name="to")
 
 
 @tool.command("fit-boxes")

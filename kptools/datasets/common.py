@@ -5,9 +5,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kptools.errors import RecordError, UsageError
+from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.records.ids import SeenIds
 from kptools.records.keys import Record, fail
-from kptools.storage import images
+from kptools.schemes import catalog
+from kptools.storage import images, remote
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
@@ -52,6 +54,84 @@ def image_beside(stem: str) -> str:
             if os.path.exists(candidate):
                 return candidate
     return stem + ".jpg"
+
+
+def located(folder: str, name: str) -> str:
+    """Where the image is that a file in `folder` names."""
+    return name if remote.is_remote(name) else os.path.normpath(os.path.join(folder, name))
+
+
+def named_from(folder: str | None, image: str) -> str:
+    """The name of an image for a file in `folder`: relative to it where the image's path is
+    relative. `folder` None: as it is."""
+    if folder is None or remote.is_remote(image) or os.path.isabs(image):
+        return image
+    return os.path.relpath(image, folder)
+
+
+def split_of(path: str) -> str:
+    """The split that the name of a list says, train where it says none."""
+    words = re.split(r"[^a-z]+", os.path.basename(path).lower())
+    found = {"val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+    return next((found[word] for word in words if word in found), "train")
+
+
+class SchemeChoice:
+    """What the points of the file at `path` are: the scheme that --scheme names, `none`, or the one
+    built-in scheme of their number. UsageError where there is none of that name."""
+
+    def __init__(self, given: str | None, path: str) -> None:
+        self.path, self.is_none = path, given == "none"
+        self.known = None
+        if given is not None and not self.is_none:
+            try:
+                self.known = catalog.get(given)
+            except ValueError as error:
+                raise UsageError(f"--scheme: {error}, or none") from None
+        self.count = self.known.count if self.known is not None else None
+
+    def keys(self, count: int) -> Record:
+        """The key `scheme` of a face of so many points; none where --scheme is none. RecordError
+        where the scheme has another number, KptoolsError where no scheme has this one."""
+        if self.is_none:
+            return {}
+        if self.known is not None:
+            if count != self.known.count:
+                raise RecordError(
+                    "bad_points", f"{count} points, but {self.known.name} has {self.known.count}"
+                )
+            return {"scheme": self.known.name}
+        found = catalog.of_count(count)
+        if found is None:
+            raise KptoolsError(
+                f"{self.path}: a face has {count} points, as no built-in scheme has; give "
+                "--scheme NAME, or --scheme none"
+            )
+        return {"scheme": found.name}
+
+    def keys_of_none(self) -> Record:
+        """The key `scheme` of a face without points."""
+        return {"scheme": self.known.name} if self.known is not None else {}
+
+
+class FaceIds:
+    """Ids of faces that come in any order: NAME, NAME#2, NAME#3. `pictures` counts the names."""
+
+    def __init__(self) -> None:
+        self._seen = SeenIds()
+        self._name, self._number = "", 0
+        self.pictures = 0
+
+    def unique_id(self, name: str) -> str:
+        """The id of the next face of the picture of this name."""
+        if name != self._name:
+            self._name, self._number = name, 0
+        while True:
+            self._number += 1
+            found = name if self._number == 1 else f"{name}#{self._number}"
+            if not self._seen.was_seen(found):
+                self.pictures += self._number == 1
+                return found
 
 
 def walk(root: str, suffixes: Sequence[str]) -> list[str]:

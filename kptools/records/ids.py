@@ -1,6 +1,7 @@
 """Which ids a stream has had before, and which names of files were given away."""
 
 import os
+import re
 from array import array
 from hashlib import blake2b
 
@@ -56,6 +57,17 @@ class FileNames:
                 "bad_record",
                 f"its file {name} is that of a record before it; give each face an id of its own",
             )
+        return name
+
+    def tree_name(self, record: Record) -> str:
+        """The record's id where it is a path below a folder, else its `unique_name`. RecordError
+        where another record had it before."""
+        name = keys.identity(record)
+        parts = name.split("/")
+        if "copy" in record or not all(re.fullmatch(r"[A-Za-z0-9_#][\w.# -]*", p) for p in parts):
+            return self.unique_name(record)
+        if self._seen.was_seen(name):
+            raise RecordError("bad_record", f"another face has the id {name}; give each its own")
         return name
 
     def of_photo(self, image: str) -> str:

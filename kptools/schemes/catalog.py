@@ -12,6 +12,8 @@ NAMES = (
     "wflw98",
     "cofw29",
     "kaggle15",
+    "aflw19",
+    "lapa106",
     "nose1",
 )
 FULL: Mapping[str, Scheme] = {
@@ -33,6 +35,12 @@ def get(name: str) -> Scheme:
     except ValueError:
         raise ValueError(f"scheme {name[:40]!r}: a subset is written {base}:3,7") from None
     return full.select(keep)
+
+
+def of_count(count: int) -> Scheme | None:
+    """The one scheme of so many points; None where there is none, or more than one."""
+    found = [scheme for scheme in FULL.values() if scheme.count == count]
+    return found[0] if len(found) == 1 else None
 
 
 @lru_cache(maxsize=256)

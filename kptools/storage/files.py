@@ -187,6 +187,17 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def writing_on(path: Path) -> Iterator[BufferedRandom]:
+    """FILE.part as an earlier run left it, to go on with; it takes its name at the end of the
+    block, and stays where the block fails. Raises OSError, and KptoolsError where another process
+    is writing it."""
+    handle = claim(path)
+    assert handle is not None
+    yield handle
+    finish(resolve_output(path))
+
+
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that appears under its name only when all of it is on disk. Raises OSError, and
     KptoolsError where another process is writing it."""
@@ -196,6 +207,32 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         return
     with writing(path) as handle:
         handle.write(data)
+
+
+def write_unsynced(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, without the wait until it is on disk: one of many, which
+    are made again where the machine goes down. Raises OSError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a file another name, of the same bytes on disk where the file system can. Raises
+    OSError."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(os.path.realpath(source), part)
+        except OSError:
+            shutil.copyfile(source, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

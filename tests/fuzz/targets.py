@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from conftest import untrained
 from fuzz import mutate
 from PIL import Image
 
-from kptools.datasets import ibug, imm
+from kptools.datasets import coco, csv_table, ibug, imm, kaggle, labelme, pts, wflw, yolo
 from kptools.errors import KptoolsError, RecordError
 from kptools.geometry import whole_image
 from kptools.inference import heatmap_files
@@ -31,6 +31,7 @@ from kptools.models import checkpoint
 from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import decode_crop
 from kptools.records import keys
+from kptools.records.item import Item
 from kptools.specs import InputSpec
 from kptools.storage import images
 
@@ -110,13 +111,62 @@ def targets(folder: Path) -> dict[str, Target]:
     return {
         "xml": Target(_xml(), _xml_reader(folder)),
         "asf": Target([_asf()], _file_reader(folder / "a.asf", _read_asf)),
-        "pts": Target(
-            _pts(), _file_reader(folder / "a.pts", lambda path: ibug.read_pts(str(path)))
-        ),
+        "pts": Target(_pts(), _file_reader(folder / "a.pts", lambda path: pts.read_pts(str(path)))),
+        "coco": _format(coco, record, folder, "a.json"),
+        "csv": _format(csv_table, record, folder, "a.csv"),
+        "kaggle": _kaggle(folder),
+        "labelme": _format(labelme, record, folder, "l/face.json"),
+        "wflw": _wflw(folder),
+        "yolo": _format(yolo, record, folder, "labels/train/face.txt"),
         "image": Target(_images(), _file_reader(folder / "a.img", _read_image)),
         "checkpoint": Target([network.read_bytes()], _file_reader(folder / "a.ckpt", _read_model)),
         "maps": Target([labels_file(folder).read_bytes()], _maps_reader(folder, record)),
     }
+
+
+def _format(module: Any, record: dict[str, Any], folder: Path, name: str) -> Target:
+    """A format that is read and written: its file `name`, as it was written of a face."""
+    record = {key: record[key] for key in record if key not in ("augment", "heatmap")}
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = list(module.write([Item(record, "a", 1)], None, "points", str(path.parent)))
+    if isinstance(found[0], bytes):
+        data, given = b"\n".join(found), path
+    else:
+        files = dict(found)
+        data = next(files[key] for key in files if name.endswith(key))
+        given = folder if module is yolo else path.parent
+        (folder / "data.yaml").write_bytes(files.get("data.yaml", b""))
+    if module is yolo:
+        (folder / "images/train").mkdir(parents=True)
+        (folder / "images/train/face.jpg").hardlink_to(folder / "face.jpg")
+
+    return Target([data], _items(path, lambda: module.read(str(given))))
+
+
+def _items(path: Path, read: Callable[[], Iterable[Item]]) -> Callable[[bytes], None]:
+    def write_and_read(data: bytes) -> None:
+        path.write_bytes(data)
+        for item in read():
+            _sound(item.record)
+
+    return write_and_read
+
+
+def _kaggle(folder: Path) -> Target:
+    Image.effect_noise((96, 96), 60).save(folder / "grey.png")
+    face = {"image": str(folder / "grey.png"), "id": "a", "scheme": "kaggle15"}
+    face["points"] = [[i + 0.5, 2.0 * i] for i in range(15)]
+    data = b"\n".join(kaggle.write([Item(face, "a", 1)] * 2, None, "points", None))
+    path = folder / "training.csv"
+    return Target([data], _items(path, lambda: kaggle.read(str(path), folder / "kaggle")))
+
+
+def _wflw(folder: Path) -> Target:
+    line = " ".join(f"{i}.25" for i in range(196)) + " 1 2 60 50 0 1 0 1 0 1 face.jpg"
+    path = folder / "list_98pt_rect_attr_train.txt"
+    data = f"{line}\n{line}\n".encode()
+    return Target([data], _items(path, lambda: wflw.read(str(path), str(folder))))
 
 
 def _file_reader(path: Path, read: Callable[[Path], Any]) -> Callable[[bytes], None]:
