@@ -146,7 +146,9 @@ def _windows(z: Tensor, peaks: NDArray[np.int64], radius: int) -> NDArray[np.flo
     inside = ((rows >= 0) & (rows < height))[..., :, None]
     inside = inside & ((columns >= 0) & (columns < width))[..., None, :]
     inside &= inside[..., ::-1, ::-1]
-    index = rows.clip(0, height - 1)[..., :, None] * width + columns.clip(0, width - 1)[..., None, :]
+    index = (
+        rows.clip(0, height - 1)[..., :, None] * width + columns.clip(0, width - 1)[..., None, :]
+    )
     flat = torch.from_numpy(index.reshape(batch, count, -1)).to(z.device)
     values = z.reshape(batch, count, -1).gather(2, flat).view(index.shape)
     return np.where(inside, values.float().cpu().numpy().astype(np.float64), np.nan)
