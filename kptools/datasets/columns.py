@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from kptools.errors import KptoolsError
 
 _IMAGE = ("image", "file", "filename", "file_name", "image_path", "path", "name")
+BOX = ("box_x0", "box_y0", "box_x1", "box_y1")  # as kptools writes them
 _BOX = (
-    ("box_x0", "box_y0", "box_x1", "box_y1"),
+    BOX,
     ("x_min", "y_min", "x_max", "y_max"),
     ("left", "top", "right", "bottom"),
     ("x0", "y0", "x1", "y1"),
@@ -27,6 +28,17 @@ class Columns:
     box: tuple[int, ...]
     points: tuple[tuple[int, int], ...]
     others: tuple[tuple[str, int], ...]
+
+
+def is_plain(key: str) -> bool:
+    """Whether a column of this name, in a table that kptools writes, is that of a key: it is not
+    taken for one of the image, the box, the points (`0_x`, `0_y`) or the other keys."""
+    name = key.strip().lower()
+    return (
+        key == key.strip() != ""
+        and name not in ("image", "record", *BOX)
+        and (not name.endswith(("_x", "_y")))
+    )
 
 
 def find(
@@ -62,7 +74,10 @@ class _Names:
     def __init__(self, file: str, names: Sequence[str]) -> None:
         self.file, self.names = file, [name.strip() for name in names]
         self.places = {name: at for at, name in enumerate(self.names)}
-        self.lower = {name.lower(): at for at, name in enumerate(self.names)}
+        twice = [name for at, name in enumerate(self.names) if name and self.places[name] != at]
+        if twice:
+            raise self.problem(f"two columns are called {twice[0]}")
+        self.lower = {name.lower(): at for name, at in self.places.items()} | self.places
 
     def place(self, name: str) -> int:
         if name.strip() not in self.places:
@@ -93,6 +108,12 @@ class _Names:
             pairs = [p for p in self.of_patterns(x, y) if not taken & set(p)]
             if pairs:
                 return pairs
+        if not headerless and len(taken) > 1:
+            box = ",".join(self.names[at] for at in sorted(taken) if at in self.usual_box())
+            raise self.problem(
+                f"no columns are left for points; {box} are the box. Name the points by "
+                "--point-columns, as 'x{},y{}' or FIRST..LAST"
+            )
         if not headerless:
             raise self.problem(
                 "no columns are called 0_x,0_y or x0,y0; name them by --point-columns, as "

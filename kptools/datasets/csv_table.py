@@ -5,8 +5,9 @@
 The columns of the image, the box and the points are found by their names (`columns`), or named by
 options; the other columns are keys of the record. A cell without text is null. Edges of a box bound
 an area in the same frame as the points: the first pixel is called `base`. A cell that is a number,
-or a list, an object or a text in quotes as JSON has them, is that value; any other is a text. The
-keys that have no column, which are those of the first face, are written as the object `record`.
+true or false, or a list, an object or a text in quotes as JSON has them, is that value; any other
+is a text. The columns are the keys of the first face. What has no column, or is no such value, is
+written as the object `record`.
 """
 
 import csv
@@ -19,7 +20,7 @@ import orjson
 
 from kptools import geometry as g
 from kptools.datasets import numbers
-from kptools.datasets.columns import Columns, find
+from kptools.datasets.columns import BOX, Columns, find, is_plain
 from kptools.datasets.common import (
     FaceIds,
     SchemeChoice,
@@ -38,7 +39,13 @@ from kptools.records.keys import PREDICTION, Point, Record, fail, failed
 
 _TEXTS = ("id", "group", "scheme", "split", "box_source", "dataset")
 _KEPT = ("image", "size", "status", "error")  # what other columns do not change
-_HELD = ("image", "size", "box", "points", "visible", *PREDICTION)
+# by --what, the keys that have columns of their own, or that are not to be in the table
+_HELD = {
+    "points": ("image", "size", "box", "points", "visible"),
+    "pred": ("image", "size", "box", "points", "visible", *PREDICTION),
+}
+_CONSTANTS = {"true": True, "false": False}
+_TERMINATOR = "\r\n"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?")
 
 
@@ -174,6 +181,8 @@ class _Reader:
 
 def _value(cell: str) -> Any:
     """What a cell says."""
+    if cell in _CONSTANTS:
+        return _CONSTANTS[cell]
     if _NUMBER.fullmatch(cell) or cell[:1] in ("[", "{", '"'):
         try:
             return orjson.loads(cell)
@@ -193,7 +202,8 @@ def write(
     """The lines of a table, whose names of images are relative to `folder`. Its columns are those
     of the first face."""
     table, begun = _Table(what, base), False
-    writer = csv.writer(_Line(), delimiter=_character(delimiter), lineterminator="")
+    # cells with a character of the terminator are quoted; `_Line` takes it off
+    writer = csv.writer(_Line(), delimiter=_character(delimiter), lineterminator=_TERMINATOR)
     for item in items:
         if item.failed:
             continue
@@ -212,7 +222,7 @@ class _Line:
     """What the module `csv` writes to: it gives the line back."""
 
     def write(self, line: str) -> bytes:
-        return line.encode(errors="surrogatepass")
+        return line.removesuffix(_TERMINATOR).encode(errors="surrogatepass")
 
 
 class _Table:
@@ -227,23 +237,33 @@ class _Table:
     def row(self, record: Record, folder: str | None) -> list[str]:
         """Raises RecordError."""
         labels = Labels.of(record, self.what)
-        row = [named_from(folder, keys.image(record))]
+        image = named_from(folder, keys.image(record))
+        if image != image.lstrip():
+            raise RecordError(
+                "bad_record", f"a table cannot hold a name with a blank first: {image!r}"
+            )
+        row = [image]
         edges = [self._shown(edge) for edge in keys.box(record)]
-        others = {key: value for key, value in record.items() if key not in _HELD}
+        others = {key: value for key, value in record.items() if key not in _HELD[self.what]}
         if not self.names:
             self._begin(list(others), len(labels.points))
         if len(labels.points) != self._points:
             problem = f"{len(labels.points)} points; the table has columns for {self._points}"
             raise RecordError("bad_points", problem)
-        row += [_cell(key, others.pop(key, None)) for key in self._keys] + edges
+        for key in self._keys:
+            cell = _cell(key, others[key]) if key in others else ""
+            if cell:
+                del others[key]
+            row.append(cell)
+        row += edges
         for point in labels.points:
             row += ["", ""] if point is None else [self._shown(v) for v in point]
         flags = labels.visible if self.what == "points" else labels.score
-        return [*row, _cell("", flags), _cell("", others or None)]
+        return [*row, _json(flags) if flags else "", _json(others) if others else ""]
 
     def _begin(self, others: list[str], points: int) -> None:
-        self._keys, self._points = others, points
-        self.names = ["image", *others, "box_x0", "box_y0", "box_x1", "box_y1"]
+        self._keys, self._points = [key for key in others if is_plain(key)], points
+        self.names = ["image", *self._keys, *BOX]
         self.names += [f"{index}_{axis}" for index in range(points) for axis in "xy"]
         self.names += ["visible" if self.what == "points" else "score", "record"]
 
@@ -252,9 +272,18 @@ class _Table:
 
 
 def _cell(key: str, value: Any) -> str:
-    """A value as `_value` reads it."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and (key in _TEXTS or _value(value) == value):
+    """The value as a cell that is read as the same; empty where there is none."""
+    if isinstance(value, str) and _says(key, value, value):
         return value
+    cell = _json(value)
+    return cell if _says(key, cell, value) else ""
+
+
+def _says(key: str, cell: str, value: Any) -> bool:
+    """Whether a cell is read as this value."""
+    read = cell if key in _TEXTS else _value(cell)
+    return cell == cell.lstrip() and type(read) is type(value) and bool(read == value)
+
+
+def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
