@@ -7,9 +7,10 @@
 
 Numbers are 0-based whole pixels of the picture as stored (dlib ignores EXIF): where a picture has
 an EXIF orientation, its boxes and points are turned to the picture as shown, and the record says so
-(`orientation`); what is written is turned back. A box is [left, left + width) by [top, top + height). An image may have several
-boxes; a box may have no parts, parts in any order, or some of them, and may leave the image. A name
-is the index of its point. dlib reads whole numbers alone, so what is written is rounded.
+(`orientation`); what is written is turned back. A box is [left, left + width) by
+[top, top + height). An image may have several boxes; a box may have no parts, parts in any order,
+or some of them, and may leave the image. A name is the index of its point. dlib reads whole numbers
+alone, so what is written is rounded.
 """
 
 import math
@@ -86,7 +87,7 @@ class _Parser:
         self.faces = 0
         self.box: dict[str, str] | None = None
         self.line = 0
-        self.parts: dict[str, tuple[str, str]] = {}
+        self.parts: list[tuple[str, str, str]] = []
         self.expat = expat.ParserCreate()
         self.expat.StartElementHandler = self._open
         self.expat.EndElementHandler = self._close
@@ -125,10 +126,10 @@ class _Parser:
                 self.first = {"id": f"{self.path}:{self.expat.CurrentLineNumber}"}
                 fail(self.first, RecordError("bad_record", "an <image> without file="))
         elif tag == "box" and self.first:
-            self.box, self.parts, self.line = attributes, {}, self.expat.CurrentLineNumber
+            self.box, self.parts, self.line = attributes, [], self.expat.CurrentLineNumber
         elif tag == "part" and self.box is not None:
-            name = attributes.get("name", "")
-            self.parts[name] = (attributes.get("x", ""), attributes.get("y", ""))
+            name, x, y = (attributes.get(key, "") for key in ("name", "x", "y"))
+            self.parts.append((name, x, y))
 
     def _close(self, tag: str) -> None:
         if tag == "box" and self.box is not None:
@@ -158,26 +159,29 @@ class _Parser:
             "box": list(g.from_edges(left, top, left + width, top + height)),
             "box_source": self.box_source,
         }
+        keys.box(found)
         if self.exact is not None:
             stem = os.path.splitext(os.path.join(os.path.dirname(self.path), self.file))[0]
             points = self.exact(stem)
             return found | {"points": points} | self.scheme.keys(len(points))
         if not self.parts:
             return found | self.scheme.keys_of_none()
-        indices = {name: int(name) if _is_index(name) else -1 for name in self.parts}
-        count = self.scheme.count or max(indices.values()) + 1
-        points = [None] * count
-        for name, (x, y) in self.parts.items():
-            if not 0 <= indices[name] < count:
-                raise RecordError(
-                    "bad_points", f"a part named {name[:20]!r}; names are 00 to {count - 1:02d}"
-                )
-            points[indices[name]] = [_number({"x": x}, "x"), _number({"y": y}, "y")]
-        return found | {"points": points} | self.scheme.keys(count)
+        points: list[Point] = [None] * (self.scheme.count or 0)
+        for name, x, y in self.parts:
+            index = self._index(name)
+            points += [None] * (index + 1 - len(points))
+            if points[index] is not None:
+                raise RecordError("bad_points", f"part {name} is there twice")
+            points[index] = [_number({"x": x}, "x"), _number({"y": y}, "y")]
+        return found | {"points": points} | self.scheme.keys(len(points))
 
-
-def _is_index(name: str) -> bool:
-    return name.isdecimal() and len(name) < 5
+    def _index(self, name: str) -> int:
+        """Which point a part is. Raises RecordError."""
+        count = self.scheme.count or 10_000
+        if not (name.isdecimal() and len(name) < 5 and int(name) < count):
+            names = f"00 to {count - 1:02d}" if self.scheme.count else "numbers: 00, 01, and so on"
+            raise RecordError("bad_points", f"a part named {name[:20]!r}; names are {names}")
+        return int(name)
 
 
 def _number(attributes: dict[str, str], key: str) -> float:
