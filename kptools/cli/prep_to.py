@@ -37,7 +37,9 @@ def _to() -> None:
 
 
 What = Annotated[str, one_of(WHAT, help="The annotated points, or the predicted ones.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder of the files.")]
+Out = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder of the files, a new or empty one.")
+]
 
 
 def _command(name: str, format: Format) -> Callable[..., int]:
@@ -77,16 +79,18 @@ def _command(name: str, format: Format) -> Callable[..., int]:
 
 
 def _write_files(out: Path, written: Any) -> None:
-    """KptoolsError where the disk says no."""
-    from kptools.storage.files import link_or_copy, make_folder, write_unsynced
+    """KptoolsError where the folder holds something, or the disk says no."""
+    from kptools.storage.files import copy_file, make_folder, write_unsynced
 
     make_folder(out)
+    if any(out.iterdir()):
+        raise KptoolsError(f"{out} is not empty; give --out another folder, or empty it")
     for name, data in written:
         path = out / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(data, Path):
-                link_or_copy(data, path)
+                copy_file(data, path)
             else:
                 write_unsynced(path, data)
         except OSError as error:

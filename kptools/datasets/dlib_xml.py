@@ -7,14 +7,16 @@
 
 Numbers are 0-based whole pixels of the picture as stored (dlib ignores EXIF): where a picture has
 an EXIF orientation, its boxes and points are turned to the picture as shown, and the record says so
-(`orientation`). A box is [left, left + width) by [top, top + height). An image may have several
-boxes; a box may have no parts, parts in any order, or some of them, and may leave the image. A name
-is the index of its point. dlib reads whole numbers alone, so what is written is rounded.
+(`orientation`); what is written is turned back. A box is [left, left + width) by
+[top, top + height). An image may have several boxes; a box may have no parts, parts in any order,
+or some of them, and may leave the image. A name is the index of its point. dlib reads whole numbers
+alone, so what is written is rounded.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -30,8 +32,11 @@ from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Point, Record, fail, failed
 from kptools.storage import images
+from kptools.units import Size
 
 _CHUNK = 1 << 16
+# What XML 1.0 has no character for
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read(file: str, scheme: str | None = None) -> Iterator[Item]:
@@ -82,7 +87,7 @@ class _Parser:
         self.faces = 0
         self.box: dict[str, str] | None = None
         self.line = 0
-        self.parts: dict[str, tuple[str, str]] = {}
+        self.parts: list[tuple[str, str, str]] = []
         self.expat = expat.ParserCreate()
         self.expat.StartElementHandler = self._open
         self.expat.EndElementHandler = self._close
@@ -121,10 +126,10 @@ class _Parser:
                 self.first = {"id": f"{self.path}:{self.expat.CurrentLineNumber}"}
                 fail(self.first, RecordError("bad_record", "an <image> without file="))
         elif tag == "box" and self.first:
-            self.box, self.parts, self.line = attributes, {}, self.expat.CurrentLineNumber
+            self.box, self.parts, self.line = attributes, [], self.expat.CurrentLineNumber
         elif tag == "part" and self.box is not None:
-            name = attributes.get("name", "")
-            self.parts[name] = (attributes.get("x", ""), attributes.get("y", ""))
+            name, x, y = (attributes.get(key, "") for key in ("name", "x", "y"))
+            self.parts.append((name, x, y))
 
     def _close(self, tag: str) -> None:
         if tag == "box" and self.box is not None:
@@ -154,26 +159,29 @@ class _Parser:
             "box": list(g.from_edges(left, top, left + width, top + height)),
             "box_source": self.box_source,
         }
+        keys.box(found)
         if self.exact is not None:
             stem = os.path.splitext(os.path.join(os.path.dirname(self.path), self.file))[0]
             points = self.exact(stem)
             return found | {"points": points} | self.scheme.keys(len(points))
         if not self.parts:
             return found | self.scheme.keys_of_none()
-        indices = {name: int(name) if _is_index(name) else -1 for name in self.parts}
-        count = self.scheme.count or max(indices.values()) + 1
-        points = [None] * count
-        for name, (x, y) in self.parts.items():
-            if not 0 <= indices[name] < count:
-                raise RecordError(
-                    "bad_points", f"a part named {name[:20]!r}; names are 00 to {count - 1:02d}"
-                )
-            points[indices[name]] = [_number({"x": x}, "x"), _number({"y": y}, "y")]
-        return found | {"points": points} | self.scheme.keys(count)
+        points: list[Point] = [None] * (self.scheme.count or 0)
+        for name, x, y in self.parts:
+            index = self._index(name)
+            points += [None] * (index + 1 - len(points))
+            if points[index] is not None:
+                raise RecordError("bad_points", f"part {name} is there twice")
+            points[index] = [_number({"x": x}, "x"), _number({"y": y}, "y")]
+        return found | {"points": points} | self.scheme.keys(len(points))
 
-
-def _is_index(name: str) -> bool:
-    return name.isdecimal() and len(name) < 5
+    def _index(self, name: str) -> int:
+        """Which point a part is. Raises RecordError."""
+        count = self.scheme.count or 10_000
+        if not (name.isdecimal() and len(name) < 5 and int(name) < count):
+            names = f"00 to {count - 1:02d}" if self.scheme.count else "numbers: 00, 01, and so on"
+            raise RecordError("bad_points", f"a part named {name[:20]!r}; names are {names}")
+        return int(name)
 
 
 def _number(attributes: dict[str, str], key: str) -> float:
@@ -195,52 +203,80 @@ def turn(record: Record, image: str) -> None:
     if orientation == 1:
         return
     record["orientation"] = orientation
-    mirrored = float(np.linalg.det(m[:, :2])) < 0
     if record.get("points") is not None:
-        points = g.transform(m, g.from_list(record["points"]))
-        scheme = keys.known_scheme(record, len(points))
-        if mirrored and scheme is not None and scheme.swap is not None:  # left is right, then
-            points = points[list(scheme.swap)]
-        record["points"] = g.to_list(points)
+        record["points"] = _turned_points(m, record["points"], record)
     if record.get("box") is not None:
-        x0, y0, x1, y1 = record["box"]
-        corners = g.transform(m, np.array([[x0, y0], [x1, y1]]))
-        record["box"] = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
+        record["box"] = _turned_box(m, record["box"])
+
+
+def _turned_points(m: g.Matrix, points: list[Point], record: Record) -> list[Point]:
+    """The points that `m` maps; where it mirrors, left and right change places."""
+    turned = g.transform(m, g.from_list(points))
+    scheme = keys.known_scheme(record, len(points))
+    mirrored = float(np.linalg.det(m[:, :2])) < 0
+    if mirrored and scheme is not None and scheme.swap is not None:
+        turned = turned[list(scheme.swap)]
+    return g.to_list(turned)
+
+
+def _turned_box(m: g.Matrix, box: Sequence[float]) -> list[float]:
+    x0, y0, x1, y1 = box
+    corners = g.transform(m, np.array([[x0, y0], [x1, y1]]))
+    return [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
 
 
 def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> Iterator[bytes]:
-    """The lines of an XML file in `folder`. A face without points is a box without parts."""
+    """The lines of an XML file in `folder`, of the pictures as stored. A face without points is a
+    box without parts; one without the prediction that was asked for fails."""
     yield b"<?xml version='1.0' encoding='UTF-8'?>"
     yield b"<dataset>\n<name>kptools</name>\n<images>"
     for faces in by_picture(items, fail):
-        boxes = []
+        head, boxes = b"", []
         for item in faces:
             try:
-                boxes.append(_box(item.record, what))
+                m, size = _shown_to_stored(item.record)
+                head = _image(item.record, folder, size)
+                boxes.append(_box(item.record, what, m))
             except RecordError as error:
                 fail(item, error)
         if boxes:
-            yield _image(faces[0].record, folder)
+            yield head
             yield from boxes
             yield b"  </image>"
     yield b"</images>\n</dataset>"
 
 
-def _image(record: Record, folder: str | None) -> bytes:
-    width, height = keys.size(record)
-    name = quoteattr(named_from(folder, keys.image(record)))
-    return f"  <image file={name} width='{width}' height='{height}'>".encode()
+def _shown_to_stored(record: Record) -> tuple[g.Matrix, Size]:
+    """The matrix from the picture as shown to the picture as stored, and the size of that. Raises
+    RecordError, also where the record has another size than the picture."""
+    image, (width, height) = keys.image(record), keys.size(record)
+    found = images.shown_size(image)
+    if found != (width, height):
+        problem = f"{image} has {found[0]}x{found[1]} pixels, and `size` says {width}x{height}"
+        raise RecordError("bad_record", problem)
+    m, orientation = images.stored_to_shown(image)
+    return g.invert(m), (height, width) if orientation > 4 else (width, height)
 
 
-def _box(record: Record, what: str) -> bytes:
-    """A box as it stands in the file, rounded. Raises RecordError."""
-    keys.size(record)
-    left, top, right, bottom = (_rounded(edge + 0.5) for edge in keys.box(record))
+def _image(record: Record, folder: str | None, size: Size) -> bytes:
+    """Raises RecordError where XML cannot hold the name."""
+    name = named_from(folder, keys.image(record))
+    if _NOT_XML.search(name):
+        problem = f"XML cannot hold the name {name!a}; rename the picture"
+        raise RecordError("bad_record", problem)
+    return f"  <image file={quoteattr(name)} width='{size[0]}' height='{size[1]}'>".encode()
+
+
+def _box(record: Record, what: str, m: g.Matrix) -> bytes:
+    """A box as it stands in the file, rounded; `m` is from the picture as shown to the picture as
+    stored. Raises RecordError."""
+    box = _turned_box(m, keys.box(record))
+    left, top, right, bottom = (_rounded(edge + 0.5) for edge in box)
     width, height = max(1, right - left), max(1, bottom - top)
     head = f"    <box top='{top}' left='{left}' width='{width}' height='{height}'"
-    if what not in record:
+    if what == "points" and what not in record:
         return f"{head}/>".encode()
-    points = Labels.of(record, what).points
+    points = _turned_points(m, Labels.of(record, what).points, record)
     digits = max(2, len(str(len(points) - 1)))  # dlib puts them in the order of their names
     parts = [
         f"      <part name='{index:0{digits}d}' x='{_rounded(p[0])}' y='{_rounded(p[1])}'/>"

@@ -44,7 +44,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "pts": Format(
         "kptools.datasets.pts",
-        """Files of 1-based points, one a face, named by its id.
+        """Files of 1-based points, one a face, named by its id, and copies of the pictures.
 
         \b
         kp-prep to pts --out points faces.jsonl""",
@@ -79,7 +79,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "yolo": Format(
         "kptools.datasets.yolo",
-        """A folder for YOLO-pose (Ultralytics): images, labels and data.yaml.
+        """A folder for YOLO-pose (Ultralytics): copies of the images, labels and data.yaml.
 
         \b
         kp-prep to yolo --out dataset faces.jsonl""",

@@ -14,6 +14,7 @@ are no boxes: the box is that of the points. A point that is not annotated has n
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,9 +28,11 @@ from kptools.records.failures import Fail
 from kptools.records.ids import FileNames
 from kptools.records.item import Item
 from kptools.records.keys import Point, fail
-from kptools.storage import remote
+from kptools.storage import images, remote
 
 BASE = 1  # what its first pixel is called
+_BOM = "\xef\xbb\xbf"  # of UTF-8, as `read_text` gives it
+_HEADER = re.compile(r"\s*(version|n_points)\b[\s:]*(\S*)")
 
 
 def read(root: str, scheme: str | None = None) -> Iterator[Item]:
@@ -56,13 +59,15 @@ def read_pts(path: str, count: int | None = None) -> list[Point]:
     such file, or has not `count` points."""
     points: list[Point] = []
     expected = None
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    text = read_text(path).removeprefix(_BOM)
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.replace(",", " ").split()
         if not words or words[0] in ("{", "}"):
             continue
-        if words[0].rstrip(":") in ("version", "n_points"):
-            if words[0].startswith("n_points") and words[-1].isdecimal():
-                expected = int(words[-1]) if len(words[-1]) < 9 else -1
+        if header := _HEADER.match(line):
+            key, value = header.groups()
+            if key == "n_points" and value.isdecimal():
+                expected = int(value) if len(value) < 9 else -1
             continue
         try:
             x, y = (numbers.moved(word, -BASE) for word in words)
@@ -90,15 +95,17 @@ def write(
             if None in labels.points:
                 missing = labels.points.index(None)
                 raise RecordError("bad_points", f"point {missing} is null, which .pts cannot say")
-            image, name = keys.image(item.record), names.tree_name(item.record)
+            image = keys.image(item.record)
             picture = picture_of(image)
+            images.shown_size(image)  # it can be read
+            name = names.tree_name(item.record)
         except RecordError as error:
             fail(item, error)
             continue
         rows = [f"{_shown(p[0])} {_shown(p[1])}" for p in labels.points if p is not None]
         head = f"version: 1\nn_points: {len(rows)}\n{{\n"
-        yield f"{name}.pts", (head + "\n".join(rows) + "\n}\n").encode()
         yield f"{name}{os.path.splitext(remote.path_of(image))[1]}", picture
+        yield f"{name}.pts", (head + "\n".join(rows) + "\n}\n").encode()
 
 
 def _shown(value: float) -> str:

@@ -7,6 +7,8 @@
 As in Ultralytics' own conversion from COCO, a box is of continuous pixels, and px times the width
 is the 0-based pixel. v is 0 not annotated, 1 hidden, 2 seen; of a kpt_shape with 2 numbers a
 negative one is not annotated. Ultralytics leaves out a picture with a point outside of it.
+data.yaml as written has no `path`, which is its own folder then: to Ultralytics "." is the folder
+that it runs in.
 """
 
 import os
@@ -15,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from kptools.console import report
 from kptools.datasets import numbers
 from kptools.datasets.common import SchemeChoice, image_beside, read_text, start, walk
 from kptools.datasets.labels import Labels, by_picture, picture_of, points_of
@@ -24,10 +27,11 @@ from kptools.records.failures import Fail
 from kptools.records.ids import FileNames
 from kptools.records.item import Item
 from kptools.records.keys import Point, Record, fail, failed
-from kptools.storage import remote
+from kptools.storage import images, remote
 from kptools.units import Size
 
 CONFIG = "data.yaml"
+_BOM = "\xef\xbb\xbf"  # of UTF-8, as `read_text` gives it
 
 
 def read(root: str, scheme: str | None = None) -> Iterator[Item]:
@@ -44,7 +48,7 @@ def read(root: str, scheme: str | None = None) -> Iterator[Item]:
         folder = below.split(os.sep)[0]
         begun_with: Record = {"split": folder if folder in keys.SPLITS else "train"}
         try:
-            lines = [line.split() for line in read_text(path).splitlines()]
+            lines = [line.split() for line in read_text(path).removeprefix(_BOM).splitlines()]
         except RecordError as error:
             yield Item(fail(begun, error), path, 1)
             continue
@@ -75,7 +79,7 @@ def _config(path: str) -> tuple[int, int, dict[int, str]]:
     except ImportError:
         raise KptoolsError("data.yaml needs PyYAML: pip install pyyaml") from None
     try:
-        with open(path, encoding="utf-8") as handle:
+        with open(path, encoding="utf-8-sig") as handle:
             found = yaml.safe_load(handle)
     except OSError as error:
         raise KptoolsError(f"cannot read {path}: {error.strerror}; it has kpt_shape") from None
@@ -95,7 +99,7 @@ def _config(path: str) -> tuple[int, int, dict[int, str]]:
 def _face(words: list[str], size: Size, count: int, numbers_a_point: int) -> Record:
     """Raises RecordError."""
     due = 5 + count * numbers_a_point
-    if len(words) != due or not words[0].isdecimal():
+    if len(words) != due or not (words[0].isdecimal() and len(words[0]) < 9):
         problem = f"{len(words)} words; class, box and {count} points are {due}"
         raise RecordError("bad_record", problem)
     found: Record = {"box": _box(words[1:5], size), "box_source": "dataset"}
@@ -114,7 +118,9 @@ def _face(words: list[str], size: Size, count: int, numbers_a_point: int) -> Rec
         raise RecordError("bad_points", str(error)) from None
     if not {0, 1, 2} >= set(flags):
         raise RecordError("bad_points", "each third number of a point is 0, 1 or 2")
-    return found | points_of(flags, points)
+    found |= points_of(flags, points)
+    keys.points(found)
+    return found
 
 
 def _box(words: list[str], size: Size) -> list[float]:
@@ -133,38 +139,66 @@ def write(
     items: Iterable[Item], fail: Fail, what: str, folder: str | None
 ) -> Iterator[tuple[str, bytes | Path]]:
     """The files of a folder: labels and pictures by split, and data.yaml, which is of the first
-    face: those of another number of points fail."""
+    face: those of another number of points fail. So does a face of another split than that of the
+    face before it on the same picture."""
     names, splits = FileNames(), set[str]()
     first: Record = {}
-    count = 0
+    count = outside = 0
     for faces in by_picture(items, fail):
-        lines = []
+        lines: list[str] = []
+        is_outside, split = False, ""
         for item in faces:
             try:
                 labels = Labels.of(item.record, what)
                 if count not in (0, len(labels.points)):
                     problem = f"{len(labels.points)} points, and the faces before it have {count}"
                     raise RecordError("bad_points", problem)
-                split = keys.split(faces[0].record) or "train"
+                own = keys.split(item.record) or "train"
+                if lines and own != split:
+                    problem = f"its split is {own}, but {split} that of a face before it on the "
+                    raise RecordError("bad_record", problem + "same picture; make them one")
                 picture = picture_of(keys.image(item.record))
-                lines.append(_line(item.record, labels))
-                count, first = len(labels.points), first or item.record
+                size = _size(item.record)
+                lines.append(_line(item.record, labels, size))
+                count, first, split = len(labels.points), first or item.record, own
+                is_outside |= _is_outside(labels, size)
             except RecordError as error:
                 fail(item, error)
         if lines:
             image = keys.image(faces[0].record)
             name = f"{split}/{names.of_photo(image)}"
             splits.add(split)
-            yield f"labels/{name}.txt", ("\n".join(lines) + "\n").encode()
+            outside += is_outside
             suffix = os.path.splitext(remote.path_of(image))[1]
             yield f"images/{name}{suffix}", picture
+            yield f"labels/{name}.txt", ("\n".join(lines) + "\n").encode()
+    if outside:
+        report(
+            f"kp-prep: {outside} {'picture has' if outside == 1 else 'pictures have'} a point "
+            "outside; Ultralytics leaves those out where that is by over a hundredth of the size"
+        )
     if first:
         yield CONFIG, _yaml(first, count, splits).encode()
 
 
-def _line(record: Record, labels: Labels) -> str:
+def _size(record: Record) -> Size:
+    """The size of the picture. RecordError where the record has another one."""
+    image, size = keys.image(record), keys.size(record)
+    found = images.shown_size(image)
+    if found != size:
+        problem = f"{image} has {found[0]}x{found[1]} pixels, and `size` says {size[0]}x{size[1]}"
+        raise RecordError("bad_record", problem)
+    return size
+
+
+def _is_outside(labels: Labels, size: Size) -> bool:
+    """Whether a point has a fraction below 0 or above 1."""
+    known = [point for point in labels.points if point is not None]
+    return not all(0 <= x <= size[0] and 0 <= y <= size[1] for x, y in known)
+
+
+def _line(record: Record, labels: Labels, size: Size) -> str:
     """Raises RecordError."""
-    size = keys.size(record)
     box = keys.box(record)
     exact = [numbers.plus(edge, 0.5) for edge in box]
     sides: list[Any] = [
@@ -185,7 +219,7 @@ def _line(record: Record, labels: Labels) -> str:
 def _yaml(record: Record, count: int, splits: set[str]) -> str:
     val = next((s for s in ("val", "test", "train") if s in splits), "train")
     train = "train" if "train" in splits else val
-    lines = ["path: .", f"train: images/{train}", f"val: images/{val}"]
+    lines = [f"train: images/{train}", f"val: images/{val}"]
     lines += ["test: images/test"] if "test" in splits else []
     lines.append(f"kpt_shape: [{count}, 3]")
     known = keys.known_scheme(record, count)

@@ -10,6 +10,8 @@ from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.storage import remote
 
+_LONGEST = 200  # bytes of a name; file systems have 255, and a suffix is to come
+
 
 class SeenIds:
     """A table of 64-bit hashes, 16 to 24 bytes an id."""
@@ -60,14 +62,18 @@ class FileNames:
         return name
 
     def tree_name(self, record: Record) -> str:
-        """The record's id where it is a path below a folder, else its `unique_name`. RecordError
-        where another record had it before."""
+        """The record's id where it is a path below a folder and not too long, else its
+        `unique_name`; with a hash where another name differs from it only in upper and lower case,
+        which are one to some file systems. RecordError where another record had it before."""
         name = keys.identity(record)
-        parts = name.split("/")
-        if "copy" in record or not all(re.fullmatch(r"[A-Za-z0-9_#][\w.# -]*", p) for p in parts):
-            return self.unique_name(record)
-        if self._seen.was_seen(name):
+        key = name.encode(errors="surrogatepass")
+        plain = all(re.fullmatch(r"[A-Za-z0-9_#][\w.# -]*", part) for part in name.split("/"))
+        if "copy" in record or not plain or len(key) > _LONGEST:
+            name = self.unique_name(record)
+        elif self._seen.was_seen(name):
             raise RecordError("bad_record", f"another face has the id {name}; give each its own")
+        if self._seen.was_seen(f"\0{name.lower()}"):
+            name += "." + blake2b(key, digest_size=4).hexdigest()
         return name
 
     def of_photo(self, image: str) -> str:

@@ -220,16 +220,11 @@ def write_unsynced(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def link_or_copy(source: Path, path: Path) -> None:
-    """Give a file another name, of the same bytes on disk where the file system can. Raises
-    OSError."""
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file whole or not at all, as `write_unsynced` writes one. Raises OSError."""
     part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
     try:
-        try:
-            os.link(os.path.realpath(source), part)
-        except OSError:
-            shutil.copyfile(source, part)
+        shutil.copyfile(source, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
