@@ -162,8 +162,8 @@ class _Parser:
         keys.box(found)
         if self.exact is not None:
             stem = os.path.splitext(os.path.join(os.path.dirname(self.path), self.file))[0]
-            points = self.exact(stem)
-            return found | {"points": points} | self.scheme.keys(len(points))
+            exact = self.exact(stem)
+            return found | {"points": exact} | self.scheme.keys(len(exact))
         if not self.parts:
             return found | self.scheme.keys_of_none()
         points: list[Point] = [None] * (self.scheme.count or 0)
