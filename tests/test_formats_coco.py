@@ -1,0 +1,109 @@
+"""kp-prep's formats, COCO before all: values that are wrong, odd or large, and nothing lost."""
+
+import json
+
+import pytest
+from conftest import nose, parse
+from test_formats import image, kp_prep, prep
+
+
+def document(folder, *annotations, category=None, **picture):
+    """A COCO file of one picture of 100x80 pixels, with these annotations."""
+    image(folder / "a.png")
+    found = {
+        "images": [{"id": 1, "file_name": "a.png"} | picture],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]} | a for a in annotations
+        ],
+        "categories": [{"id": 1, "name": "face"} | (category or {})],
+    }
+    path = folder / "a.json"
+    path.write_text(json.dumps(found))
+    return path
+
+
+def there_and_back(folder, *records, words=()):
+    """The records as a COCO file, read again."""
+    for record in records:
+        image(folder / "a.png")
+        record |= {"image": str(folder / "a.png"), "size": [100, 80]}
+    prep("to", "coco", "-o", folder / "f.json", stdin=records)
+    return prep("coco", folder / "f.json", *words)
+
+
+def test_a_large_box_comes_back_and_a_sum_that_is_too_large_is_a_bad_box(tmp_path):
+    wide = nose(0, 0, 0, box=[-1000000, 5, 1000000, 20])
+    corner = nose(1, 0, 0, box=[0.5, 0.5, 1000000, 1000000])
+    boxes = [record["box"] for record in there_and_back(tmp_path, wide, corner)]
+    assert boxes == [[-1000000, 5, 1000000, 20], [0.5, 0.5, 1000000, 1000000]]
+    for bbox in ([1e6, 1, 1e6, 5], [9e9, 1, 1, 1], ["1", 1, 1, 1], [1, 1, 1], 5, [True, 1, 1, 1]):
+        (record,) = prep("coco", document(tmp_path, {"bbox": bbox}), status=1)
+        assert (record["status"], record["id"]) == ("bad_box", "a")
+
+
+def test_ids_and_names_of_wrong_kinds_fail_their_face(tmp_path):
+    path = document(tmp_path, {"category_id": [1]}, {}, {"image_id": {"a": 1}})
+    first, second, third = prep("coco", path, status=1)
+    assert "category_id" in first["error"]
+    assert "status" not in second
+    assert (third["status"], third["id"]) == ("bad_record", f"{path}:3")
+    for name in ("\ud800x.jpg", "a\0.jpg", ""):
+        path = document(tmp_path, {}, file_name=name)
+        (record,) = prep("coco", path, status=1)
+        assert (record["status"], record["id"]) == ("bad_record", f"{path}:1")
+
+
+@pytest.mark.parametrize(
+    ("width", "is_wrong"),
+    [(100, False), (100.0, False), (64.0, True), (64, True), (-(10**30), False), (None, False)],
+)
+def test_the_size_that_the_file_gives_is_checked(width, is_wrong, tmp_path):
+    path = document(tmp_path, {}, width=width, height=80)
+    (record,) = prep("coco", path, status=int(is_wrong))
+    assert ("says 64x80" in record.get("error", "").replace(".0", "")) == is_wrong
+
+
+def test_predictions_visibility_and_the_keys_of_others_come_back(tmp_path):
+    records = [
+        nose(0, 1, 2, score=[0.25]),
+        nose(1, 0, 0, visible=[1]),
+        nose(2, 0, 0, points=[None], visible=[0]),
+        nose(3, 0, 0, points=[[1, 2], None, [3, 4]], visible=[1, 0, 0], scheme="my3"),
+        nose(4, 0, 0, skeleton=5, category=None, iscrowd=0),
+        nose(5, 0, 0, skeleton=[["a", 1]], point_names={"a": 1}, category=[1], iscrowd=1),
+        nose(6, 0, 0, skeleton=[[0, 98]], point_names=["a", "b"], category="face"),
+    ]
+    for record in records[5:]:
+        del record["scheme"]
+    again = there_and_back(tmp_path, *records, words=("--scheme", "none"))
+    for before, after in zip(records, again, strict=True):
+        added = {"group"} | {"point_names"} - before.keys()  # COCO needs names: 0, 1, and so on
+        assert {key: after[key] for key in after.keys() - added} == before
+
+
+@pytest.mark.parametrize(
+    ("kept", "status"),
+    [
+        ({"points": "q"}, "bad_points"),
+        ({"points": [[1, 2]], "visible": [1, 1]}, "bad_points"),
+        ({"split": 5}, "bad_record"),
+        ({"group": [1]}, "bad_record"),
+        ({"group": "\ud800"}, "bad_record"),
+        ({"scheme": 5}, "bad_record"),
+        ({"id": 5}, "bad_record"),
+        ({"box": None}, "bad_box"),
+    ],
+)
+def test_the_kept_keys_of_a_record_are_checked(kept, status, tmp_path):
+    first, second = prep("coco", document(tmp_path, {"record": kept}, {}), status=1)
+    assert first["status"] == status
+    assert "status" not in second
+
+
+def test_lines_of_a_skeleton_that_join_no_points_are_left_out_and_reported(tmp_path):
+    lines = [[0, 1], [1, 2], [1, 99], ["a", 1], 5]
+    category = {"keypoints": ["l", "r"], "skeleton": lines}
+    faces = [{"keypoints": [1, 2, 2, 3, 4, 2]}] * 2
+    done = kp_prep("coco", document(tmp_path, *faces, category=category), "--scheme", "none")
+    assert [record["skeleton"] for record in parse(done.stdout)] == [[[0, 1]]] * 2
+    assert done.stderr.count(b"4 lines of the skeleton of category 1") == 1
