@@ -107,3 +107,57 @@ def test_lines_of_a_skeleton_that_join_no_points_are_left_out_and_reported(tmp_p
     done = kp_prep("coco", document(tmp_path, *faces, category=category), "--scheme", "none")
     assert [record["skeleton"] for record in parse(done.stdout)] == [[[0, 1]]] * 2
     assert done.stderr.count(b"4 lines of the skeleton of category 1") == 1
+
+
+# Kaggle, labelme and WFLW
+
+
+@pytest.mark.parametrize("name", ["coco", "csv", "kaggle", "labelme", "yolo", "pts"])
+def test_a_face_without_a_prediction_fails_where_one_is_wanted(name, tmp_path):
+    picture = str(image(tmp_path / "a.png", (96, 96)))
+    face = nose(0, 0, 0, image=picture, size=[96, 96], scheme="kaggle15", points=[[1, 2]] * 15)
+    del face["pred"]
+    where = ["--out" if name in ("labelme", "yolo", "pts") else "-o", tmp_path / "f"]
+    done = kp_prep("to", name, "--what", "pred", *where, stdin=[face])
+    assert done.returncode == 1
+    assert b"no `pred`" in done.stderr
+    assert not list(tmp_path.glob("f/*.json"))
+    if name == "coco":
+        assert json.loads((tmp_path / "f").read_text())["annotations"] == []
+
+
+def labelme_file(folder, name, *labels, **keys):
+    image(folder / f"{name}.png")
+    shapes = [
+        {"label": label, "shape_type": "point", "points": [[9.5 + 3 * i, 8.5 + i]]}
+        for i, label in enumerate(labels)
+    ]
+    found = {"imagePath": f"{name}.png", "imageWidth": 100, "imageHeight": 80, "shapes": shapes}
+    (folder / f"{name}.json").write_text("\ufeff" + json.dumps(found | keys))
+
+
+def test_a_broken_file_of_labelme_fails_alone_and_those_without_a_face_are_counted(tmp_path):
+    labelme_file(tmp_path, "a", "0", "1")
+    labelme_file(tmp_path, "b", "eye", "nose")
+    labelme_file(tmp_path, "c", imagePath="\ud800.png")
+    labelme_file(tmp_path, "d")
+    labelme_file(tmp_path, "e", "0", "1")
+    done = kp_prep("labelme", tmp_path, "--scheme", "none")
+    assert done.returncode == 1
+    records = parse(done.stdout)
+    assert [(r["id"], r.get("status")) for r in records] == [
+        ("a", None), ("b", "bad_points"), ("c", "bad_record"), ("e", None)
+    ]  # fmt: skip
+    assert records[3]["points"] == [[9, 8], [12, 9]]
+    assert "--labels eye,nose" in records[1]["error"]
+    assert b"1 of 5 files have no face" in done.stderr
+
+
+def test_wflws_paths_may_have_spaces_and_a_short_line_is_named_by_its_number(tmp_path):
+    image(tmp_path / "WFLW_images" / "my faces" / "a 1.png")
+    path = tmp_path / "list_98pt_rect_attr_train.txt"
+    numbers = " ".join(["7"] * 196)
+    path.write_text(f"1 2 3\n{numbers} 1 2 60 70 0 0 0 0 0 0 my faces/a 1.png\n")
+    first, second = prep("wflw", path, status=1)
+    assert (first["id"], first["status"]) == (f"{path}:1", "bad_record")
+    assert (second["id"], second["size"]) == ("my faces/a 1", [100, 80])
