@@ -196,8 +196,8 @@ def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> I
             if item.failed:
                 continue
             try:
-                annotation = _annotation(item.record, what, categories)
                 size, name = keys.size(item.record), keys.image(item.record)
+                annotation = _annotation(item.record, what, categories)
                 annotation["image_id"] = pictures.add(named_from(folder, name), *size)
             except RecordError as error:
                 fail(item, error)
@@ -220,13 +220,13 @@ def _annotation(record: Record, what: str, categories: dict[str, dict[str, Any]]
     extra = {key: value for key, value in record.items() if key not in _HELD[what]}
     if _box_of(bbox) != box:
         extra["box"] = box
-    number, held = _category(record, what, categories)
+    labels = Labels.of(record, what) if what == "pred" or what in record else None
+    number, held = _category(record, what, categories)  # last: a failed face adds no category
     found: dict[str, Any] = {"category_id": number, "iscrowd": 0, "bbox": bbox}
     found["area"] = bbox[2] * bbox[3]
     if record.get("iscrowd") == 1:
         found["iscrowd"] = extra.pop("iscrowd")
-    if what == "pred" or what in record:
-        labels = Labels.of(record, what)
+    if labels is not None:
         flags = labels.visibility()
         extra.setdefault("scheme", None)
         if not any(flags):
@@ -241,9 +241,12 @@ def _annotation(record: Record, what: str, categories: dict[str, dict[str, Any]]
         if labels.score is not None:
             found["score"] = sum(labels.score) / len(labels.score)
             found["keypoint_scores"] = labels.score
-    elif isinstance(record.get("point_names"), list):
-        extra.setdefault("scheme", None)
-        found |= {"keypoints": [0] * (3 * len(record["point_names"])), "num_keypoints": 0}
+    else:
+        if "visible" in record:
+            extra["visible"] = record["visible"]
+        if isinstance(record.get("point_names"), list):
+            extra.setdefault("scheme", None)
+            found |= {"keypoints": [0] * (3 * len(record["point_names"])), "num_keypoints": 0}
     return found | {"record": {key: v for key, v in extra.items() if key not in held}}
 
 
