@@ -5,10 +5,9 @@
                       "bbox": [x, y, width, height], "keypoints": [x, y, v, ..]}, ..],
      "categories": [{"id": 1, "name": "face", "keypoints": ["nose", ..], "skeleton": [[1, 2], ..]}]}
 
-Keypoints are 0-based pixels; v is 0 not annotated, 1 hidden, 2 seen. In a file without any 2, v
-says nothing of what is seen (300-W, AFLW and WFLW as MMPose has them). A bbox is of continuous
-pixels, with the origin in the corner of the image. Annotations are read one by one, twice
-(`coco_file`).
+Keypoints are 0-based pixels; v is 0 not annotated, 1 hidden, 2 seen. In a file without any 2, a 1
+does not mean hidden (MMPose's files of 300-W, AFLW and WFLW). A bbox is of continuous pixels, with
+the origin in the corner of the image. Annotations are read one by one, twice (`coco_file`).
 
 What COCO has no key for is written as an annotation's `record`, and read again.
 """
@@ -18,20 +17,23 @@ from typing import Any
 
 import orjson
 
+from kptools.console import report
 from kptools.datasets import numbers
 from kptools.datasets.coco_file import Document, Pictures
 from kptools.datasets.common import FaceIds, SchemeChoice, located, named_from, split_of, start
 from kptools.datasets.common import photo as photo_of
-from kptools.datasets.labels import Labels, points_of
+from kptools.datasets.labels import Labels, is_text, points_of
 from kptools.errors import RecordError
 from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Point, Record, fail, failed
-from kptools.units import Box
 
-# Keys of a record that other keys of COCO hold
-_HELD = ("image", "size", "box", "points", "visible", "pred", "score")
+# Keys of a record that other keys of COCO hold, of its points and of its prediction
+_HELD = {
+    "points": ("image", "size", "box", "points", "visible"),
+    "pred": ("image", "size", "box", "points", "visible", "pred", "score"),
+}
 _KEPT_FROM = ("image", "size", "status", "error")  # what a `record` does not change
 
 
@@ -44,7 +46,7 @@ def read(file: str, images: str | None = None, scheme: str | None = None) -> Ite
         reader = _Reader(document, document.folder if images is None else images, choice)
         for number, annotation in enumerate(document.annotations(), start=1):
             yield Item(reader.record(annotation, number), file, number)
-        document.report_bare(reader.ids.pictures)
+        document.report_without_face(reader.ids.pictures)
 
 
 class _Reader:
@@ -54,6 +56,7 @@ class _Reader:
         self.document, self.folder, self.choice = document, folder, choice
         self.ids = FaceIds()
         self.split = split_of(document.path)
+        self._reported: set[int | str] = set()  # categories whose lines were left out
         self._image: object = None  # the id of the last one, and its first keys
         self._start: Record = {}
 
@@ -63,13 +66,10 @@ class _Reader:
             if not isinstance(annotation, dict):
                 raise RecordError("bad_record", f"annotation {number} is no object")
             record |= self._picture(annotation)
-            found = self._labels(annotation)
+            record |= self._labels(annotation)
             extra = annotation.get("record")
             if isinstance(extra, dict):
-                found |= {key: extra[key] for key in extra if key not in _KEPT_FROM}
-                if found.get("scheme", "") is None:
-                    del found["scheme"]
-            record |= found
+                record = _with_kept(record, extra)
             keys.box(record)
         except RecordError as error:
             record.setdefault("id", f"{self.document.path}:{number}")
@@ -98,15 +98,16 @@ class _Reader:
         return record | {"id": self.ids.unique_id(name), "group": photo_of(name)}
 
     def _labels(self, annotation: dict[str, Any]) -> Record:
-        x, y, width, height = _numbers(annotation.get("bbox"), 4, "bbox", "bad_box")
-        right, bottom = numbers.moved(x, width), numbers.moved(y, height)
-        edges = [numbers.moved(edge, -0.5) for edge in (x, y, right, bottom)]
-        found: Record = {"box": edges, "box_source": "dataset"}
-        category = self.document.categories.get(annotation.get("category_id"), {})
+        found: Record = {"box": _box_of(annotation.get("bbox")), "box_source": "dataset"}
+        key = annotation.get("category_id")
+        if not isinstance(key, int | str | None):
+            raise RecordError("bad_record", "category_id is neither a number nor a string")
+        category = {} if key is None else self.document.categories.get(key, {})
         flat = annotation.get("keypoints")
         if flat:
             count = len(flat) // 3 if isinstance(flat, list) else 0
-            flat = _numbers(flat, 3 * count, "keypoints", "bad_points")
+            if not count or keys.per_point({"keypoints": flat}, "keypoints", 3 * count) is None:
+                raise RecordError("bad_points", "keypoints is not a list of numbers x, y, v")
             flags = [int(v) for v in flat[2::3]]
             if flags != flat[2::3] or not {0, 1, 2} >= set(flags):
                 raise RecordError("bad_points", "keypoints: each third number is 0, 1 or 2")
@@ -115,7 +116,7 @@ class _Reader:
             if any(flags):
                 points: list[Point] = [[x, y] for x, y in zip(flat[::3], flat[1::3], strict=True)]
                 found |= points_of(flags, points)
-            found |= self._scheme(count, category, annotation.get("record"))
+            found |= self._scheme(count, key, category, annotation.get("record"))
         found["split"] = self.split
         if category.get("name") not in (None, "face"):
             found["category"] = category["name"]
@@ -123,25 +124,65 @@ class _Reader:
             found["iscrowd"] = 1
         return found
 
-    def _scheme(self, count: int, category: dict[str, Any], ours: Any) -> Record:
+    def _scheme(
+        self, count: int, number: int | str | None, category: dict[str, Any], ours: Any
+    ) -> Record:
         """The scheme; of points of none, their names and the lines between them (0-based)."""
         has_own = isinstance(ours, dict) and "scheme" in ours
         found = {"scheme": ours["scheme"]} if has_own else self.choice.keys(count)
         if not found.get("scheme"):
             if category.get("keypoints"):
                 found["point_names"] = category["keypoints"]
-            if category.get("skeleton"):
-                found["skeleton"] = [[a - 1, b - 1] for a, b in category["skeleton"]]
+            lines = category.get("skeleton", [])
+            sound = [[line[0] - 1, line[1] - 1] for line in lines if _is_line(line, 1, count)]
+            if sound:
+                found["skeleton"] = sound
+            if number is not None and len(sound) < len(lines) and number not in self._reported:
+                self._reported.add(number)
+                report(
+                    f"kp-prep: {self.document.path}: {len(lines) - len(sound)} lines of the "
+                    f"skeleton of category {number} do not join two of the points 1 to {count}; "
+                    "they are left out"
+                )
         return found
 
 
-def _numbers(value: Any, count: int, key: str, status: str) -> list[float]:
-    """RecordError where the value is no list of so many numbers."""
-    sound = isinstance(value, list) and len(value) == count > 0
-    if not sound or keys.per_point({key: value}, key, count) is None:
-        raise RecordError(status, f"{key} is not a list of numbers as COCO has them")
-    numbers_of: list[float] = value
-    return numbers_of
+def _with_kept(record: Record, kept: Record) -> Record:
+    """The record with the keys that `write` kept. RecordError where one of them is wrong."""
+    found = record | {key: kept[key] for key in kept if key not in _KEPT_FROM}
+    if found.get("scheme", "") is None:
+        del found["scheme"]
+    for key in ("id", "group", "scheme"):
+        value = found.get(key, "")
+        is_number = key == "group" and isinstance(value, int | None)
+        if not is_number and not is_text(value):
+            raise RecordError("bad_record", f"record: `{key}` is not a string of UTF-8")
+    keys.split(found)
+    if "points" in found:
+        keys.per_point(found, "visible", len(keys.points(found)))
+    return found
+
+
+def _is_line(line: Any, first: int, last: int) -> bool:
+    """Whether it is a pair of indices from `first` to `last`."""
+    return (
+        isinstance(line, list | tuple)
+        and len(line) == 2
+        and all(type(end) is int and first <= end <= last for end in line)
+    )
+
+
+def _box_of(bbox: Any) -> list[float]:
+    """The box of a bbox. RecordError where it is not four numbers; `keys.box` checks the result."""
+    sound = isinstance(bbox, list) and len(bbox) == 4
+    if not sound or not all(type(v) in (int, float) for v in bbox):
+        raise RecordError("bad_box", "bbox is not four numbers x, y, width, height")
+    try:
+        x, y, width, height = bbox
+        right, bottom = numbers.plus(x, width), numbers.plus(y, height)
+        return [float(numbers.plus(edge, -0.5)) for edge in (x, y, right, bottom)]
+    except ValueError as error:
+        raise RecordError("bad_box", f"bbox: {error}") from None
 
 
 def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> Iterator[bytes]:
@@ -155,8 +196,8 @@ def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> I
             if item.failed:
                 continue
             try:
-                annotation = _annotation(item.record, what, categories)
                 size, name = keys.size(item.record), keys.image(item.record)
+                annotation = _annotation(item.record, what, categories)
                 annotation["image_id"] = pictures.add(named_from(folder, name), *size)
             except RecordError as error:
                 fail(item, error)
@@ -173,51 +214,66 @@ def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> I
 
 def _annotation(record: Record, what: str, categories: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """All but the ids. Raises RecordError."""
-    box = keys.box(record)
-    x, y = (numbers.moved(edge, 0.5) for edge in box[:2])
-    width, height = (numbers.moved(box[i + 2], -box[i]) for i in (0, 1))
-    extra = {key: value for key, value in record.items() if key not in _HELD}
-    if _read_box(x, y, width, height) != box:
-        extra["box"] = list(box)
-    found: dict[str, Any] = {"category_id": _category(record, what, categories)}
-    found |= {"iscrowd": extra.pop("iscrowd", 0), "bbox": [x, y, width, height]}
-    found["area"] = width * height
-    if what in record:
-        labels = Labels.of(record, what)
+    box = list(keys.box(record))
+    bbox = [float(numbers.plus(edge, 0.5)) for edge in box[:2]]
+    bbox += [float(numbers.plus(box[i + 2], -box[i])) for i in (0, 1)]
+    extra = {key: value for key, value in record.items() if key not in _HELD[what]}
+    if _box_of(bbox) != box:
+        extra["box"] = box
+    labels = Labels.of(record, what) if what == "pred" or what in record else None
+    number, held = _category(record, what, categories)  # last: a failed face adds no category
+    found: dict[str, Any] = {"category_id": number, "iscrowd": 0, "bbox": bbox}
+    found["area"] = bbox[2] * bbox[3]
+    if record.get("iscrowd") == 1:
+        found["iscrowd"] = extra.pop("iscrowd")
+    if labels is not None:
         flags = labels.visibility()
         extra.setdefault("scheme", None)
-        if labels.visible is not None and 2 not in flags:
-            extra["visible"] = record["visible"]
+        if not any(flags):
+            extra["points"] = labels.points
+        if labels.visible is not None:
+            again = points_of(flags, labels.points).get("visible") if 2 in flags else None
+            if again != labels.visible:
+                extra["visible"] = labels.visible
         triples = zip(labels.points, flags, strict=True)
         found["keypoints"] = [v for p, flag in triples for v in (*(p or (0, 0)), flag)]
         found["num_keypoints"] = sum(flag > 0 for flag in flags)
         if labels.score is not None:
             found["score"] = sum(labels.score) / len(labels.score)
             found["keypoint_scores"] = labels.score
-    elif isinstance(record.get("point_names"), list):
-        found |= {"keypoints": [0] * (3 * len(record["point_names"])), "num_keypoints": 0}
-    for key in ("category", "point_names", "skeleton"):
-        extra.pop(key, None)
-    return found | {"record": extra}
+    else:
+        if "visible" in record:
+            extra["visible"] = record["visible"]
+        if isinstance(record.get("point_names"), list):
+            extra.setdefault("scheme", None)
+            found |= {"keypoints": [0] * (3 * len(record["point_names"])), "num_keypoints": 0}
+    return found | {"record": {key: v for key, v in extra.items() if key not in held}}
 
 
-def _read_box(x: float, y: float, width: float, height: float) -> Box:
-    """The box that `_Reader` makes of a bbox."""
-    right, bottom = numbers.moved(x, width), numbers.moved(y, height)
-    left, top, right, bottom = (numbers.moved(edge, -0.5) for edge in (x, y, right, bottom))
-    return (left, top, right, bottom)
-
-
-def _category(record: Record, what: str, categories: dict[str, dict[str, Any]]) -> int:
-    """The number of the category of the record: one a scheme, or a name and its points."""
-    names = record.get("point_names")
+def _category(
+    record: Record, what: str, categories: dict[str, dict[str, Any]]
+) -> tuple[int, set[str]]:
+    """The number of the category of the record: one a scheme, or a name and its points; and the
+    keys of the record that it holds."""
+    names: Any = record.get("point_names")
+    lines: Any = record.get("skeleton")
+    name = record.get("category")
     labelled = record.get(what, names)
     count = len(labelled) if isinstance(labelled, list) else 0
     known = keys.known_scheme(record, count)
-    lines: Any = record.get("skeleton", [])
+    held: set[str] = set()
+    if not (isinstance(names, list) and len(names) == count > 0):
+        names = None
+    if not (isinstance(lines, list) and all(_is_line(line, 0, count - 1) for line in lines)):
+        lines = []
     if known is not None:
-        names, lines = [str(i) for i in range(known.count)], known.edges
-    name = record.get("category", "face")
+        names, lines = [str(i) for i in range(known.count)], known.edges or []
+    elif record.get("scheme") is None:  # else these keys are not read from the category
+        held |= {key for key, v in (("point_names", names), ("skeleton", lines)) if v}
+    if isinstance(name, str) and name != "face":
+        held.add("category")
+    else:
+        name = "face"
     key = orjson.dumps([name, record.get("scheme"), count, names, lines]).decode()
     if key not in categories:
         categories[key] = {
@@ -227,5 +283,4 @@ def _category(record: Record, what: str, categories: dict[str, dict[str, Any]]) 
             "keypoints": names or [str(i) for i in range(count)],
             "skeleton": [[a + 1, b + 1] for a, b in lines],
         }
-    found: int = categories[key]["id"]
-    return found
+    return categories[key]["id"], held

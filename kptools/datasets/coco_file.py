@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from kptools.console import report
+from kptools.datasets.labels import is_text
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.limits import MAX_LINE_BYTES
 
@@ -64,25 +65,31 @@ class Pictures:
         if not isinstance(picture, dict) or not isinstance(picture.get("file_name"), str):
             raise RecordError("bad_record", "one of `images` is no object with a file_name")
         sides = [picture.get("width"), picture.get("height")]
-        width, height = (side if isinstance(side, int) and side < 2**31 else 0 for side in sides)
+        width, height = (
+            side if isinstance(side, int | float) and 0 < side < 2**31 else 0 for side in sides
+        )
         name = json.dumps(picture["file_name"])
         self._insert(json.dumps(picture.get("id")), name, width, height)
 
-    def find(self, number: Any) -> tuple[str, int, int]:
-        """Name, width and height (0: not known) of the picture of this id. RecordError."""
+    def find(self, number: Any) -> tuple[str, float, float]:
+        """Name, width and height (0: not known) of the picture of this id. RecordError where there
+        is none, or its name can be none of a file."""
         row = self._do(
             "SELECT name, w, h FROM picture WHERE key = ?", json.dumps(number)
         ).fetchone()
         if row is None:
             raise RecordError("bad_record", f"no picture of `images` has the id {str(number)[:40]}")
-        return json.loads(row[0]), row[1], row[2]
+        name = json.loads(row[0])
+        if not is_text(name) or not name or "\0" in name:
+            raise RecordError("bad_record", f"file_name {row[0][:60]} can be no name of a file")
+        return name, row[1], row[2]
 
-    def _insert(self, *values: str | int) -> int:
+    def _insert(self, *values: str | float) -> int:
         done = self._do("INSERT OR IGNORE INTO picture VALUES (NULL, ?, ?, ?, ?)", *values)
         self._count += done.rowcount
         return done.lastrowid or 0
 
-    def _do(self, statement: str, *values: str | int) -> sqlite3.Cursor:
+    def _do(self, statement: str, *values: str | float) -> sqlite3.Cursor:
         try:
             return self._db.execute(statement, values)
         except sqlite3.Error as error:
@@ -128,11 +135,11 @@ class Document:
             if key == "annotations" and value is not EMPTY:
                 yield value
 
-    def report_bare(self, annotated: int) -> None:
-        """Say how many pictures have no annotation."""
-        bare = len(self.pictures) - annotated
-        if bare > 0:
-            report(f"kp-prep: {self.path}: {bare} of {len(self.pictures)} pictures have no face")
+    def report_without_face(self, annotated: int) -> None:
+        """Report how many pictures have no annotation."""
+        count = len(self.pictures) - annotated
+        if count > 0:
+            report(f"kp-prep: {self.path}: {count} of {len(self.pictures)} pictures have no face")
 
     def _put(self, picture: Any) -> None:
         try:
@@ -141,20 +148,12 @@ class Document:
             raise KptoolsError(f"{self.path}: {error}") from None
 
     def _name(self, category: Any) -> None:
-        """Keep a category, its lines as pairs of indices that its points have."""
+        """Keep a category: its name, and its `keypoints` and `skeleton` where they are lists."""
         if not isinstance(category, dict) or not isinstance(category.get("id"), int | str):
             raise KptoolsError(f"{self.path}: one of `categories` is no object with an id")
-        names, lines = category.get("keypoints"), category.get("skeleton")
-        sound = [
-            pair
-            for pair in (lines if isinstance(lines, list) else ())
-            if isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair)
-        ]
-        self.categories[category["id"]] = {
-            "name": category.get("name"),
-            "keypoints": names if isinstance(names, list) else [],
-            "skeleton": sound,
-        }
+        lists = {key: category.get(key) for key in ("keypoints", "skeleton")}
+        found = {key: value if isinstance(value, list) else [] for key, value in lists.items()}
+        self.categories[category["id"]] = {"name": category.get("name")} | found
 
 
 def elements(path: str) -> Iterator[tuple[str, Any]]:
@@ -179,12 +178,12 @@ class _Scanner:
 
     def elements(self) -> Iterator[tuple[str, Any]]:
         if self._next() != "{":
-            raise self._broken("it does not begin with { as COCO's files do")
+            raise self._broken("it does not begin with {, so it is no COCO file")
         self.at += 1
         while self._next() != "}":
             key = self._value()
             if not isinstance(key, str) or self._next() != ":":
-                raise self._broken("a key and a colon are due")
+                raise self._broken("a key and a colon are expected")
             self.at += 1
             if self._next() == "[":
                 self.at += 1
@@ -205,7 +204,7 @@ class _Scanner:
         if found == ",":
             self.at += 1
         elif found != end:
-            raise self._broken(f"a comma or {end} is due")
+            raise self._broken(f"a comma or {end} is expected")
 
     def _next(self) -> str:
         """The next character that is no space; empty at the end."""

@@ -73,7 +73,8 @@ def read(file: str, out: Path) -> Iterator[Item]:
 
 
 def _picture(stored: Any, path: Path) -> list[int]:
-    """Write a picture, (3, width, height) or (width, height) as HDF5 has MATLAB's; its size."""
+    """Write a picture, (3, width, height) or (width, height): h5py turns MATLAB's axes round. Its
+    size."""
     shape = stored.shape
     if stored.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 == shape[0])):
         raise RecordError("unreadable", f"a picture of {stored.dtype}, {shape}; not 8-bit")
@@ -83,11 +84,16 @@ def _picture(stored: Any, path: Path) -> list[int]:
 
 
 def _labels(box: Any, shape: Any) -> Record:
-    """ValueError where a number is none."""
+    """RecordError where a number is NaN, or too large."""
     x, y, width, height = map(float, box)
-    edges = [numbers.moved(v, -1.5) for v in (x, y)]
-    edges += [numbers.moved(numbers.moved(a, b), -1.5) for a, b in ((x, width), (y, height))]
     xs, ys, hidden = np.asarray(shape, dtype=np.float64).reshape(3, -1).tolist()
-    points = [[numbers.moved(v, -1) for v in pair] for pair in zip(xs, ys, strict=True)]
+    status = "bad_box"
+    try:
+        corners = (x, y, numbers.plus(x, width), numbers.plus(y, height))
+        edges = [float(numbers.plus(v, -1.5)) for v in corners]
+        status = "bad_points"
+        points = [[numbers.moved(v, -1) for v in pair] for pair in zip(xs, ys, strict=True)]
+    except ValueError as error:
+        raise RecordError(status, str(error)) from None
     found: Record = {"box": edges, "box_source": "dataset", "points": points}
     return found | {"visible": [int(not h) for h in hidden], "scheme": SCHEME.name}

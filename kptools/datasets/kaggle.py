@@ -64,7 +64,7 @@ def read(file: str, out: Path) -> Iterator[Item]:
             has_points = there >= set(COLUMNS)
             if "Image" not in there or not (has_points or "ImageId" in there):
                 raise KptoolsError(
-                    f"{file} has no column Image beside left_eye_center_x .. or ImageId; it is "
+                    f"{file} has no column Image with left_eye_center_x .. or ImageId; it is "
                     "neither training.csv nor test.csv"
                 )
             split = "train" if has_points else "test"
@@ -89,7 +89,7 @@ def _face(row: dict[str, str | None], path: Path, has_points: bool) -> Record:
     try:
         levels = np.array((row["Image"] or "").split(), dtype=np.int64)
     except (ValueError, OverflowError):
-        raise RecordError("unreadable", "Image holds what is no grey level") from None
+        raise RecordError("unreadable", "Image holds a word that is no grey level") from None
     if levels.size != SIDE**2 or not (levels.min() >= 0 and levels.max() <= 255):
         raise RecordError("unreadable", f"Image is not {SIDE**2} grey levels from 0 to 255")
     picture = Image.fromarray(levels.reshape(SIDE, SIDE).astype(np.uint8))
@@ -125,7 +125,7 @@ def write(items: Iterable[Item], fail: Fail, what: str, folder: str | None) -> I
         try:
             if item.record.get("scheme") != SCHEME.name:
                 raise RecordError("bad_scheme", f"its scheme is not {SCHEME.name}")
-            has_points = item.record.get(what) is not None
+            has_points = what == "pred" or item.record.get(what) is not None
             points = Labels.of(item.record, what).points if has_points else [None] * len(POINTS)
             picture, _ = images.read(keys.image(item.record), grey=True)
             if picture.size != (SIDE, SIDE):

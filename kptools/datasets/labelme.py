@@ -7,7 +7,7 @@
 Shapes of one `group_id` are one face: points, and the rectangle of its box. A label that is a
 number is the index of its point; other labels are put in order by --labels. A flag `hidden` is a
 point that is not visible. Coordinates are continuous, with the origin in the corner of the image as
-shown, as Qt has them: 0.5 is taken from each. labelme keeps no score.
+shown (Qt's frame): 0.5 is taken from each. labelme keeps no score.
 """
 
 import json
@@ -19,9 +19,10 @@ from typing import Any
 import orjson
 
 from kptools import geometry as g
+from kptools.console import report
 from kptools.datasets import numbers
 from kptools.datasets.common import SchemeChoice, located, named_from, split_of, start, walk
-from kptools.datasets.labels import Labels, by_picture
+from kptools.datasets.labels import Labels, by_picture, is_text
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.limits import MAX_LINE_BYTES
 from kptools.records import keys
@@ -36,7 +37,9 @@ Shape = dict[str, Any]
 
 def read(root: str, labels: str | None = None, scheme: str | None = None) -> Iterator[Item]:
     """The faces of a tree of files, in order of path and of `group_id`. `labels`: those of the
-    points in their order, with commas. Raises UsageError, KptoolsError."""
+    points in their order, with commas. Files without a face give none, and are counted in a note.
+    A file that needs another option is a KptoolsError while no face was read, and later a failed
+    record. Raises UsageError, KptoolsError."""
     if not os.path.isdir(root):
         raise UsageError(f"{root} is not a folder; name one that holds labelme's files")
     paths = walk(root, [".json"])
@@ -44,6 +47,7 @@ def read(root: str, labels: str | None = None, scheme: str | None = None) -> Ite
         raise KptoolsError(f"{root} holds no .json file")
     choice = SchemeChoice(scheme, root)
     order = None if labels is None else [label.strip() for label in labels.split(",")]
+    without_face, was_read = 0, False
     for path in paths:
         key = os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, "/")
         try:
@@ -54,18 +58,28 @@ def read(root: str, labels: str | None = None, scheme: str | None = None) -> Ite
         folder = os.path.dirname(path)
         begun = start(root, located(folder, document["imagePath"]), key)
         _check_size(begun, document)
-        for number, shapes in enumerate(_faces(document["shapes"]), start=1):
+        faces = _faces(document["shapes"])
+        without_face += not faces
+        for number, shapes in enumerate(faces, start=1):
             record = dict(begun)
             if number > 1:
                 record["id"] += f"#{number}"
             try:
                 record |= _labels(path, shapes, order, choice) | {"split": split_of(root)}
+                was_read = True
             except RecordError as error:
                 if not failed(record):
                     fail(record, error)
+            except KptoolsError as error:
+                if not was_read:
+                    raise
+                if not failed(record):
+                    fail(record, RecordError("bad_points", str(error)))
             if failed(record):  # status and error close the record
                 record |= {key: record.pop(key) for key in ("status", "error")}
             yield Item(record, path, 1)
+    if without_face:
+        report(f"kp-prep: {root}: {without_face} of {len(paths)} files have no face")
 
 
 def _load(path: str) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def _load(path: str) -> dict[str, Any]:
     try:
         if os.path.getsize(path) > MAX_LINE_BYTES:
             raise RecordError("bad_record", f"{path} is over {MAX_LINE_BYTES >> 20} MiB")
-        with open(path, encoding="utf-8") as handle:
+        with open(path, encoding="utf-8-sig") as handle:
             found = json.load(handle, parse_float=Decimal)
     except OSError as error:
         raise RecordError("bad_record", f"cannot read {path}: {error.strerror}") from None
@@ -87,6 +101,8 @@ def _load(path: str) -> dict[str, Any]:
     )
     if not sound:
         raise RecordError("bad_record", f"{path} has no imagePath and shapes; it is not labelme's")
+    if not is_text(found["imagePath"]) or "\0" in found["imagePath"]:
+        raise RecordError("bad_record", f"imagePath of {path} can be no name of a file")
     found["imagePath"] = found["imagePath"].replace("\\", "/")  # of Windows
     document: dict[str, Any] = found
     return document
@@ -179,7 +195,8 @@ def _place(corner: Any, status: str) -> list[float]:
 def write(
     items: Iterable[Item], fail: Fail, what: str, folder: str | None
 ) -> Iterator[tuple[str, bytes]]:
-    """A file a picture: its name, and what it holds. A face without points is its box."""
+    """A file a picture: its name, and its bytes. A face without points is its box; one without a
+    prediction fails where `what` is pred."""
     names = FileNames()
     for faces in by_picture(items, fail):
         shapes: list[Shape] = []
@@ -203,7 +220,7 @@ def _shapes(record: Record, what: str, number: int) -> list[Shape]:
     keys.size(record)
     x0, y0, x1, y1 = keys.box(record)
     shapes = [_shape("face", "rectangle", [(x0, y0), (x1, y1)], number)]
-    if what in record:
+    if what == "pred" or what in record:
         labels = Labels.of(record, what)
         for index, point in enumerate(labels.points):
             if point is not None:

@@ -32,11 +32,16 @@ class Labels:
         return cls(points, visible=keys.per_point(record, "visible", len(points)))
 
     def visibility(self) -> list[int]:
-        """Of each point, as COCO has it: 0 not annotated, 1 hidden, 2 seen."""
+        """COCO's visibility of each point: 0 not annotated, 1 hidden, 2 seen."""
         seen = [2] * len(self.points)
         if self.visible is not None:
             seen = [2 if v else 1 for v in self.visible]
         return [0 if p is None else v for p, v in zip(self.points, seen, strict=True)]
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string that UTF-8 can encode: JSON's may hold half of a surrogate pair."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
 def points_of(flags: Sequence[float], points: Sequence[Point]) -> Record:

@@ -11,17 +11,18 @@ from kptools.limits import MAX_COORDINATE
 
 _EXACT = Context(prec=60)
 _DIGITS = 22  # of a fraction: 5 more than a float has
+_MAX_TERM = 4 * MAX_COORDINATE  # of a sum: a box may be twice as wide as the largest coordinate
 
 
-def decimal(text: str | float) -> Decimal:
+def decimal(text: str | float, limit: float = MAX_COORDINATE) -> Decimal:
     """The number that a text is, or the shortest decimal of a float. ValueError where it is none,
-    or none that a coordinate can be."""
+    or none within `limit`."""
     try:
         value = Decimal(text if isinstance(text, str) else repr(text))
     except InvalidOperation:
         raise ValueError(f"{str(text)[:40]!r} is not a number") from None
-    if not (value.is_finite() and value.copy_abs() <= Decimal(MAX_COORDINATE)):
-        raise ValueError(f"{str(text)[:40]} is not a number within {MAX_COORDINATE:g}")
+    if not (value.is_finite() and value.copy_abs() <= Decimal(limit)):
+        raise ValueError(f"{str(text)[:40]} is not a number within {limit:g}")
     return value
 
 
@@ -37,13 +38,18 @@ def number(text: str) -> float:
 
 
 def plus(value: str | float | Decimal, shift: float) -> Decimal:
-    """The sum, exact."""
-    return _EXACT.add(value if isinstance(value, Decimal) else decimal(value), decimal(shift))
+    """The sum, exact; it may be over the largest coordinate. ValueError where a term is no number,
+    or over four times that."""
+    term = value if isinstance(value, Decimal) else decimal(value, _MAX_TERM)
+    return _EXACT.add(term, decimal(shift, _MAX_TERM))
 
 
 def moved(value: str | float, shift: float) -> float:
-    """The float that is nearest to the sum."""
-    return float(plus(value, shift))
+    """The float that is nearest to the sum. ValueError where a coordinate cannot be as large."""
+    found = plus(value, shift)
+    if found.copy_abs() > Decimal(MAX_COORDINATE):
+        raise ValueError(f"{text(found)[:40]} is not a number within {MAX_COORDINATE:g}")
+    return float(found)
 
 
 def text(value: Decimal) -> str:

@@ -30,19 +30,24 @@ _WORDS = _COORDINATES + 4 + len(ATTRIBUTES) + 1
 
 
 def read(file: str, images: str | None = None) -> Iterator[Item]:
-    """The faces of a list, in its order; `images` is the folder WFLW_images [looked for beside the
-    list and the three folders above it]. Raises UsageError, KptoolsError."""
+    """The faces of a list, in its order; `images` is the folder WFLW_images [looked for in the
+    folder of the list and the three above it]. Raises UsageError, KptoolsError."""
     if not os.path.isfile(file):
         raise UsageError(f"there is no file {file}; name list_98pt_rect_attr_train.txt or .._test")
     root = _images(file) if images is None else images
     ids, split = FaceIds(), split_of(file)
     try:
-        with open(file, encoding="utf-8") as handle:
+        with open(file, encoding="utf-8-sig") as handle:
             number = 0
             while line := handle.readline(MAX_LINE_BYTES):
                 number += 1
                 if line.strip():
-                    yield Item(_face(line.split(), root, ids, split), file, number)
+                    words = line.strip().split(maxsplit=_WORDS - 1)  # a path may have spaces
+                    if len(words) == _WORDS:
+                        record = _face(words, root, ids, split)
+                    else:
+                        record = fail({"id": f"{file}:{number}"}, _too_few(words))
+                    yield Item(record, file, number)
     except OSError as error:
         raise KptoolsError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -56,13 +61,15 @@ def _images(file: str) -> str:
             found = os.path.join(folder, IMAGES)
             return found if os.path.isabs(file) else os.path.relpath(found)
         folder = os.path.dirname(folder)
-    raise UsageError(f"no {IMAGES} beside {file} or above it; name it by --images DIR")
+    raise UsageError(f"no {IMAGES} in the folder of {file} or above it; give --images DIR")
+
+
+def _too_few(words: list[str]) -> RecordError:
+    problem = f"{len(words)} words; a line has {_WORDS}: points, box, attributes, image"
+    return RecordError("bad_record", problem)
 
 
 def _face(words: list[str], root: str, ids: FaceIds, split: str) -> Record:
-    if len(words) != _WORDS:
-        problem = f"{len(words)} words; a line has {_WORDS}: points, box, attributes, image"
-        return fail({"id": ids.unique_id("line")}, RecordError("bad_record", problem))
     name = words[-1]
     record = start(root, os.path.join(root, name), name)
     record |= {"id": ids.unique_id(record["id"]), "group": photo(record["id"])}
