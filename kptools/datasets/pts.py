@@ -94,7 +94,9 @@ def write(
             labels = Labels.of(item.record, what)
             if None in labels.points:
                 missing = labels.points.index(None)
-                raise RecordError("bad_points", f"point {missing} is null, which .pts cannot say")
+                raise RecordError(
+                    "bad_points", f"point {missing} is null, which .pts does not hold"
+                )
             image = keys.image(item.record)
             picture = picture_of(image)
             images.shown_size(image)  # it can be read

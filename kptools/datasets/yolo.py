@@ -38,7 +38,7 @@ def read(root: str, scheme: str | None = None) -> Iterator[Item]:
     """The faces of a folder, in order of path and line. Raises UsageError, KptoolsError."""
     labels = os.path.join(root, "labels")
     if not os.path.isdir(labels):
-        raise UsageError(f"there is no folder {labels}; name that which holds labels and images")
+        raise UsageError(f"there is no folder {labels}; name the folder above it")
     count, numbers_a_point, names = _config(os.path.join(root, CONFIG))
     choice = SchemeChoice(scheme, root)
     for path in walk(labels, [".txt"]):
