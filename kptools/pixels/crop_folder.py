@@ -56,7 +56,7 @@ class StoredCrops:
         """Give the file its name, once all crops are in it. Where the disk says no there is none,
         and the next run decodes again."""
         assert self.handle is not None
-        with self.handle as handle, suppress(OSError):
+        with suppress(OSError), self.handle as handle:
             handle.write(orjson.dumps([(index, *error) for index, error in errors.items()]))
             handle.flush()
             os.fsync(handle.fileno())
