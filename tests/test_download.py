@@ -6,6 +6,7 @@ import threading
 import zipfile
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 from conftest import in_process, parse
@@ -86,13 +87,17 @@ def test_a_download_that_is_cut_off_again_and_again_goes_on(server, tmp_path):
     assert done.returncode == 0, done.stderr
     (record,) = parse(done.stdout)
     assert record["id"] == "01-1m"
-    assert server.asked == [None, *(f"bytes={i * server.most}-" for i in (1, 2, 3))]
+    # where the connection ends some bytes that were sent may be lost, so each begins a bit sooner
+    first, *begins = [0 if asked is None else int(asked[6:-1]) for asked in server.asked]
+    assert first == 0
+    assert len(begins) >= 3
+    assert all(0 < b - a <= server.most for a, b in pairwise([first, *begins]))
     assert f"SHA-256 {sha256(server.data).hexdigest()}".encode() in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["imm"]
     again = imm(server, tmp_path / "imm")
     assert b"is there already" in again.stderr
     assert again.stdout == done.stdout
-    assert len(server.asked) == 4
+    assert len(server.asked) == 1 + len(begins)
 
 
 @pytest.mark.parametrize("change", ["tag", "can_range"])
