@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kptools.errors import KptoolsError, RecordError
-from kptools.pixels.crop_folder import CropFolder, Errors, StoredCrops
+from kptools.pixels.crop_folder import CropFolder, StoredCrops
 from kptools.pixels.crop_spec import CropSpec
 from kptools.pixels.decode import Pixels8, decode_crop
 from kptools.records.face import Face
@@ -99,7 +99,7 @@ class CropCache:
             found = {i: error for part in parts for i, error in part.items()}
             self._errors = {i: RecordError(*error) for i, error in found.items()}
             self._is_agreed = True
-            self._keep(found)  # all have mapped the file
+            self._keep()  # all have mapped the file
         if self._kept is not None:
             self._kept.result()
         for index in range(len(self)):
@@ -132,10 +132,10 @@ class CropCache:
             own = {i: error for i, error in found.items() if error is not None}
         return {i: (error.status, str(error)) for i, error in own.items()}
 
-    def _keep(self, errors: Errors | None = None) -> None:
+    def _keep(self) -> None:
         """Keep the file for other runs, once all of it is decoded."""
         if self._stored is not None and self._stored.handle is not None:
-            self._stored.finish(self._plain_errors() if errors is None else errors)
+            self._stored.finish(self._plain_errors())
 
     def _decode(self, index: int) -> RecordError | None:
         try:

@@ -22,6 +22,16 @@ from PIL import Image
 
 ROUNDS = 5
 
+# A small process between, to print a command's peak memory: the kernel counts to a child's peak
+# what its parent held when it was born
+LAUNCHER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(status != 0)
+"""
+
 
 def arguments(
     doc: str | None, *, device: bool = False, records: bool = False

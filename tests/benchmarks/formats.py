@@ -15,15 +15,6 @@ from PIL import Image
 FEW = 5_000
 FACES = 1_000  # of a picture
 
-# A small process between: the kernel counts to a child's peak what its parent held when it was born
-LAUNCHER = """
-import os, subprocess, sys
-child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-_, status, usage = os.wait4(child.pid, 0)
-print(usage.ru_maxrss)
-sys.exit(status != 0)
-"""
-
 
 def main() -> None:
     args = common.arguments(__doc__)
@@ -69,7 +60,7 @@ def _run(words: list[object]) -> tuple[float, float]:
     command = [sys.executable, "-m", "kptools.cli.prep", *map(str, words)]
     begun = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, *command], stdout=subprocess.PIPE, check=True
+        [sys.executable, "-c", common.LAUNCHER, *command], stdout=subprocess.PIPE, check=True
     )
     seconds = time.perf_counter() - begun
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6, seconds

@@ -33,15 +33,6 @@ NAMES = {
     "predict": "kp-predict, pictures in tar shards",
 }
 
-# A small process between: the kernel counts to a child's peak what its parent held when it was born
-LAUNCHER = """
-import os, subprocess, sys
-child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-_, status, usage = os.wait4(child.pid, 0)
-print(usage.ru_maxrss)
-sys.exit(status != 0)
-"""
-
 
 def main() -> None:
     args = common.arguments(__doc__)
@@ -119,7 +110,9 @@ def _run(tool: str, folder: Path, record: dict[str, object], count: int) -> tupl
         lines = open(packed, "rb")  # noqa: SIM115
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", common.LAUNCHER, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
