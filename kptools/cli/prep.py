@@ -23,6 +23,7 @@ from kptools.cli.options import (
     parameter,
     set_parameters,
 )
+from kptools.cli.prep_check import check
 from kptools.cli.prep_to import to
 from kptools.console import program, report
 from kptools.datasets import sources
@@ -197,6 +198,7 @@ for _name, _dataset in DATASETS.items():
 
 
 tool.add_typer(to, name="to")
+tool.command("check")(check)
 
 
 @tool.command("fit-boxes")

@@ -37,11 +37,11 @@ class Pick:
     """Which faces a sheet shows, of a stream of any length: it holds `count` of them.
 
     Without sorting these are the first ones, failures included; sorted, those whose errors are
-    the largest or the smallest.
+    the largest or the smallest; `by` is what these are called.
     """
 
-    def __init__(self, count: int, sort: str = "none") -> None:
-        self.count, self.sort = count, sort
+    def __init__(self, count: int, sort: str = "none", by: str = "errors") -> None:
+        self.count, self.sort, self.by = count, sort, by
         self.seen = self.failed = self.unscored = 0
         self._held: list[_Ranked] = []
 
@@ -80,9 +80,10 @@ class Pick:
 
     @property
     def note(self) -> str:
-        order = {"none": "", "worst": ", largest errors first", "best": ", smallest errors first"}
+        first = {"none": "", "worst": "largest", "best": "smallest"}[self.sort]
         faces = "face" if self.seen == 1 else "faces"
-        text = f"{len(self._held)} of {self.seen} {faces}{order[self.sort]}"
+        text = f"{len(self._held)} of {self.seen} {faces}"
+        text += f", {first} {self.by} first" if first else ""
         if self.failed:
             text += f"; {self.failed} failed"
         if self.unscored:
@@ -196,7 +197,7 @@ def cells(
     sources: Mapping[str, str] | None = None,
 ) -> list[Cell]:
     """A cell for each item; those that cannot be shown are failures, and have a blank. `sources`
-    are names of the items' files, for the captions."""
+    are names of the items' files, for the captions, which also have the records' `flags`."""
     items = list(items)
     faces = [_parse(item, view, norm, fail) for item in items]
     spec = views.crops_of([face for face in faces if face is not None], view)
@@ -219,10 +220,18 @@ def cells(
             (
                 *caption(item.record, norm)[: 1 if bare else 2],
                 *([sources[item.file]] if sources else []),
+                *_flags(item.record),
             ),
         )
         for item, picture in zip(items, pictures, strict=True)
     ]
+
+
+def _flags(record: Record) -> tuple[str, ...]:
+    """A line with what `kp-prep check` or `kp-track` found suspicious; none where that is none."""
+    found = record.get("flags")
+    names = [str(flag) for flag in found] if isinstance(found, list) else []
+    return (", ".join(names),) if names else ()
 
 
 def _parse(item: Item, view: View, norm: str | None, fail: Fail) -> Face | None:
