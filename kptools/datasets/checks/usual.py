@@ -22,8 +22,8 @@ from kptools.schemes.scheme import Scheme
 from kptools.units import Box
 
 SAMPLE = 5000  # faces, from which what is usual is learned
-OUTLIER = 3.5  # robust standard deviations of the logarithm of a distance
-BOX_OUTLIER = 4.5  # of where a box lies: its middle across and down, and its size, together
+OUTLIER = 4.0  # robust standard deviations of the logarithm of a distance
+BOX_OUTLIER = 5.0  # of where a box lies: its middle across and down, and its size, together
 CONVENTION = 0.1  # of a box's side: boxes further from each other are of two conventions
 _NEARLY_WHOLE = 0.8  # of the points are annotated
 _LEAST_SPREAD = 0.05  # of a logarithm
@@ -96,7 +96,7 @@ class Annotated:
 
     @property
     def _known(self) -> NDArray[np.bool_]:
-        known: NDArray[np.bool_] = np.isfinite(self.points).all(axis=1)
+        known: NDArray[np.bool_] = np.isfinite(self.points[:, 0])
         return known
 
 
