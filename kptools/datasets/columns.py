@@ -29,6 +29,10 @@ class Columns:
     points: tuple[tuple[int, int], ...]
     others: tuple[tuple[str, int], ...]
 
+    def names_of_points(self, names: Sequence[str]) -> list[str]:
+        """The names of the points, of columns NAME_x and NAME_y in a table of these `names`."""
+        return [names[x].strip().removesuffix("_x") for x, _ in self.points]
+
 
 def is_plain(key: str) -> bool:
     """Whether a column of this name, in a table that kptools writes, is that of a key: it is not
