@@ -18,6 +18,7 @@ PICTURES = (
     "scheme",
 )
 NO_RECORDS = ("curves", "filters")  # which read logs and a checkpoint
+NAMES_SCHEME = ("scheme",)  # which takes a scheme by its first argument
 
 tool = new_app()
 
@@ -40,8 +41,10 @@ def _kp_viz() -> None:
 
 for _name in PICTURES:
     _picture = getattr(import_module(f"kptools.cli.viz.{_name}"), _name)
+    if _name not in (*NO_RECORDS, *NAMES_SCHEME):
+        _picture = knows_schemes(_picture)
     if _name not in NO_RECORDS:
-        _picture = may_allow_failures(knows_schemes(_picture))
+        _picture = may_allow_failures(_picture)
     tool.command(_name)(_picture)
 
 
