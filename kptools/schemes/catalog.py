@@ -32,7 +32,7 @@ def register(scheme: Scheme, source: str) -> Scheme:
     if scheme.name in FULL:
         raise ValueError(f"the name {scheme.name} is that of a built-in scheme; give it another")
     known, where = _own.get(scheme.name, (scheme, source))
-    differ = [part for part in _PARTS if getattr(known, part) != getattr(scheme, part)]
+    differ = [key for part, key in _PARTS.items() if getattr(known, part) != getattr(scheme, part)]
     if differ:
         raise ValueError(
             f"its scheme {scheme.name} is not that of {where}: they differ in {', '.join(differ)}; "
@@ -44,8 +44,17 @@ def register(scheme: Scheme, source: str) -> Scheme:
     return known
 
 
-# A layout is left out: it is a picture's, and no number depends on it
-_PARTS = ("names", "regions", "swap", "corners", "pupils", "nose", "edges")
+# What two definitions of a scheme have to agree in, and what a file calls it; a layout is of
+# pictures, and no number depends on it
+_PARTS = {
+    "names": "`points`",
+    "regions": "`regions`",
+    "swap": "`pairs`",
+    "corners": "`interocular`",
+    "pupils": "`interpupil`",
+    "nose": "`nose`",
+    "edges": "`edges`",
+}
 
 
 def own() -> tuple[Scheme, ...]:

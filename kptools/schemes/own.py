@@ -80,7 +80,7 @@ def parse(document: Any) -> Scheme:
     return Scheme(
         name=name,
         count=len(names),
-        regions=_regions(document.get("regions", {}), index),
+        regions=_regions(document.get("regions"), index),
         swap=_swap(document, index),
         corners=_pair(corners, "interocular", index) if corners else (),
         pupils=tuple(_group(eye, "interpupil", index) for eye in eyes),
@@ -132,6 +132,8 @@ def _points(points: Any) -> tuple[str, ...]:
 
 
 def _regions(regions: Any, index: Index) -> dict[str, tuple[int, ...]]:
+    if regions is None:
+        return {}
     if not isinstance(regions, dict):
         raise ValueError("`regions` is no object of names and lists of points")
     for name in regions:

@@ -16,7 +16,10 @@ def parse_selection(wanted: str) -> list[tuple[str, str]]:
         kind, _, name = word.strip().partition(":")
         if kind == "region":
             if name not in regions:
-                raise ValueError(f"no region {name!r}; there are {', '.join(sorted(regions))}")
+                raise ValueError(
+                    f"no region {name!r}; there are {', '.join(sorted(regions))}, and those of "
+                    "your own by --scheme FILE"
+                )
             found.append((kind, name))
         elif word.strip() == "nose":
             found.append(("nose", ""))
