@@ -179,8 +179,7 @@ def _indices(path: str, labels: list[str], order: list[str] | None) -> list[int]
         return list(range(len(labels)))
     raise KptoolsError(
         f"{path}: the labels are names, not numbers; name their scheme by --scheme, or give their "
-        "order, as --labels "
-        + ",".join(labels)[:500]
+        "order, as --labels " + ",".join(labels)[:500]
     )
 
 

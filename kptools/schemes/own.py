@@ -141,9 +141,7 @@ def _regions(regions: Any, index: Index) -> dict[str, tuple[int, ...]]:
             raise ValueError(
                 f"`regions`: {_short(name)} is no name; letters, digits, _ . and -, a letter first"
             )
-    return {
-        name: _group(points, f"regions.{name}", index) for name, points in regions.items()
-    }
+    return {name: _group(points, f"regions.{name}", index) for name, points in regions.items()}
 
 
 def _swap(document: dict[str, Any], index: Index) -> tuple[int, ...] | None:

@@ -100,7 +100,8 @@ def _text(path: str) -> str:
         files.require_regular(path)
         data = Path(path).read_bytes()[: _MAX_BYTES + 1]
     except OSError as error:
-        raise KptoolsError(f"cannot read {path}: {error.strerror}; a scheme is a FILE of JSON") from None
+        reason = f"{error.strerror}; a scheme is a FILE of JSON"
+        raise KptoolsError(f"cannot read {path}: {reason}") from None
     if len(data) > _MAX_BYTES:
         raise KptoolsError(f"{path} is over {_MAX_BYTES >> 20} MiB; it is no scheme")
     try:

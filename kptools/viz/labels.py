@@ -65,9 +65,7 @@ def _costs(
     return cost
 
 
-def _covered(
-    found: g.Points, size: NDArray[np.float64], points: g.Points
-) -> NDArray[np.bool_]:
+def _covered(found: g.Points, size: NDArray[np.float64], points: g.Points) -> NDArray[np.bool_]:
     """Whether a label at each place (N,) covers each point (M,): (N, M)."""
-    covered: NDArray[np.bool_] = (np.abs(found[:, None] - points[None]) < size / 2).all(axis=2)
-    return covered
+    apart = np.abs(found[:, None] - points[None])
+    return np.asarray((apart < size / 2).all(axis=2))
