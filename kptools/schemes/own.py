@@ -56,7 +56,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"`{_short(key)}` is there twice; keep one")
+            raise ValueError(f"{_short(key)} is there twice; keep one")
         found[key] = value
     return found
 
@@ -68,7 +68,7 @@ def parse(document: Any) -> Scheme:
         raise ValueError(f"a scheme is an object with the keys {', '.join(KEYS)}")
     for key in document:
         if key not in KEYS:
-            raise ValueError(f"`{_short(key)}` is no key of a scheme; they are {', '.join(KEYS)}")
+            raise ValueError(f"{_short(key)} is no key of a scheme; they are {', '.join(KEYS)}")
     name = _name(document.get("name"))
     names = _points(document.get("points"))
     index = {word: i for i, word in enumerate(names)}
