@@ -120,7 +120,7 @@ class _Reader:
             is_ours = isinstance(ours, dict) and "scheme" in ours  # and so is the order
             named = None if is_ours else self._by_names(key, category, count)
             if named is not None:
-                at = {name: index for index, name in enumerate(category["keypoints"])}
+                at = {str(name): index for index, name in enumerate(category["keypoints"])}
                 order = [at[name] for name in named.names]
                 points, flags = [points[i] for i in order], [flags[i] for i in order]
             if any(flags):

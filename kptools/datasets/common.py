@@ -99,8 +99,8 @@ class SchemeChoice:
 
     def keys(self, count: int, named: Scheme | None = None) -> Record:
         """The key `scheme` of a face of so many points; none where --scheme is none. `named` is
-        their scheme by their names, if there is one. RecordError
-        where the scheme has another number, KptoolsError where no scheme has this one."""
+        their scheme by their names, if there is one. RecordError where the scheme has another
+        number, KptoolsError where no scheme has this one."""
         if self.is_none:
             return {}
         if self.known is not None:
@@ -112,8 +112,8 @@ class SchemeChoice:
         found = named or catalog.of_count(count)
         if found is None:
             raise KptoolsError(
-                f"{self.path}: a face has {count} points, as no built-in scheme has; give "
-                "--scheme NAME or the FILE of your own, or --scheme none"
+                f"{self.path}: a face has {count} points, which no scheme has, or more than one; "
+                "give --scheme NAME or the FILE of your own, or --scheme none"
             )
         return {"scheme": found.name}
 

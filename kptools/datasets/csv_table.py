@@ -14,7 +14,6 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any, TextIO
 
 import orjson
@@ -77,7 +76,7 @@ def read(
             columns = find(file, names, image_column, point_columns, box_columns, headerless)
             named = choice.by_names(columns.names_of_points(names))
             if named is not None:
-                columns = _in_order(file, columns, names, named)
+                columns = columns.in_order_of(named, names, file)
             reader = _Reader(file, folder, columns, choice, base, named)
             for number, row in [first] if headerless else []:
                 yield Item(reader.record(row, number), file, number)
@@ -89,20 +88,6 @@ def read(
         raise KptoolsError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KptoolsError(f"{file} is no text in UTF-8") from None
-
-
-def _in_order(file: str, columns: Columns, names: list[str], scheme: Scheme) -> Columns:
-    """The columns with those of the points in the order of the scheme. KptoolsError where another
-    column has values of the points in the order of the table."""
-    where = {name: at for at, name in enumerate(columns.names_of_points(names))}
-    points = tuple(columns.points[where[name]] for name in scheme.names)
-    listed = [name for name, _ in columns.others if name in ("visible", "score")]
-    if listed and points != columns.points:
-        raise KptoolsError(
-            f"{file}: the points have another order than those of {scheme.name}, and so may "
-            f"{listed[0]}; put the columns in its order"
-        )
-    return replace(columns, points=points)
 
 
 def _rows(handle: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:

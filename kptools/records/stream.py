@@ -48,7 +48,8 @@ class Stream:
         self._shard = shard
         if shard != WHOLE:
             run = {**(run or {}), "shard": str(shard)}
-        if own := {one.name: scheme_files.digest_of(one.name) for one in catalog.own()}:
+        own = {one.name: scheme_files.digest_of(one.name) for one in catalog.own()}
+        if own:
             run = {**(run or {}), "schemes": own}
         self.writer = Writer(
             output, self.failures, resume=resume, lines_per_record=lines_per_record, run=run
