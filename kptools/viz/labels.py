@@ -7,7 +7,8 @@ from kptools import geometry as g
 from kptools.units import Pixels, Size
 
 ANGLES = 24
-RINGS = 9
+STEPS = 1 + 0.8 * np.arange(9)  # how far from its point a label may be, the nearest is 1
+NEIGHBOURS = 8
 
 
 def place(
@@ -16,56 +17,47 @@ def place(
     """The centres (K, 2) of labels of `sizes` (K, 2), each as near to its point (K, 2) as there is
     room: inside the area, `reach` away from all points, on no other label, and better not on
     `lines`, of which points (M, 2) are given. Those with many points about them come first."""
-    near = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
-    crowd = np.sort(near, axis=1)[:, : min(6, len(points))].mean(axis=1)
     centres = np.full(points.shape, np.nan)
-    for index in np.argsort(crowd, kind="stable"):
-        found = _candidates(points[index], sizes[index], reach)
-        cost = _costs(found, sizes[index], points, centres, sizes, area, reach)
-        cost += np.where(_covered(found, sizes[index], lines).any(axis=1), reach * 3, 0)
-        away = points[index] - _middle(points, near[index])
-        turned = (found - points[index]) @ away / (np.hypot(*away) + 1e-9)
-        distance = np.hypot(*(found - points[index]).T)
-        cost += distance - 0.3 * turned
+    middles, crowds = zip(*(_about(point, points) for point in points), strict=True)
+    for index in np.argsort(crowds, kind="stable"):
+        point, size = points[index], sizes[index]
+        found = _candidates(point, size, reach)
+        far = STEPS[-1] * (size / 2 + reach) + sizes.max(axis=0) + reach
+        there = _within(point, far, centres)  # NaN, not placed yet, is not there
+        labels = _covered(found, size + sizes[there] + 2, centres[there]).sum(axis=1)
+        covered = _covered(found, size + 1.6 * reach, points[_within(point, far, points)])
+        crossed = _covered(found, size, lines[_within(point, far, lines)])
+        outside = ((found < size / 2) | (found > np.array(area) - size / 2)).any(axis=1)
+        away = point - middles[index]
+        turned = (found - point) @ away / (np.hypot(*away) + 1e-9)
+        cost = np.hypot(*(found - point).T) - 0.3 * turned + 3 * reach * crossed.any(axis=1)
+        cost = cost + 1000 * labels + 500 * covered.sum(axis=1) + 2000 * outside
         centres[index] = found[int(np.argmin(cost))]
     return centres
 
 
-def _middle(points: g.Points, distances: NDArray[np.float64]) -> g.Points:
-    """The mean of the nearest points, from which a label is to point away."""
-    nearest: g.Points = points[np.argsort(distances, kind="stable")[: min(8, len(points))]]
-    middle: g.Points = nearest.mean(axis=0)
-    return middle
+def _about(point: g.Points, points: g.Points) -> tuple[g.Points, float]:
+    """The mean of the nearest points, from which a label is to point away, and how far they are."""
+    distances = np.hypot(*(points - point).T)
+    nearest = np.argsort(distances, kind="stable")[:NEIGHBOURS]
+    return points[nearest].mean(axis=0), float(distances[nearest].mean())
 
 
 def _candidates(point: g.Points, size: NDArray[np.float64], reach: Pixels) -> g.Points:
     """Places (N, 2) round a point: on rings about which a label of this size clears the point."""
     angles = 2 * np.pi * np.arange(ANGLES) / ANGLES
     rays = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    steps = 1 + 0.8 * np.arange(RINGS)[:, None, None]
-    found: g.Points = (point + rays * (size / 2 + reach) * steps).reshape(-1, 2)
+    found: g.Points = (point + rays * (size / 2 + reach) * STEPS[:, None, None]).reshape(-1, 2)
     return found
 
 
-def _costs(
-    found: g.Points,
-    size: NDArray[np.float64],
-    points: g.Points,
-    centres: g.Points,
-    sizes: NDArray[np.float64],
-    area: Size,
-    reach: Pixels,
-) -> NDArray[np.float64]:
-    """What speaks against each place (N,): labels and points that it would cover, and the edge."""
-    apart = np.abs(found[:, None] - centres[None])  # NaN: not placed
-    labels = (apart < (size + sizes[None]) / 2 + 1).all(axis=2).sum(axis=1)
-    covered = _covered(found, size + 1.6 * reach, points)
-    outside = ((found < size / 2) | (found > np.array(area) - size / 2)).any(axis=1)
-    cost: NDArray[np.float64] = 1000.0 * labels + 500.0 * covered.sum(axis=1) + 2000.0 * outside
-    return cost
+def _within(point: g.Points, reach: NDArray[np.float64], others: g.Points) -> NDArray[np.bool_]:
+    """Which of the others (M, 2) may have to do with a label of this point: (M,)."""
+    return np.asarray((np.abs(others - point) < reach).all(axis=1))
 
 
-def _covered(found: g.Points, size: NDArray[np.float64], points: g.Points) -> NDArray[np.bool_]:
-    """Whether a label at each place (N,) covers each point (M,): (N, M)."""
-    apart = np.abs(found[:, None] - points[None])
+def _covered(found: g.Points, size: NDArray[np.float64], others: g.Points) -> NDArray[np.bool_]:
+    """Whether a label of this size (2,) or (M, 2) at each place (N, 2) covers each of the others
+    (M, 2): (N, M)."""
+    apart = np.abs(found[:, None] - others[None])
     return np.asarray((apart < size / 2).all(axis=2))

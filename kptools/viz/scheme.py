@@ -30,6 +30,7 @@ COLOURS: tuple[Rgb, ...] = (
 )
 OTHER: Rgb = PALE  # of points of no region, and of lines between two regions
 LEAST: Pixels = 10.0  # of a number's font
+ROWS = 40  # of text beside the picture, at least
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,12 @@ def _page(picture: Image.Image, entries: list[_Entry], title: str, unit: int) ->
         for entry in entries
         for part, line in enumerate(wrap(entry.text, face, 15 * unit) or [""])
     ]
-    rows = max(1, height // step - 1)
+    rows = max(ROWS, height // step - 1)
     wide = max((text_width(line, face) for line, _, _ in lines), default=0)
     column = math.ceil(wide + 2.5 * unit)
     columns = -(-len(lines) // rows)
-    page = Image.new("RGB", (width + columns * column + unit, top + height), PAPER)
+    size = (width + columns * column + unit, top + max(height, min(rows, len(lines)) * step + unit))
+    page = Image.new("RGB", size, PAPER)
     page.paste(picture, (0, top))
     pen = ImageDraw.Draw(page)
     for number, line in enumerate(wrap(title, large, page.width - 2 * unit)[:1]):
