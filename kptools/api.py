@@ -35,7 +35,8 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.records.reader import Reader
-from kptools.storage import compressed, files
+from kptools.schemes.scheme import Scheme
+from kptools.storage import compressed, files, scheme_files
 from kptools.training.run import Observer, RunOptions, prepare, train_records
 from kptools.training.settings import resolve
 from kptools.units import Box, Size
@@ -321,6 +322,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     (32, 32)
     """
     return checkpoints.load(box.locate(str(path)))
+
+
+def load_scheme(path: str | Path) -> Scheme:
+    """A scheme of your own, from its JSON (docs/schemes.md) or from a checkpoint of its points. All
+    functions know it from then on. KptoolsError where the file is wrong, or another scheme has its
+    name.
+
+    >>> import kptools as kp
+    >>> text = '{"name": "eyes2", "points": ["right", "left"], "pairs": [["right", "left"]]}'
+    >>> with open("eyes2.json", "w") as file:
+    ...     _ = file.write(text)
+    >>> kp.load_scheme("eyes2.json").swap
+    (1, 0)
+    """
+    return scheme_files.load(str(path))
 
 
 def _items(records: Iterable[Record]) -> Iterator[Item]:

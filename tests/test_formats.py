@@ -112,7 +112,7 @@ def test_keys_that_the_format_has_no_word_for_come_back(name, faces, tmp_path):
 def test_one_based_tables_come_back(faces, tmp_path):
     prep("to", "csv", "--base", 1, "--delimiter", ";", "-o", tmp_path / "f.csv", stdin=faces)
     head, row = (tmp_path / "f.csv").read_text().splitlines()[:2]
-    x = float(row.split(";")[head.split(";").index("0_x")])
+    x = float(row.split(";")[head.split(";").index("jaw_1_x")])
     assert x == pytest.approx(faces[0]["points"][0][0] + 1)
     again = prep("csv", tmp_path / "f.csv", "--base", 1, "--delimiter", ";")
     assert [f["points"] for f in again] == [f["points"] for f in faces]

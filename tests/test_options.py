@@ -41,7 +41,10 @@ def complete(line: str) -> list[str]:
         ("kp-predict --decode so", ["softargmax"]),
         ("kp-eval --norm inter", ["interocular", "interpupil"]),
         ("kp-eval --points region:right_e", ["region:right_eye"]),
-        ("kp-viz ", ["grid", "photos", "curves", "ced", "risk", "filters", "heatmap", "report"]),
+        (
+            "kp-viz ",
+            ["grid", "photos", "curves", "ced", "risk", "filters", "heatmap", "report", "scheme"],
+        ),
     ],
 )
 def test_the_shell_completes(line, offered):

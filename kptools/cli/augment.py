@@ -17,6 +17,7 @@ from kptools.cli.options import (
     one_of,
     parse_size,
 )
+from kptools.cli.own_schemes import knows_schemes
 from kptools.errors import RecordError, UsageError
 from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
@@ -28,6 +29,7 @@ def _share(text: str) -> Any:
     return typer.Option(min=0, help=text)
 
 
+@knows_schemes
 def augment(
     files: Files = None,
     preset: Annotated[

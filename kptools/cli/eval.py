@@ -9,6 +9,7 @@ import typer
 
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import Expect, Files, Norm, Part, Strict, choice, names_points, one_of
+from kptools.cli.own_schemes import knows_schemes
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.evaluation import MERGES, NORMS, THRESHOLD
@@ -21,6 +22,7 @@ FORMATS = ("auto", "table", "json")
 FILLS = ("none", "mean")
 
 
+@knows_schemes
 def evaluate(
     files: Files = None,
     norm: Norm = None,

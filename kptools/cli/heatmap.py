@@ -17,6 +17,7 @@ from kptools.cli.options import (
     one_of,
     parse_size,
 )
+from kptools.cli.own_schemes import knows_schemes
 from kptools.errors import RecordError, UsageError
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.shard import WHOLE
@@ -43,6 +44,7 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="For the .npy files.")]
 
 @tool.command()
 @may_allow_failures
+@knows_schemes
 def encode(
     files: Files = None,
     out: Out = Path("heatmaps"),
@@ -101,6 +103,7 @@ def encode(
 
 @tool.command()
 @may_allow_failures
+@knows_schemes
 def decode(
     files: Files = None,
     method: Annotated[str, one_of(DECODERS, "--decode")] = DECODER,

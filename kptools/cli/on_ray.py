@@ -12,6 +12,8 @@ from kptools.inference.ray_map import LOST, ray_map
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.stream import Stream
+from kptools.schemes import catalog
+from kptools.schemes.scheme import Scheme
 
 if TYPE_CHECKING:
     from kptools.inference.predictor import Predictor
@@ -46,7 +48,7 @@ def predicted(
         device = runtime.device(asked.device).type  # on all nodes what was chosen here
         asked = replace(asked, device=device, precision=how["precision"])
     for item in ray_map(
-        partial(_work, tuple(names), hash_of(checkpoints), asked),
+        partial(_work, tuple(names), hash_of(checkpoints), asked, catalog.own()),
         stream,
         stream.fail,
         stream.ready,
@@ -66,12 +68,19 @@ def hash_of(checkpoints: Iterable[str]) -> str:
 
 
 def _work(
-    names: tuple[str, ...], digest: str, asked: Asked, items: list[Item], fail: Fail
+    names: tuple[str, ...],
+    digest: str,
+    asked: Asked,
+    schemes: tuple[Scheme, ...],
+    items: list[Item],
+    fail: Fail,
 ) -> Iterator[Item]:
-    """On a node: the items with their predictions."""
+    """On a node: the items with their predictions. `schemes` are one's own."""
     from kptools.inference import ensemble
     from kptools.inference.prediction import of_scheme
 
+    for scheme in schemes:
+        catalog.register(scheme, "the command")
     predictors = _loaded(names, digest, asked)
     known = of_scheme(items, predictors[0].model.scheme, fail)
     return ensemble.run(predictors, known, fail, lambda: True)

@@ -23,6 +23,7 @@ from kptools.cli.options import (
     one_of,
     refuse,
 )
+from kptools.cli.own_schemes import knows_schemes
 from kptools.cli.predictors import Asked, beyond_one_pass, by_onnxruntime, by_torch, is_onnx
 from kptools.console import report
 from kptools.errors import UsageError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = (".safetensors", SUFFIX)  # how the name of one ends
 
 
+@knows_schemes
 def predict(
     arguments: Annotated[
         list[str] | None,

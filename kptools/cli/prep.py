@@ -105,6 +105,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
 
     def command(output: str, resume: bool, strict: bool, shard: Shard = WHOLE, **given: Any) -> int:
         options = {option.name: option.check(given[option.name]) for option in dataset.options}
+        if "scheme" in options:
+            options["scheme"] = _scheme(options["scheme"])
         if dataset.source is not None:
             options["root"] = _root(dataset.source, options["root"], given)
         preparation = _preparation(name, dataset, {k: given[k] for k in dataset.shared})
@@ -130,6 +132,15 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
     set_parameters(command, parameters)
     command.__doc__ = dataset.help
     return command
+
+
+def _scheme(given: str | None) -> str | None:
+    """The name of the scheme that --scheme names, or has the file of. One's own are known from
+    here on."""
+    from kptools.storage import scheme_files
+
+    scheme_files.load_those_of_environment()
+    return given if given in (None, "none") else scheme_files.choose(given)
 
 
 def _root(source: sources.Source, root: str | None, given: dict[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from kptools.cli.options import (
     parameter,
     set_parameters,
 )
+from kptools.cli.own_schemes import knows_schemes
 from kptools.datasets.formats import FORMATS, WHAT, Format
 from kptools.errors import KptoolsError
 from kptools.records.stream import Stream
@@ -99,4 +100,4 @@ def _write_files(out: Path, written: Any) -> None:
 
 
 for _name, _format in FORMATS.items():
-    to.command(_name)(may_allow_failures(_command(_name, _format)))
+    to.command(_name)(may_allow_failures(knows_schemes(_command(_name, _format))))

@@ -21,6 +21,7 @@ from kptools.cli.options import (
     parse_size,
     set_parameters,
 )
+from kptools.cli.own_schemes import knows_schemes
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.models import archs
@@ -62,6 +63,7 @@ Defaults by architecture (any other NAME: a classifier of torchvision, as resnet
 """
 
 
+@knows_schemes
 def train(
     inputs: Files = None,
     arch: Annotated[

@@ -22,8 +22,9 @@ SCHEME = Option(
     "scheme",
     str,
     None,
-    "What the points are [default: the scheme of their number]; none: of no scheme.",
-    "NAME",
+    "What the points are, or the file of a scheme of your own [default: the scheme of their names "
+    "or of their number]; none: of no scheme.",
+    "NAME|FILE",
 )
 IMAGES = Option(
     "images",

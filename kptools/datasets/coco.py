@@ -28,6 +28,7 @@ from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Point, Record, fail, failed
+from kptools.schemes.scheme import Scheme
 
 # Keys of a record that other keys of COCO hold, of its points and of its prediction
 _HELD = {
@@ -59,6 +60,7 @@ class _Reader:
         self._reported: set[int | str] = set()  # categories whose lines were left out
         self._image: object = None  # the id of the last one, and its first keys
         self._start: Record = {}
+        self._named: dict[int | str, Scheme | None] = {}  # by category, that of its names
 
     def record(self, annotation: Any, number: int) -> Record:
         record: Record = {}
@@ -113,10 +115,17 @@ class _Reader:
                 raise RecordError("bad_points", "keypoints: each third number is 0, 1 or 2")
             if not self.document.marks_hidden:
                 flags = [2 if v else 0 for v in flags]
+            points: list[Point] = [[x, y] for x, y in zip(flat[::3], flat[1::3], strict=True)]
+            ours = annotation.get("record")
+            is_ours = isinstance(ours, dict) and "scheme" in ours  # and so is the order
+            named = None if is_ours else self._by_names(key, category, count)
+            if named is not None:
+                at = {str(name): index for index, name in enumerate(category["keypoints"])}
+                order = [at[name] for name in named.names]
+                points, flags = [points[i] for i in order], [flags[i] for i in order]
             if any(flags):
-                points: list[Point] = [[x, y] for x, y in zip(flat[::3], flat[1::3], strict=True)]
                 found |= points_of(flags, points)
-            found |= self._scheme(count, key, category, annotation.get("record"))
+            found |= self._scheme(count, key, category, ours, named)
         found["split"] = self.split
         if category.get("name") not in (None, "face"):
             found["category"] = category["name"]
@@ -124,12 +133,28 @@ class _Reader:
             found["iscrowd"] = 1
         return found
 
+    def _by_names(
+        self, number: int | str | None, category: dict[str, Any], count: int
+    ) -> Scheme | None:
+        """The scheme whose points are called as those of the category are."""
+        names = category.get("keypoints")
+        if number is None or not isinstance(names, list) or len(names) != count:
+            return None
+        if number not in self._named:
+            self._named[number] = self.choice.by_names(map(str, names))
+        return self._named[number]
+
     def _scheme(
-        self, count: int, number: int | str | None, category: dict[str, Any], ours: Any
+        self,
+        count: int,
+        number: int | str | None,
+        category: dict[str, Any],
+        ours: Any,
+        named: Scheme | None,
     ) -> Record:
         """The scheme; of points of none, their names and the lines between them (0-based)."""
         has_own = isinstance(ours, dict) and "scheme" in ours
-        found = {"scheme": ours["scheme"]} if has_own else self.choice.keys(count)
+        found = {"scheme": ours["scheme"]} if has_own else self.choice.keys(count, named)
         if not found.get("scheme"):
             if category.get("keypoints"):
                 found["point_names"] = category["keypoints"]
@@ -267,7 +292,7 @@ def _category(
     if not (isinstance(lines, list) and all(_is_line(line, 0, count - 1) for line in lines)):
         lines = []
     if known is not None:
-        names, lines = [str(i) for i in range(known.count)], known.edges or []
+        names, lines = list(known.names), known.edges or []
     elif record.get("scheme") is None:  # else these keys are not read from the category
         held |= {key for key, v in (("point_names", names), ("skeleton", lines)) if v}
     if isinstance(name, str) and name != "face":

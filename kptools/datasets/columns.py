@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kptools.errors import KptoolsError
+from kptools.schemes.scheme import Scheme
 
 _IMAGE = ("image", "file", "filename", "file_name", "image_path", "path", "name")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")  # as kptools writes them
@@ -28,6 +29,23 @@ class Columns:
     box: tuple[int, ...]
     points: tuple[tuple[int, int], ...]
     others: tuple[tuple[str, int], ...]
+
+    def names_of_points(self, names: Sequence[str]) -> list[str]:
+        """The names of the points, of columns NAME_x and NAME_y in a table of these `names`."""
+        return [names[x].strip().removesuffix("_x") for x, _ in self.points]
+
+    def in_order_of(self, scheme: Scheme, names: Sequence[str], file: str) -> "Columns":
+        """With those of the points, which are called as the scheme's, in its order. KptoolsError
+        where another column lists values of the points in the order of the table."""
+        where = {name: at for at, name in enumerate(self.names_of_points(names))}
+        points = tuple(self.points[where[name]] for name in scheme.names)
+        listed = [name for name, _ in self.others if name in ("visible", "score")]
+        if listed and points != self.points:
+            raise KptoolsError(
+                f"{file}: the points have another order than those of {scheme.name}, and so may "
+                f"{listed[0]}; put the columns in its order"
+            )
+        return replace(self, points=points)
 
 
 def is_plain(key: str) -> bool:

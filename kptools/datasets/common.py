@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.records.ids import SeenIds
 from kptools.records.keys import Record, fail
 from kptools.schemes import catalog
+from kptools.schemes.scheme import Scheme
 from kptools.storage import images, remote
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -78,7 +79,7 @@ def split_of(path: str) -> str:
 
 class SchemeChoice:
     """What the points of the file at `path` are: the scheme that --scheme names, `none`, or the one
-    built-in scheme of their number. UsageError where there is none of that name."""
+    scheme of their names, or of their number. UsageError where there is none of that name."""
 
     def __init__(self, given: str | None, path: str) -> None:
         self.path, self.is_none = path, given == "none"
@@ -90,9 +91,16 @@ class SchemeChoice:
                 raise UsageError(f"--scheme: {error}, or none") from None
         self.count = self.known.count if self.known is not None else None
 
-    def keys(self, count: int) -> Record:
-        """The key `scheme` of a face of so many points; none where --scheme is none. RecordError
-        where the scheme has another number, KptoolsError where no scheme has this one."""
+    def by_names(self, names: Iterable[str]) -> Scheme | None:
+        """The scheme whose points have these names, in any order; None where it has others."""
+        if self.known is None:
+            return None if self.is_none else catalog.of_names(names)
+        return self.known if sorted(self.known.names) == sorted(names) else None
+
+    def keys(self, count: int, named: Scheme | None = None) -> Record:
+        """The key `scheme` of a face of so many points; none where --scheme is none. `named` is
+        their scheme by their names, if there is one. RecordError where the scheme has another
+        number, KptoolsError where no scheme has this one."""
         if self.is_none:
             return {}
         if self.known is not None:
@@ -101,11 +109,11 @@ class SchemeChoice:
                     "bad_points", f"{count} points, but {self.known.name} has {self.known.count}"
                 )
             return {"scheme": self.known.name}
-        found = catalog.of_count(count)
+        found = named or catalog.of_count(count)
         if found is None:
             raise KptoolsError(
-                f"{self.path}: a face has {count} points, as no built-in scheme has; give "
-                "--scheme NAME, or --scheme none"
+                f"{self.path}: a face has {count} points, which no scheme has, or more than one; "
+                "give --scheme NAME or the FILE of your own, or --scheme none"
             )
         return {"scheme": found.name}
 

@@ -1,6 +1,6 @@
 """A table of faces, one a line: CSV, of any columns.
 
-    image,person,box_x0,box_y0,box_x1,box_y1,0_x,0_y,1_x,1_y,visible,record
+    image,person,box_x0,box_y0,box_x1,box_y1,nose_tip_x,nose_tip_y,visible,record
 
 The columns of the image, the box and the points are found by their names (`columns`), or named by
 options; the other columns are keys of the record. A cell without text is null. Edges of a box bound
@@ -36,6 +36,7 @@ from kptools.records import keys
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import PREDICTION, Point, Record, fail, failed
+from kptools.schemes.scheme import Scheme
 
 _TEXTS = ("id", "group", "scheme", "split", "box_source", "dataset")
 _KEPT = ("image", "size", "status", "error")  # what other columns do not change
@@ -73,7 +74,10 @@ def read(
                 return
             names = [str(i) for i in range(len(first[1]))] if headerless else first[1]
             columns = find(file, names, image_column, point_columns, box_columns, headerless)
-            reader = _Reader(file, folder, columns, choice, base)
+            named = choice.by_names(columns.names_of_points(names))
+            if named is not None:
+                columns = columns.in_order_of(named, names, file)
+            reader = _Reader(file, folder, columns, choice, base, named)
             for number, row in [first] if headerless else []:
                 yield Item(reader.record(row, number), file, number)
             for number, row in rows:
@@ -103,8 +107,15 @@ class _Reader:
     """Rows to records."""
 
     def __init__(
-        self, file: str, folder: str, columns: Columns, choice: SchemeChoice, base: int
+        self,
+        file: str,
+        folder: str,
+        columns: Columns,
+        choice: SchemeChoice,
+        base: int,
+        named: Scheme | None,
     ) -> None:
+        self.named = named
         self.file, self.folder, self.columns = file, folder, columns
         self.choice, self.base = choice, base
         self.ids, self.split = FaceIds(), split_of(file)
@@ -164,7 +175,7 @@ class _Reader:
             whole = g.whole_image(keys.size(record))
             found |= {"box": list(whole), "box_source": "image"}
         if not ("scheme" in others and self.choice.known is None) and points:
-            found |= self.choice.keys(len(points))
+            found |= self.choice.keys(len(points), self.named)
             others.pop("scheme", None)
         found |= {"split": self.split} | others
         keys.box(found)
@@ -232,6 +243,7 @@ class _Table:
         self.what, self.base = what, base
         self.names: list[str] = []
         self._points = 0
+        self._scheme: Scheme | None = None  # after which the columns of points are called
         self._keys: list[str] = []
 
     def row(self, record: Record, folder: str | None) -> list[str]:
@@ -245,11 +257,15 @@ class _Table:
         row = [image]
         edges = [self._shown(edge) for edge in keys.box(record)]
         others = {key: value for key, value in record.items() if key not in _HELD[self.what]}
+        scheme = keys.known_scheme(record, len(labels.points))
         if not self.names:
-            self._begin(list(others), len(labels.points))
+            self._begin(list(others), len(labels.points), scheme)
         if len(labels.points) != self._points:
             problem = f"{len(labels.points)} points; the table has columns for {self._points}"
             raise RecordError("bad_points", problem)
+        if scheme is not None and self._scheme not in (None, scheme):
+            problem = f"its points are of {scheme.name}; the table's columns are those of another"
+            raise RecordError("bad_scheme", problem)
         for key in self._keys:
             cell = _cell(key, others[key]) if key in others else ""
             if cell:
@@ -261,10 +277,12 @@ class _Table:
         flags = labels.visible if self.what == "points" else labels.score
         return [*row, _json(flags) if flags else "", _json(others) if others else ""]
 
-    def _begin(self, others: list[str], points: int) -> None:
+    def _begin(self, others: list[str], points: int, scheme: Scheme | None) -> None:
         self._keys, self._points = [key for key in others if is_plain(key)], points
         self.names = ["image", *self._keys, *BOX]
-        self.names += [f"{index}_{axis}" for index in range(points) for axis in "xy"]
+        self._scheme = scheme
+        shown = scheme.names if scheme is not None else range(points)
+        self.names += [f"{name}_{axis}" for name in shown for axis in "xy"]
         self.names += ["visible" if self.what == "points" else "score", "record"]
 
     def _shown(self, value: float) -> str:

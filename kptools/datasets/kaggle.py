@@ -31,23 +31,7 @@ from kptools.storage import files, images
 
 SCHEME = FULL["kaggle15"]
 SIDE = 96
-POINTS = (
-    "left_eye_center",
-    "right_eye_center",
-    "left_eye_inner_corner",
-    "left_eye_outer_corner",
-    "right_eye_inner_corner",
-    "right_eye_outer_corner",
-    "left_eyebrow_inner_end",
-    "left_eyebrow_outer_end",
-    "right_eyebrow_inner_end",
-    "right_eyebrow_outer_end",
-    "nose_tip",
-    "mouth_left_corner",
-    "mouth_right_corner",
-    "mouth_center_top_lip",
-    "mouth_center_bottom_lip",
-)
+POINTS = SCHEME.names
 COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
 
 

@@ -5,7 +5,8 @@
                                              "shape_type": "point", "flags": {}}, ..]}
 
 Shapes of one `group_id` are one face: points, and the rectangle of its box. A label that is a
-number is the index of its point; other labels are put in order by --labels. A flag `hidden` is a
+number is the index of its point; other labels are the names of the points of a scheme, or are put
+in order by --labels. A flag `hidden` is a
 point that is not visible. Coordinates are continuous, with the origin in the corner of the image as
 shown (Qt's frame): 0.5 is taken from each. labelme keeps no score.
 """
@@ -30,6 +31,7 @@ from kptools.records.failures import Fail
 from kptools.records.ids import FileNames
 from kptools.records.item import Item
 from kptools.records.keys import Record, fail, failed
+from kptools.schemes import catalog
 
 VERSION = "5.5.0"  # of labelme, whose files these are
 Shape = dict[str, Any]
@@ -137,7 +139,13 @@ def _labels(
         xs, ys = sorted(x for x, _ in corners), sorted(y for _, y in corners)
         found |= {"box": [xs[0], ys[0], xs[1], ys[1]], "box_source": "dataset"}
     if points:
-        at = _indices(path, [str(shape.get("label")) for shape in points], order)
+        names = [str(shape.get("label")) for shape in points]
+        named = choice.by_names(names) if order is None else None
+        if choice.known is not None and order is None and set(names) <= set(choice.known.names):
+            named = choice.known  # also where some points are not annotated
+        if named is not None:
+            order = list(named.names)
+        at = _indices(path, names, order)
         count = choice.count or (max(at) + 1 if order is None else len(order))
         places: list[Any] = [None] * count
         visible = [1] * count
@@ -152,7 +160,7 @@ def _labels(
             found["visible"] = visible
         if not boxes:
             found |= {"box": list(g.box_of_points(g.from_list(places))), "box_source": "points"}
-        found |= choice.keys(count)
+        found |= choice.keys(count, named)
     keys.box(found)
     return found
 
@@ -170,8 +178,8 @@ def _indices(path: str, labels: list[str], order: list[str] | None) -> list[int]
     if len(set(labels)) == 1:
         return list(range(len(labels)))
     raise KptoolsError(
-        f"{path}: the labels are names, not numbers; give their order, as --labels "
-        + ",".join(labels)[:500]
+        f"{path}: the labels are names, not numbers; name their scheme by --scheme, or give their "
+        "order, as --labels " + ",".join(labels)[:500]
     )
 
 
@@ -222,9 +230,12 @@ def _shapes(record: Record, what: str, number: int) -> list[Shape]:
     shapes = [_shape("face", "rectangle", [(x0, y0), (x1, y1)], number)]
     if what == "pred" or what in record:
         labels = Labels.of(record, what)
+        own = catalog.own_of(keys.scheme_name(record))  # built-in ones are known by number
+        known = keys.known_scheme(record, len(labels.points)) if own is not None else None
         for index, point in enumerate(labels.points):
             if point is not None:
-                shape = _shape(str(index), "point", [(point[0], point[1])], number)
+                label = known.names[index] if known is not None else str(index)
+                shape = _shape(label, "point", [(point[0], point[1])], number)
                 if labels.visible is not None and not labels.visible[index]:
                     shape["flags"] = {"hidden": True}
                 shapes.append(shape)

@@ -114,7 +114,10 @@ class Parser:
     def _choose(self, scheme: Scheme | None) -> tuple[Scheme, list[int]]:
         """The points that are scored. A face that has none of them annotated takes no part."""
         if scheme is None:
-            raise RecordError("bad_scheme", "--points needs the record's scheme; name a known one")
+            raise RecordError(
+                "bad_scheme",
+                "--points needs the record's scheme; name a known one, or --scheme FILE",
+            )
         if scheme.name not in self._chosen:
             try:
                 chosen, keep = selection.select_points(scheme, self.points or "")

@@ -82,7 +82,7 @@ def norm_for(scheme: Scheme | None, wanted: str | None) -> str:
     if wanted is None:
         return "interocular" if eyes["interocular"] else "box"
     if wanted in eyes and not eyes[wanted]:
-        name = scheme.name if scheme else "a scheme that is not known"
+        name = scheme.name if scheme else "a scheme that is not known (--scheme FILE)"
         raise RecordError(
             "bad_scheme", f"{name} has no eyes for the norm {wanted}; use --norm box or diagonal"
         )

@@ -23,7 +23,7 @@ from kptools.models.checkpoint import Checkpoint
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
 from kptools.specs import GREY, IMAGENET, InputSpec
-from kptools.storage import files
+from kptools.storage import files, scheme_files
 
 OPSET = 18
 
@@ -87,7 +87,8 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
             proto = program.model_proto
             described = proto.metadata_props.add()
             described.key = METADATA
-            meta = {"version": VERSION, "model": asdict(model)}
+            meta: dict[str, Any] = {"version": VERSION, "model": asdict(model)}
+            meta |= scheme_files.metadata_of(model.scheme)
             described.value = json.dumps(meta, sort_keys=True)
             data = proto.SerializeToString()
     except Exception as error:  # of whatever step: the exporter says its own in many lines

@@ -61,7 +61,8 @@ def resolve(
     known = catalog.count(model.scheme) == model.count
     swap = catalog.get(model.scheme).swap if known else None
     if flip and swap is None:
-        raise UsageError(f"--flip: {model.scheme} has no table of left and right; leave it out")
+        lacks = "has no table of left and right" if known else "is not known here (--scheme FILE)"
+        raise UsageError(f"--flip: {model.scheme} {lacks}; leave it out")
     wanted = model.flip if flip is None else flip
     has_prior = model.options.get("shape_prior", 0) > 0
     if shape_prior and not has_prior:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
-from kptools.storage.tensors import read_metadata, read_tensors, write_tensors
+from kptools.storage import scheme_files
+from kptools.storage.tensor_metadata import read_metadata
+from kptools.storage.tensors import read_tensors, write_tensors
 from kptools.units import Box
 
 VERSION = 1
@@ -72,7 +74,8 @@ class Adapter:
             "weight": torch.from_numpy(self.weight),
             "offset": torch.from_numpy(self.offset),
         }
-        write_tensors(path, tensors, {"adapter": VERSION, "scheme": self.scheme})
+        meta = {"adapter": VERSION, "scheme": self.scheme}
+        write_tensors(path, tensors, meta | scheme_files.metadata_of(self.scheme))
 
 
 def is_adapter(path: str) -> bool:
@@ -93,6 +96,7 @@ def load(path: str) -> Adapter:
         sound = sound and all(np.isfinite(a).all() for a in (mean, weight, offset))
     except (KeyError, ValueError, TypeError, IndexError):
         sound = False
+    scheme_files.learn(path, meta)
     if not sound:
         raise KptoolsError(f"{path} is broken: its tensors are not an adapter's; train it again")
     return found

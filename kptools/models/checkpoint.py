@@ -16,13 +16,9 @@ from kptools.models import build, metadata
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
 from kptools.specs import ModelSpec
-from kptools.storage.tensors import (
-    is_finite,
-    load_weights,
-    read_metadata,
-    read_tensors,
-    write_tensors,
-)
+from kptools.storage import scheme_files
+from kptools.storage.tensor_metadata import read_metadata
+from kptools.storage.tensors import is_finite, load_weights, read_tensors, write_tensors
 
 
 @dataclass
@@ -61,6 +57,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "model": asdict(checkpoint.model),
         "history": checkpoint.history,
         "run": checkpoint.run,
+        **scheme_files.metadata_of(checkpoint.model.scheme),
     }
     for name, tensor in checkpoint.weights.items():
         if not is_finite(tensor):

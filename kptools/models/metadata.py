@@ -9,13 +9,15 @@ from typing import Any
 from kptools.errors import KptoolsError, UsageError
 from kptools.models import archs
 from kptools.specs import InputSpec, ModelSpec
+from kptools.storage import scheme_files
 
 VERSION = 4
 
 
 def model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
     """What the metadata of the file at `path` says of its network; whether there is such an
-    architecture is not asked. KptoolsError where it is of another version, or not kp-train's."""
+    architecture is not asked. A scheme of one's own that it defines is known from then on.
+    KptoolsError where it is of another version, or not kp-train's."""
     if "adapter" in meta:
         raise KptoolsError(f"{path} is an adapter (kp-train --arch adapter), and no network")
     version = meta.get("version")
@@ -28,9 +30,11 @@ def model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
         raise KptoolsError(f"{path} is of an early development version; train it again")
     try:
         described = _from_version_1(meta) if version == 1 else meta["model"]
-        return _parse_model(described)
+        model = _parse_model(described)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
+    scheme_files.learn(path, meta)
+    return model
 
 
 def _has_pyramid(meta: dict[str, Any]) -> bool:

@@ -17,6 +17,8 @@ from kptools.records.keys import Record
 from kptools.records.reader import Reader
 from kptools.records.shard import WHOLE, Shard
 from kptools.records.writer import Writer
+from kptools.schemes import catalog
+from kptools.storage import scheme_files
 from kptools.storage.run_file import FIRST
 
 
@@ -46,6 +48,9 @@ class Stream:
         self._shard = shard
         if shard != WHOLE:
             run = {**(run or {}), "shard": str(shard)}
+        own = {one.name: scheme_files.digest_of(one.name) for one in catalog.own()}
+        if own:
+            run = {**(run or {}), "schemes": own}
         self.writer = Writer(
             output, self.failures, resume=resume, lines_per_record=lines_per_record, run=run
         )

@@ -29,4 +29,4 @@ SCHEME = Scheme(
         *path(span(12, 14)),
         *path(span(15, 17)),
     ),
-)
+).named({7: "right_eye_centre", 10: "left_eye_centre", 13: "nose_tip"})

@@ -32,4 +32,4 @@ SCHEME = Scheme(
         *path((18, 21, 19)),
         *path((22, 24, 23, 27), closed=True),
     ),
-)
+).named({16: "right_pupil", 17: "left_pupil"})

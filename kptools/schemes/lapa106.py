@@ -39,4 +39,4 @@ SCHEME = Scheme(
         *path(span(84, 95), closed=True),
         *path(span(96, 103), closed=True),
     ),
-)
+).named({104: "right_pupil", 105: "left_pupil"})

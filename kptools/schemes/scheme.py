@@ -1,12 +1,13 @@
 """Schemes: what the K points of a record are.
 
-A scheme has regions, a table that says which point a mirror image turns each point into, the
-corners and centres of the eyes (for the norms of the NME) and the lines that a picture draws.
-Left and right are the person's own: the right eye is on the left of a frontal picture.
+A scheme has names of its points, regions, a table that says which point a mirror image turns each
+point into, the corners and centres of the eyes (for the norms of the NME) and the lines that a
+picture draws. Left and right are the person's own: the right eye is on the left of a frontal
+picture.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class Scheme:
 
     `swap[i]` is the index of the point that point i becomes in a mirror image (None: the scheme
     has no table). `corners` are the outer corners of the right and the left eye; `pupils` the
-    points whose mean is the centre of each; empty where the scheme has none.
+    points whose mean is the centre of each; empty where the scheme has none. `names` are those of
+    the points, all different: by default their region and their number in it. `layout` (K, 2) is
+    where a picture of the scheme draws them, in fractions of it; empty where that is not known.
     """
 
     name: str
@@ -26,6 +29,21 @@ class Scheme:
     pupils: tuple[tuple[int, ...], ...] = ()
     nose: int | None = None
     edges: tuple[tuple[int, int], ...] = ()
+    names: tuple[str, ...] = ()
+    layout: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, "names", _numbered(self.count, self.regions))
+
+    @property
+    def base(self) -> str:
+        """The name of the scheme that this one is a subset of; its own where it is none."""
+        return self.name.partition(":")[0]
+
+    def named(self, names: Mapping[int, str]) -> "Scheme":
+        """The scheme with other names for some of its points."""
+        return replace(self, names=tuple(names.get(i, n) for i, n in enumerate(self.names)))
 
     def select(self, indices: Iterable[int]) -> "Scheme":
         """The scheme of a subset of the points, in the order given."""
@@ -59,7 +77,18 @@ class Scheme:
             pupils=tuple(tuple(where[i] for i in eye) for eye in self.pupils) if pupils else (),
             nose=where.get(self.nose) if self.nose is not None else None,
             edges=tuple((where[a], where[b]) for a, b in self.edges if a in where and b in where),
+            names=tuple(self.names[i] for i in keep),
+            layout=tuple(self.layout[i] for i in keep) if self.layout else (),
         )
+
+
+def _numbered(count: int, regions: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """`right_eye_1`, `right_eye_2`; the one point of a region has the region's name."""
+    names = [f"point_{index}" for index in range(count)]
+    for region, points in regions.items():
+        for number, index in enumerate(points, start=1):
+            names[index] = region if len(points) == 1 else f"{region}_{number}"
+    return tuple(names)
 
 
 def span(first: int, last: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import re
 
-from kptools.schemes.catalog import FULL
+from kptools.schemes.catalog import known
 from kptools.schemes.nose1 import SCHEME
 from kptools.schemes.scheme import Scheme
 
@@ -11,12 +11,15 @@ def parse_selection(wanted: str) -> list[tuple[str, str]]:
     """What `--points` names, word by word: (`nose`, ""), (`region`, NAME), or (`range`, `36-47`).
     ValueError where a word means nothing in any scheme."""
     found = []
-    regions = {name for scheme in FULL.values() for name in scheme.regions}
+    regions = {name for scheme in known() for name in scheme.regions}
     for word in wanted.split(","):
         kind, _, name = word.strip().partition(":")
         if kind == "region":
             if name not in regions:
-                raise ValueError(f"no region {name!r}; there are {', '.join(sorted(regions))}")
+                raise ValueError(
+                    f"no region {name!r}; there are {', '.join(sorted(regions))}, and those of "
+                    "your own by --scheme FILE"
+                )
             found.append((kind, name))
         elif word.strip() == "nose":
             found.append(("nose", ""))

@@ -37,4 +37,4 @@ SCHEME = Scheme(
         *path(span(76, 87), closed=True),
         *path(span(88, 95), closed=True),
     ),
-)
+).named({96: "right_pupil", 97: "left_pupil"})

@@ -1,7 +1,6 @@
 """Tensors and a JSON string in one file (safetensors)."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kptools.errors import KptoolsError
-from kptools.limits import MAX_HEADER_BYTES
-from kptools.storage import files, sniff
+from kptools.storage import files
+from kptools.storage.tensor_metadata import read_metadata
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
@@ -116,31 +115,6 @@ def read_tensors(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return safetensors.torch.load_file(path), meta
     except Exception as error:
         raise KptoolsError(f"{path} is broken: {' '.join(str(error).split())[:160]}") from None
-
-
-def read_metadata(path: str) -> dict[str, Any]:
-    """The metadata alone. A header over the limit is refused before it is read."""
-    try:
-        files.require_regular(path)
-        with open(path, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if length > MAX_HEADER_BYTES or length > os.fstat(handle.fileno()).st_size:
-                raise ValueError("no header")
-            header = orjson.loads(handle.read(length))
-        meta = orjson.loads(header["__metadata__"]["kptools"])
-        if not isinstance(meta, dict):
-            raise ValueError("no object")
-    except OSError as error:
-        raise KptoolsError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        with open(path, "rb") as handle:
-            kind = sniff.kind(handle.read(sniff.HEAD))
-        looks = f" (it looks like {kind})" if kind else ""
-        raise KptoolsError(
-            f"{path} is no checkpoint of kptools{looks}; kp-train -o makes one (pickles are not "
-            "read)"
-        ) from None
-    return meta
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:

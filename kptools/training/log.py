@@ -11,7 +11,7 @@ import orjson
 
 from kptools.errors import KptoolsError
 from kptools.storage import files
-from kptools.storage.tensors import read_metadata
+from kptools.storage.tensor_metadata import read_metadata
 
 
 class TrainingLog:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kptools.errors import UsageError
 from kptools.models.network import Network
-from kptools.storage import files
+from kptools.storage import files, scheme_files
 from kptools.storage.tensors import load_weights, read_tensors, write_tensors
 from kptools.training.ema import EMA
 from kptools.training.settings import Settings
@@ -100,6 +100,9 @@ def fingerprint(faces: TrainingSet, val: TrainingSet | None, settings: Settings)
     """What tells one run from another: its settings, the weights it starts from, its records; not
     the pixels of their images, which must stay as they are."""
     digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
+    scheme = faces.faces[0].scheme  # that of all
+    if scheme is not None:
+        digest.update(scheme_files.digest_of(scheme.name).encode())
     for path in (settings.init, settings.weights):
         if path not in ("", "none", "default"):
             digest.update(blake2b(Path(path).read_bytes()).digest())

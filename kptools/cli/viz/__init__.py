@@ -4,6 +4,7 @@ command of its name, and a line in `PICTURES`."""
 from importlib import import_module
 
 from kptools.cli.edge import may_allow_failures, new_app, run, with_version
+from kptools.cli.own_schemes import knows_schemes
 
 PICTURES = (
     "grid",
@@ -14,8 +15,10 @@ PICTURES = (
     "filters",
     "heatmap",
     "report",
+    "scheme",
 )
 NO_RECORDS = ("curves", "filters")  # which read logs and a checkpoint
+NAMES_SCHEME = ("scheme",)  # which takes a scheme by its first argument
 
 tool = new_app()
 
@@ -38,7 +41,11 @@ def _kp_viz() -> None:
 
 for _name in PICTURES:
     _picture = getattr(import_module(f"kptools.cli.viz.{_name}"), _name)
-    tool.command(_name)(_picture if _name in NO_RECORDS else may_allow_failures(_picture))
+    if _name not in (*NO_RECORDS, *NAMES_SCHEME):
+        _picture = knows_schemes(_picture)
+    if _name not in NO_RECORDS:
+        _picture = may_allow_failures(_picture)
+    tool.command(_name)(_picture)
 
 
 def main() -> None:
