@@ -10,6 +10,7 @@ import typer
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import Expect, Files, Norm, Part, Strict, choice, names_points, one_of
 from kptools.cli.own_schemes import knows_schemes
+from kptools.cli.streams import open_stream
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.evaluation import MERGES, NORMS, THRESHOLD
@@ -97,7 +98,9 @@ def evaluate(
             raise UsageError(f"--points {points}: {error}") from None
     if submission is not None:
         claim_output(submission)
-    stream = Stream(need_input(files), "-", strict=strict, expect=expect, shard=shard)
+    stream = open_stream(
+        need_input(files), writes=with_records, strict=strict, expect=expect, shard=shard
+    )
     items = merge_copies(stream, merge, stream.fail) if merge else iter(stream)
     if submission is not None:
         return _write_submission(items, stream, submission, fill)

@@ -7,6 +7,7 @@ import typer
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, Norm
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import (
     Sources,
     Threshold,
@@ -17,7 +18,6 @@ from kptools.cli.viz.common import (
     passing,
 )
 from kptools.evaluation import THRESHOLD
-from kptools.records.stream import Stream
 
 
 def report(
@@ -43,7 +43,7 @@ def report(
     """
     check_scoring(norm, threshold)
     check_output(output, (".html", ".htm"))
-    stream = Stream(need_input(files), expect=expect)
+    stream = open_stream(need_input(files), writes=False, expect=expect)
 
     from kptools.storage.files import write_output
     from kptools.viz import report as pages
