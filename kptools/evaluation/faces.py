@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kptools.errors import RecordError
+from kptools.evaluation.groups import GroupsOf
 from kptools.evaluation.norms import check_norm, norm_for
 from kptools.evaluation.score import require_prediction, require_truth
 from kptools.records import keys
@@ -31,9 +32,10 @@ class Kind(NamedTuple):
 
 class Face(NamedTuple):
     """A face that is sound, as it waits to be scored: coordinates as `keys.coordinates` gives them,
-    and what else counts."""
+    and what else counts. `groups`: those that it is in, of each of the ways to divide faces."""
 
     kind: Kind
+    record: Record
     truth: tuple[float, ...]
     predicted: tuple[float, ...]
     mean: tuple[float, ...]
@@ -41,17 +43,25 @@ class Face(NamedTuple):
     box: Box
     size: Size
     scale: float
-    split: str
+    groups: Sequence[tuple[str, ...]]
     source: str
 
 
 class Parser:
     """How records are read that are scored over `norm`, at the `points` that `--points` names, and
-    where they need a `score` for `min_score`; None as for `Scorer`."""
+    where they need a `score` for `min_score`; None as for `Scorer`. Faces are divided by each of
+    `divisions`."""
 
-    def __init__(self, norm: str | None, points: str | None, min_score: float | None) -> None:
+    def __init__(
+        self,
+        norm: str | None,
+        points: str | None,
+        min_score: float | None,
+        divisions: Sequence[GroupsOf] = (),
+    ) -> None:
         check_norm(norm)
         self.norm, self.points, self.min_score = norm, points, min_score
+        self._divisions = divisions
         self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
 
     def parse(self, record: Record) -> Face:
@@ -76,6 +86,7 @@ class Parser:
         scores = self._scores(record, count)
         return Face(
             Kind(name, scheme, norm, count, keep, mean is not None, scores is not None),
+            record,
             truth,
             predicted,
             mean or (),
@@ -83,7 +94,7 @@ class Parser:
             box,
             size,
             math.nan if scale is None else scale,
-            split(record),
+            [groups_of(record) for groups_of in self._divisions],
             str(record.get("box_source", "unknown")),
         )
 
@@ -124,6 +135,6 @@ class Parser:
         return self._chosen[scheme.name]
 
 
-def split(record: Record) -> str:
+def split_of(record: Record) -> tuple[str]:
     """What it is counted under."""
-    return str(record.get("split", "none"))[:40]
+    return (str(record.get("split", "none"))[:40],)
