@@ -9,7 +9,10 @@ from conftest import nose, parse
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import kptools as kp
+from kptools.errors import UsageError
 from kptools.evaluation import groups
+from kptools.evaluation.oks import Sigmas
 from kptools.evaluation.protocols import PROTOCOLS
 
 COUNTS = {"ibug68": 68, "wflw98": 98, "cofw29": 29, "kaggle15": 15}
@@ -327,9 +330,7 @@ def test_oks_and_its_ap_are_those_of_pycocotools(quick, tmp_path, capsys):
     assert (found["ap"], found["mean"]) == (None, pytest.approx(mean, abs=1e-6))
 
 
-def test_cocos_sigmas_are_of_the_68_points_and_their_parts(quick):
-    from kptools.evaluation.oks import Sigmas
-
+def test_cocos_sigmas_are_of_the_68_points_and_their_parts(quick, tmp_path):
     coco = Sigmas("coco").of("ibug68", 68)
     assert (1000 * coco * np.arange(1, 69)).sum() == pytest.approx(SUM_BY_PLACE)
     assert coco[[0, 16, 17, 27, 35, 36, 47, 48, 60, 67]].tolist() == pytest.approx(
@@ -346,5 +347,23 @@ def test_cocos_sigmas_are_of_the_68_points_and_their_parts(quick):
     assert b"COCO-WholeBody has sigmas for ibug68, not for wflw98" in done.stderr
     done = quick("eval", "--oks", "0.1,0.2", stdin=faces("wflw98", 1))
     assert done.returncode == 3
-    for wrong in ("cocoa", "0", "-1", "0.1,x", "nan", ""):
+    file = tmp_path / "sigmas.txt"
+    file.write_bytes(b"\xff 0.1")
+    for path in (file, tmp_path):
+        assert quick("eval", "--oks", path, stdin=faces("wflw98", 1)).returncode == 3, path
+    for wrong in ("cocoa", "0", "-1", "0.1,x", "nan", "inf", ""):
         assert quick("eval", "--oks", wrong, stdin=faces("wflw98", 1)).returncode == 2, wrong
+
+
+def test_the_function_is_the_command(quick):
+    records = faces("cofw29", 12)
+    old = [r | {"pred": faces("cofw29", 12, seed=1)[i]["pred"]} for i, r in enumerate(records)]
+    found = kp.evaluate(records, protocol="cofw", by=["split"], oks="0.1", compare=old)
+    done = quick("eval", "--protocol", "cofw", "--by", "split", "--oks", 0.1, stdin=records)
+    assert {k: v for k, v in found.items() if k != "compare"} == json.loads(done.stdout)
+    (comparison,) = found["compare"]
+    assert comparison["nme"]["worse"] is False
+    assert comparison["nme"]["high"] < 0
+    for wrong in ({"protocol": "x"}, {"protocol": "cofw", "norm": "box"}, {"oks": "x"}):
+        with pytest.raises(UsageError):
+            kp.evaluate(records, **wrong)

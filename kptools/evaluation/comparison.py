@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kptools.errors import GateError, KptoolsError, RecordError
-from kptools.evaluation.faces import Face
+from kptools.evaluation.faces import Face, Pair, pair_of
 from kptools.evaluation.score import Errors, Scores
-from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.schemes import catalog
 
@@ -35,7 +34,7 @@ Sets: TypeAlias = tuple[
 
 
 class Outcomes:
-    """What a comparison needs to know of each face of a stream, some 300 bytes: its NME, infinite
+    """What a comparison needs to know of each face of a stream, some 500 bytes: its NME, infinite
     for a failure, the errors of its regions, and a hash of what it was scored against."""
 
     def __init__(self, name: str) -> None:
@@ -49,17 +48,22 @@ class Outcomes:
         self._regions: list[tuple[int, Errors, Errors]] = []  # first row, sums and counts (B, R)
 
     def fail(self, record: Record, sets: Sets) -> None:
-        """Keep a face that failed. KptoolsError where it was there before."""
-        self._keep(record, math.inf, 0, sets)
+        """Keep a face that failed. KptoolsError where it has no id, or was there before."""
+        try:
+            pair = pair_of(record)
+        except RecordError as error:
+            raise KptoolsError(f"{self.name}: {error}; faces are compared by their id") from None
+        self._keep(pair, math.inf, 0, sets)
 
     def add(self, faces: Sequence[Face], sets: Sequence[Sets], scores: Scores) -> None:
-        """Keep faces of one kind. KptoolsError where one was there before."""
+        """Keep faces of one kind, with a `pair`. KptoolsError where one was there before."""
         first = len(self.rows)
         errors, lengths = scores.errors.tolist(), scores.norms.tolist()
         for face, own, nme, length in zip(faces, sets, errors, lengths, strict=True):
             against = np.array([*face.truth, length]).tobytes()
             truth = int.from_bytes(blake2b(against, digest_size=8).digest(), "little") or 1
-            self._keep(face.record, nme, truth, own)
+            assert face.pair is not None
+            self._keep(face.pair, nme, truth, own)
         name = faces[0].kind.name
         self.schemes[name] = None
         if catalog.count(name) is not None and len(self.schemes) == 1:
@@ -81,11 +85,8 @@ class Outcomes:
             sums[first : first + len(found)], counts[first : first + len(found)] = found, points
         return names, sums, counts
 
-    def _keep(self, record: Record, nme: float, truth: int, sets: Sets) -> None:
-        try:
-            key = keys.identity(record), keys.copy_index(record)
-        except RecordError as error:
-            raise KptoolsError(f"{self.name}: {error}; faces are compared by their id") from None
+    def _keep(self, pair: Pair, nme: float, truth: int, sets: Sets) -> None:
+        key = pair.id, pair.copy
         if key in self.rows:
             raise KptoolsError(
                 f"{self.name} has the face {key[0][:80]!r} twice; give each face an id of its own, "
@@ -94,7 +95,7 @@ class Outcomes:
         self.rows[key] = len(self.rows)
         self.nmes.append(nme)
         self.truths.append(truth)
-        self.groups.append(str(record.get("group", key[0])))
+        self.groups.append(pair.group)
         self.sets.append(self._known.setdefault(sets, sets))
 
 

@@ -32,10 +32,10 @@ class Kind(NamedTuple):
 
 class Face(NamedTuple):
     """A face that is sound, as it waits to be scored: coordinates as `keys.coordinates` gives them,
-    and what else counts. `groups`: those that it is in, of each of the ways to divide faces."""
+    and what else counts. `groups`: those that it is in, of each of the ways to divide faces. The
+    record itself is not kept: held records make the parsing of further ones slower."""
 
     kind: Kind
-    record: Record
     truth: tuple[float, ...]
     predicted: tuple[float, ...]
     mean: tuple[float, ...]
@@ -45,12 +45,13 @@ class Face(NamedTuple):
     scale: float
     groups: Sequence[tuple[str, ...]]
     source: str
+    pair: "Pair | None"
 
 
 class Parser:
     """How records are read that are scored over `norm`, at the `points` that `--points` names, and
     where they need a `score` for `min_score`; None as for `Scorer`. Faces are divided by each of
-    `divisions`."""
+    `divisions`. With `paired` they have a `pair`."""
 
     def __init__(
         self,
@@ -58,10 +59,11 @@ class Parser:
         points: str | None,
         min_score: float | None,
         divisions: Sequence[GroupsOf] = (),
+        paired: bool = False,
     ) -> None:
         check_norm(norm)
         self.norm, self.points, self.min_score = norm, points, min_score
-        self._divisions = divisions
+        self._divisions, self._paired = divisions, paired
         self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
 
     def parse(self, record: Record) -> Face:
@@ -86,7 +88,6 @@ class Parser:
         scores = self._scores(record, count)
         return Face(
             Kind(name, scheme, norm, count, keep, mean is not None, scores is not None),
-            record,
             truth,
             predicted,
             mean or (),
@@ -96,6 +97,7 @@ class Parser:
             math.nan if scale is None else scale,
             [groups_of(record) for groups_of in self._divisions],
             str(record.get("box_source", "unknown")),
+            pair_of(record) if self._paired else None,
         )
 
     def norm_of(self, record: Record) -> str:
@@ -133,6 +135,20 @@ class Parser:
                 raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
             self._chosen[scheme.name] = chosen, list(keep)
         return self._chosen[scheme.name]
+
+
+class Pair(NamedTuple):
+    """What says which face of another stream is the same, and which faces are not independent."""
+
+    id: str
+    copy: int
+    group: str
+
+
+def pair_of(record: Record) -> Pair:
+    """Raises RecordError. A face without `group` is a group."""
+    name = keys.identity(record)
+    return Pair(name, keys.copy_index(record), str(record.get("group", name)))
 
 
 def split_of(record: Record) -> tuple[str]:

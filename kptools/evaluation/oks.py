@@ -33,28 +33,12 @@ RECALLS = np.linspace(0, 1, 101)  # at which the precision is averaged
 
 class Sigmas:
     """`coco`, one number for all points, a list of a number a point with commas between, or a file
-    of such numbers. Raises UsageError, KptoolsError."""
+    of such numbers. Raises UsageError; KptoolsError for a file."""
 
     def __init__(self, given: str) -> None:
-        self._found: dict[tuple[str, int], NDArray[np.float64]] = {}
         self.name = "coco-wholebody" if given == "coco" else "given"
-        text = given
-        if os.path.isfile(given):
-            try:
-                with open(given, encoding="utf-8") as handle:
-                    text = handle.read(1 << 20)
-            except (OSError, UnicodeDecodeError) as error:
-                raise KptoolsError(f"cannot read {given}: {error}") from None
-        try:
-            words = [] if given == "coco" else text.strip(" \n[]").replace(",", " ").split()
-            self._values = np.array([float(word) for word in words])
-        except ValueError:
-            self._values = np.array([math.nan])
-        if given != "coco" and not (len(self._values) and (self._values > 1e-9).all()):
-            raise UsageError(
-                f"--oks {given[:80]}: coco, or positive numbers: one, one a point, or a file of "
-                "them"
-            )
+        self._found: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._values = np.array([]) if given == "coco" else _numbers(given)
 
     def of(self, scheme: str, count: int) -> NDArray[np.float64]:
         """(K,): those of the points of a face. KptoolsError where there are none for it."""
@@ -79,6 +63,27 @@ class Sigmas:
                 f"--oks: {len(self._values)} numbers, and a face of {count} points; one a point"
             )
         return self._values
+
+
+def _numbers(given: str) -> NDArray[np.float64]:
+    """(N,): positive, in a text or in the file of that name."""
+    text, is_file = given, os.path.exists(given)
+    try:
+        if is_file:
+            with open(given, encoding="utf-8") as handle:
+                text = handle.read(1 << 20)
+        found = np.array([float(word) for word in text.strip(" \n[]").replace(",", " ").split()])
+    except OSError as error:
+        raise KptoolsError(f"--oks {given}: cannot read it: {error.strerror}") from None
+    except ValueError:  # also of a text that is not UTF-8
+        found = np.array([])
+    if len(found) and (found > 1e-9).all() and np.isfinite(found).all():
+        return found
+    if is_file:
+        raise KptoolsError(f"--oks {given}: the file is not positive numbers, one a point")
+    raise UsageError(
+        f"--oks {given[:80]!r}: coco, or positive numbers: one, one a point, or a file of them"
+    )
 
 
 def similarities(scores: Scores, boxes: NDArray[np.float64], sigmas: NDArray[np.float64]) -> Errors:

@@ -57,7 +57,7 @@ class Scorer:
         self._groups = [self.splits, *self.sets, *self.by]
         own_norm = protocol.norm if protocol else norm
         divisions = [groups.of for groups in self._groups]
-        self._parser = Parser(own_norm, points, min_score, divisions)
+        self._parser = Parser(own_norm, points, min_score, divisions, outcomes is not None)
         self.oks = OksTally(sigmas) if sigmas else None
         self.outcomes = outcomes
         self.one_norm = one_norm
