@@ -157,6 +157,8 @@ def test_splits_keys_and_regions_are_compared_and_do_not_gate(quick, tmp_path):
     assert found["regions"]["mouth"]["difference"] == pytest.approx((0.5 - 0.6) / 2 / 60)
     assert found["regions"]["jaw"]["difference"] == 0
     assert found["regions"]["jaw"]["baseline"] == pytest.approx(1 / 60)
+    turned, _ = compared(quick, tmp_path, new[::-1], old)
+    assert turned["regions"] == found["regions"]
     path = tmp_path / "old.jsonl"
     done = quick("eval", "--compare", path, "--format", "table", stdin=new)
     assert b"worse" in done.stdout
