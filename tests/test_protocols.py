@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 from conftest import nose, parse
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 import kptools as kp
 from kptools.errors import UsageError
@@ -265,6 +263,9 @@ def test_a_key_of_lists_or_of_too_many_values_is_an_error(quick, monkeypatch):
 
 def coco_eval(records, sigmas, tmp_path):
     """The OKS of each face and the AP, by pycocotools, where each face is a picture."""
+    coco = pytest.importorskip("pycocotools.coco", reason="needs the extra test")
+    from pycocotools.cocoeval import COCOeval
+
     images, annotations, results = [], [], []
     for i, r in enumerate(records, start=1):
         x0, y0, x1, y1 = r["box"]
@@ -289,7 +290,7 @@ def coco_eval(records, sigmas, tmp_path):
     file = tmp_path / "truth.json"
     data = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
     file.write_text(json.dumps(data))
-    truth = COCO(str(file))
+    truth = coco.COCO(str(file))
     judge = COCOeval(truth, truth.loadRes(results), "keypoints")
     judge.params.kpt_oks_sigmas = np.array(sigmas)
     judge.evaluate()

@@ -28,9 +28,8 @@ CONFIDENCE = 0.95
 _AT_A_TIME = 1 << 21  # numbers drawn at a time
 _GATED = ("nme", "failure_rate")
 
-Sets: TypeAlias = tuple[
-    tuple[str, str], ...
-]  # (`split`, `val`): what faces are divided by, and how
+# Of a face, what faces are divided by, and its group: (`split`, `val`)
+Sets: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Outcomes:
