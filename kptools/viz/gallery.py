@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from kptools import geometry as g
 from kptools.errors import RecordError
@@ -83,7 +84,8 @@ class Gallery:
         side = next((s for s in SIDES if self._bytes(s) <= PICTURES_BYTES), SIDES[-1])
         view = View((side, side))
         schemes: dict[str, Scheme] = {}
-        with ThreadPoolExecutor() as pool:
+        # each of the threads works alone, on small arrays
+        with ThreadPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
             made = list(pool.map(lambda entry: self._face(entry, view), self._entries.values()))
         found = []
         for entry, (face, problem, item) in zip(self._entries.values(), made, strict=True):

@@ -22,54 +22,62 @@
     return found;
   }
 
-  // The error of a face in a run: of the region that is chosen, or of all points
+  // What is chosen above the gallery; read once for all faces, since a page is slow to ask
+  let chosen = {};
+
+  function choose() {
+    const value = (id) => $(id).value;
+    chosen = { sort: value("sort"), run: Number(value("run")), region: value("region"),
+      split: value("split"), status: value("status"), flag: value("flag"),
+      text: value("search").toLowerCase() };
+  }
+
+  // The error of a face in a run, of the chosen region or of all points; null where there is none
   function error(face, run) {
-    const found = face.runs[run], region = $("region").value;
-    if (!found) return null;
-    return region ? (found.regions ? found.regions[region] ?? null : null) : found.error ?? null;
+    const found = face.runs[run], region = chosen.region;
+    return (region ? found.regions && found.regions[region] : found.error) ?? null;
   }
 
   const failed = (face, run) => !["ok", "absent"].includes(face.runs[run].status);
-  const run = () => Number($("run").value);
-
-  // What faces are sorted by: a large value comes first; null comes last
-  const ORDERS = {
-    worst: (face) => failed(face, run()) ? Infinity : error(face, run()),
-    best: (face) => { const e = error(face, run()); return e == null ? null : -e; },
-    unsure: (face) => { const s = face.runs[run()].score; return s == null ? null : -s; },
-    sure: (face) => face.runs[run()].score ?? null,
-    worse: (face) => difference(face),
-    better: (face) => { const d = difference(face); return d == null ? null : -d; },
-    given: (face, index) => -index,
-  };
+  const negative = (value) => value == null ? null : -value;
 
   function difference(face) {
     const a = error(face, 0), b = error(face, 1);
     return a == null || b == null ? null : b - a;
   }
 
+  // What faces are sorted by, the largest first; null is last
+  const ORDERS = {
+    worst: (face) => failed(face, chosen.run) ? Infinity : error(face, chosen.run),
+    best: (face) => negative(error(face, chosen.run)),
+    unsure: (face) => negative(face.runs[chosen.run].score),
+    sure: (face) => face.runs[chosen.run].score,
+    worse: difference,
+    better: (face) => negative(difference(face)),
+    given: (face, index) => -index,
+  };
+
   function passes(face) {
-    const split = $("split").value, flag = $("flag").value, status = $("status").value;
-    const text = $("search").value.toLowerCase();
+    const { split, status, flag, text, region, run } = chosen;
     return (!split || face.split === split) &&
       (!flag || (flag === "*" ? face.flags.length > 0 : face.flags.includes(flag))) &&
-      (!status || face.runs[run()].status === status) &&
-      (!$("region").value || error(face, run()) != null) &&
+      (!status || face.runs[run].status === status) &&
+      (!region || error(face, run) != null) &&
       (!text || face.id.toLowerCase().includes(text));
   }
 
   function update() {
-    const order = ORDERS[$("sort").value], keyed = [];
-    data.faces.forEach((face, index) => {
-      if (passes(face)) {
-        const value = order(face, index);
-        keyed.push([value == null ? -Infinity : value, index, value == null]);
-      }
+    choose();
+    const order = ORDERS[chosen.sort], all = data.faces, keys = new Float64Array(all.length);
+    shown = [];
+    all.forEach((face, index) => {
+      if (!passes(face)) return;
+      keys[index] = order(face, index) ?? -Infinity;
+      shown.push(index);
     });
-    keyed.sort((a, b) => (a[2] - b[2]) || (b[0] > a[0] ? 1 : b[0] < a[0] ? -1 : a[1] - b[1]));
-    shown = keyed.map((one) => one[1]);
-    const all = data.faces.length, more = data.seen > all ? ` (of ${data.seen}, the worst)` : "";
-    $("found").textContent = `${shown.length} of ${all} faces${more}`;
+    shown.sort((a, b) => keys[a] === keys[b] ? a - b : keys[b] - keys[a]);
+    const more = data.seen > all.length ? ` (of ${data.seen}, the worst)` : "";
+    $("found").textContent = `${shown.length} of ${all.length} faces${more}`;
     layout();
   }
 
@@ -110,16 +118,16 @@
     tile.style.top = `${Math.floor(place / columns) * down}px`;
     tile.style.width = `${across - GAP}px`;
     const canvas = document.createElement("canvas"), name = document.createElement("span");
-    const note = document.createElement("span"), state = face.runs[run()];
+    const note = document.createElement("span"), state = face.runs[chosen.run];
     name.textContent = face.id;
     name.title = face.id;
     note.textContent = [
-      state.status === "ok" ? percent(error(face, run())) : state.status,
+      state.status === "ok" ? percent(error(face, chosen.run)) : state.status,
       state.score == null ? "" : `score ${state.score.toFixed(2)}`,
       face.flags.join(", "),
     ].filter(Boolean).join(" · ");
     tile.append(canvas, name, note);
-    draw(canvas, face, run(), across - GAP, true);
+    draw(canvas, face, chosen.run, across - GAP, true);
     tile.addEventListener("click", () => show(place));
     return tile;
   }
