@@ -16,6 +16,7 @@ PICTURES = (
     "heatmap",
     "report",
     "scheme",
+    "edit",
 )
 NO_RECORDS = ("curves", "filters")  # which read logs and a checkpoint
 NAMES_SCHEME = ("scheme",)  # which takes a scheme by its first argument
