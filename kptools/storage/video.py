@@ -65,7 +65,9 @@ def frames(path: str, fps: float | None = None) -> Iterator[Frame]:
 
 
 def _frames(path: str, container: Any, stream: Any, fps: float | None) -> Iterator[Frame]:
-    time = due = end = None
+    time: Seconds | None = None
+    end: Seconds | None = None
+    due: int | None = None  # which of the turns of `fps` was taken last
     longest = 0.0  # between two frames
     for index, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:

@@ -9,6 +9,7 @@ from kptools.cli.own_schemes import knows_schemes
 PICTURES = (
     "grid",
     "photos",
+    "video",
     "curves",
     "ced",
     "risk",
