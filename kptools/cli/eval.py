@@ -185,11 +185,12 @@ def evaluate(
     else:
         scorer.count(items, stream.fail)
     found = scorer.report(threshold)
-    if found["scheme"] and catalog.count(found["scheme"]) is None:
-        report(
-            f"kp-eval: scheme {found['scheme']} is not known here: no norm of its own, no regions; "
-            "name its file by --scheme"
-        )
+    for name in scorer.schemes:
+        if name and catalog.count(name) is None:
+            report(
+                f"kp-eval: scheme {name} is not known here: it has no eyes to measure by, and no "
+                "regions; name its file by --scheme"
+            )
     if chosen and (note := incomplete(found["protocol"])):
         report(f"kp-eval: --protocol {protocol}: {note}")
     baselines = Failures(strict)
