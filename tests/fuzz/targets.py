@@ -94,6 +94,7 @@ def face(folder: Path) -> dict[str, Any]:
         "mean": points,
         "heatmap": {"file": str(maps), "index": 0, "matrix": [[1, 0, 0], [0, 1, 0]]},
         "scale": 2.0,
+        "time": 1.5,
         "mine": {"any": ["thing"]},
     }
 
@@ -266,6 +267,8 @@ def tools(folder: Path) -> dict[str, list[str]]:
         "augment": ["augment", "--rotate", "5", "--flip", "0.5"],
         "augment --write": ["augment", "--rotate", "5", "--write", str(folder / "w")],
         "predict": ["predict", str(path)],
+        "track": ["track"],
+        "track --box": ["track", "--box", "--what", "points"],
         "eval": ["eval", "--records"],
         "heatmap encode": ["heatmap", "encode", "--out", str(folder / "m"), "--size", "8x8"],
         "heatmap decode": ["heatmap", "decode"],
