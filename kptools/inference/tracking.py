@@ -2,8 +2,8 @@
 
 A face is linked as its record comes, without a look at what follows: to the track of its group,
 not yet taken in this frame, whose box overlaps most (intersection over union) with its own. The
-box of a track is where it was last, or where it would be had it moved on as before, whichever fits
-better: so two faces that cross keep their names.
+box of a track is where it would be had it moved on as before, so that two faces that cross keep
+their names; where no such box is near, it is where it was last.
 """
 
 import math
@@ -43,12 +43,11 @@ class Track:
     velocity: tuple[float, float] = (0.0, 0.0)  # of the centre of the box, pixels a second
     steps: deque[Fraction] = field(default_factory=lambda: deque(maxlen=USUAL_OF))
 
-    def overlap(self, box: Box, time: Seconds) -> float:
-        """How well a box at that time fits, 0 to 1."""
+    def at(self, time: Seconds) -> Box:
+        """The box that it has at that time, if it moves on as before."""
         dx, dy = (v * (time - self.time) for v in self.velocity)
         x0, y0, x1, y1 = self.box
-        moved = (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
-        return max(_overlap(self.box, box), _overlap(moved, box))
+        return (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
 
     def step_to(self, points: g.Points, size: Pixels) -> bool:
         """Take note of how far the points went; whether one of them jumped."""
@@ -68,6 +67,16 @@ class _Group:
     time: Seconds = -math.inf
     tracks: list[Track] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
+
+    def nearest(self, box: Box, count: int) -> Track | None:
+        """The track of so many points, not yet taken in this frame, that a face in this box goes
+        on: by where it would be had it moved on; where no such box is near, by where it was."""
+        free = [t for t in self.tracks if t.name not in self.taken and len(t.points) == count]
+        for boxes in ([t.at(self.time) for t in free], [t.box for t in free]):
+            fits = [_overlap(one, box) for one in boxes]
+            if fits and max(fits) >= OVERLAP:
+                return free[fits.index(max(fits))]
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +106,10 @@ class Tracker:
         if box is None:
             raise RecordError("bad_box", f"fewer than {FEW} points, and no `box`; give it one")
         tracks = self._at(group, time)
-        fits = [
-            (track.overlap(box, time), track)
-            for track in tracks.tracks
-            if track.name not in tracks.taken and len(track.points) == len(points)
-        ]
-        best, track = max(fits, key=lambda fit: fit[0], default=(0.0, None))
+        track = tracks.nearest(box, len(points))
         flags: tuple[str, ...] = ()
         size = g.side(box)
-        if track is None or best < OVERLAP:
+        if track is None:
             filter = None if self._min_cutoff is None else OneEuro(self._min_cutoff, self._beta)
             track = Track(str(next(self._names)), filter, points, box, time)
             tracks.tracks.append(track)

@@ -39,7 +39,7 @@ def video(
 
     \b
     kp-prep video talk.mp4 --out frames | kp-predict | kp-track | kp-viz video -o marked.mp4
-    kp-viz video --fps 25 -o marked.mp4 preds.jsonl > /dev/null
+    kp-viz video --fps 25 -o marked.mp4 tracked.jsonl > /dev/null
     """
     names = need_input(files)
     check_output(output, VIDEOS)
