@@ -72,7 +72,7 @@ def check(
     from kptools.cli.viz.common import PICTURES, check_output
 
     if sheet is not None:
-        check_output(sheet, PICTURES)
+        check_output(sheet, PICTURES, "--sheet")
     names = need_input(inputs)
 
     from kptools.datasets.checks import duplicates

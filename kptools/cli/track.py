@@ -57,7 +57,7 @@ def track(
 
     \b
     kp-prep video talk.mp4 --out frames | kp-predict | kp-track | kp-viz video -o marked.mp4
-    kp-track --no-smooth preds.jsonl | jq -c 'select(.flags)'
+    kp-track --no-smooth found.jsonl | jq -c 'select(.flags)'
     kp-predict frames.jsonl | kp-track --box | kp-predict | kp-track > closer.jsonl
     """
     choice("--what", what, POINTS)
