@@ -13,6 +13,7 @@ from kptools.cli.viz import tool as viz
 from kptools.datasets import detectors, video
 from kptools.datasets.detectors import Found
 from kptools.errors import KptoolsError
+from kptools.records.stream import Stream
 from kptools.storage.video import VideoFile, frames
 
 av = pytest.importorskip("av", reason="needs the extra video")
@@ -172,6 +173,19 @@ def test_a_record_is_there_before_the_next_frame_is_written(tmp_path):
         assert item.line == number
         assert len(list(out.iterdir())) == number
     items.close()
+
+
+def test_a_record_leaves_kp_prep_before_the_next_frame_is_written(tmp_path, monkeypatch):
+    make(str(tmp_path / "talk.mp4"), UNEVEN)
+    flush, written = Stream.flush, []
+
+    def noted(stream):
+        written.append(len(list((tmp_path / "f").iterdir())))
+        flush(stream)
+
+    monkeypatch.setattr(Stream, "flush", noted)
+    assert len(parse(run(tmp_path).stdout)) == 6
+    assert written[:6] == [1, 2, 3, 4, 5, 6]
 
 
 def frame(folder, number, **keys):
