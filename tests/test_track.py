@@ -239,7 +239,7 @@ def test_nothing_is_compared_over_a_gap_or_at_points_that_are_missing():
 
 
 @pytest.mark.parametrize("key", ["track", "time"])
-def test_faces_that_cannot_be_told_apart_and_those_without_time_have_no_figure(quick, key):
+def test_two_faces_of_one_name_in_a_frame_and_those_without_time_have_no_figure(quick, key):
     faces = [record(i, SHAPE + 9, points=SHAPE.tolist()) for i in (0, 0)]
     if key == "time":
         faces = [{k: v for k, v in r.items() if k != "time"} for r in faces]
@@ -247,6 +247,13 @@ def test_faces_that_cannot_be_told_apart_and_those_without_time_have_no_figure(q
     assert done.returncode == 4
     assert parse(done.stdout)[0]["nmf"] is None
     assert b"bring frames in order" in done.stderr or b"no `time`" in done.stderr
+
+
+def test_so_few_points_that_they_have_no_size_have_no_flicker(quick):
+    done = quick("eval", "--jitter", stdin=[record(i, [[i, 5]]) for i in range(4)])
+    assert done.returncode == 1
+    assert parse(done.stdout)[0]["acceleration"] is None
+    assert b"have no size to divide by" in done.stderr
 
 
 def test_a_gate_on_the_flicker_and_an_option_that_does_not_go_with_it(quick):

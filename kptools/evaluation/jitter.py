@@ -31,6 +31,7 @@ FIGURES = ("nmf", "acceleration")
 GAP = (
     2.5  # times the step before it: a longer step in time is a gap, and nothing is compared over it
 )
+FEW = 5  # fewer points show no size of a face
 
 
 @dataclass(slots=True)
@@ -88,6 +89,10 @@ class Jitter:
         """The next frame of a face. Raises RecordError."""
         time, predicted = keys.time(record), points_array(record, "pred")
         truth = None if record.get("points") is None else points_array(record)
+        if len(predicted) < FEW:
+            raise RecordError(
+                "bad_points", f"{len(predicted)} points have no size to divide by; {FEW} are needed"
+            )
         if truth is not None and truth.shape != predicted.shape:
             raise RecordError(
                 "bad_points",
@@ -100,7 +105,7 @@ class Jitter:
             raise RecordError(
                 "bad_record",
                 f"time {time:g} s does not come after {track.time:g} s of the same face; bring "
-                "frames in order, and tell faces apart by kp-track",
+                "frames in order; kp-track tells several faces of a frame apart",
             )
         track.add(time, predicted, truth)
         self.faces += 1
