@@ -7,6 +7,7 @@ TOOLS = {
     "kp-augment": "adds an augmentation policy, or writes augmented images",
     "kp-train": "records to a checkpoint, a log and scored validation records",
     "kp-predict": "finds the keypoints of each face",
+    "kp-track": "follows the faces of a video, smooths their points, flags jumps",
     "kp-eval": "scores predictions: NME, AUC, failure rate; gates and submissions",
     "kp-heatmap": "labels to heatmap files, and heatmaps to points",
     "kp-viz": "pictures of faces and photos, training, errors, filters and heatmaps",

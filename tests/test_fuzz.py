@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 QUICK = settings(max_examples=150, derandomize=True, deadline=None)
 FORMATS = ("coco", "csv", "kaggle", "labelme", "wflw", "yolo")
 PARSERS = ("xml", "asf", "pts", *FORMATS, "image", "checkpoint", "maps")
-TOOLS = ("augment", "predict", "eval", "heatmap decode", "viz grid", "train")
+TOOLS = (
+    "augment",
+    "predict",
+    "track",
+    "track --box",
+    "eval",
+    "heatmap decode",
+    "viz grid",
+    "train",
+)
 
 
 @pytest.fixture(scope="module")

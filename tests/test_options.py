@@ -43,7 +43,10 @@ def complete(line: str) -> list[str]:
         ("kp-eval --points region:right_e", ["region:right_eye"]),
         (
             "kp-viz ",
-            ["grid", "photos", "curves", "ced", "risk", "filters", "heatmap", "report", "scheme"],
+            [
+                *("grid", "photos", "video", "curves", "ced", "risk", "filters", "heatmap"),
+                *("report", "scheme"),
+            ],
         ),
     ],
 )

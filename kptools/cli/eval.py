@@ -68,6 +68,10 @@ def evaluate(
             help="Exit 4 if the input is worse than these predictions of the same faces.",
         ),
     ] = None,
+    jitter: Annotated[
+        bool,
+        typer.Option("--jitter", help="How much the points of a video tremble, and no error."),
+    ] = False,
     points: Annotated[
         str | None,
         names_points("Score these points alone.", "nose|region:NAME|3,7-9"),
@@ -105,6 +109,7 @@ def evaluate(
     kp-eval preds.jsonl --norm box --fail-if "nme>0.05"
     kp-eval preds.jsonl --protocol wflw --oks 0.05 --by split
     kp-eval new.jsonl --compare old.jsonl
+    kp-eval --jitter --fail-if "nmf>0.005" tracked.jsonl
     kp-eval preds.jsonl --points region:mouth
     kp-eval preds.jsonl --min-score 0.5
     kp-eval preds.jsonl --records | jq -c 'select(.nme > 0.1)'
@@ -122,13 +127,23 @@ def evaluate(
         raise UsageError("--threshold: more than 0")
     parts = {"--points": points, "--min-score": min_score}
     extra = {"--by": by or None, "--oks": oks, "--compare": compare or None}
+    if jitter:
+        refuse(
+            {"--norm": norm, "--threshold": threshold, "--merge": merge, **parts, **extra},
+            "it is of errors, and --jitter reports none; leave one of them out",
+        )
+        others = {"--protocol": protocol, "--submission": submission}
+        refuse(others, "--jitter has a report of its own; leave one of them out")
     if submission is not None:
         given = next((option for option, value in parts.items() if value is not None), None)
         if given is not None:
             raise UsageError(f"--submission writes all points; leave {given} out")
         refuse({"--protocol": protocol, **extra}, "a submission is not scored; leave this out")
     if with_records:
-        refuse(extra, "it is of the report, which --records replaces; leave one of them out")
+        refuse(
+            {"--jitter": jitter or None, **extra},
+            "it is of the report, which --records replaces; leave one of them out",
+        )
     if protocol is not None:
         own = {"--norm": norm, "--threshold": threshold, **parts}
         refuse(own, f"--protocol {protocol} says what is scored, and how; leave one of them out")
@@ -142,8 +157,9 @@ def evaluate(
         )
 
     from kptools.evaluation.comparison import Outcomes, require_no_regression
-    from kptools.evaluation.gate import Gate
+    from kptools.evaluation.gate import GATED, Gate
     from kptools.evaluation.groups import split_keys
+    from kptools.evaluation.jitter import FIGURES
     from kptools.evaluation.merge import merge_copies
     from kptools.evaluation.oks import Sigmas
     from kptools.evaluation.protocol_figures import incomplete
@@ -151,7 +167,8 @@ def evaluate(
     from kptools.evaluation.score import OneNorm
     from kptools.schemes import catalog, selection
 
-    gates = [Gate.parse(expression) for expression in fail_if or []]
+    gated = ("faces", "failed", *FIGURES) if jitter else GATED
+    gates = [Gate.parse(expression, gated) for expression in fail_if or []]
     keys_of_groups = split_keys(by or [])
     sigmas = Sigmas(oks) if oks is not None else None
     if points is not None:
@@ -164,6 +181,10 @@ def evaluate(
     stream = open_stream(
         need_input(files), writes=with_records, strict=strict, expect=expect, shard=shard
     )
+    if jitter:
+        from kptools.cli.eval_jitter import report_jitter
+
+        return report_jitter(iter(stream), stream, output_format, gates)
     items = merge_copies(stream, merge, stream.fail) if merge else iter(stream)
     if submission is not None:
         return _write_submission(items, stream, submission, fill)

@@ -208,6 +208,8 @@ def _write(
         if problem is not None:
             stream.fail(item, problem)
         stream.write(item)
+        if dataset.is_slow:
+            stream.flush()
     if not stream.count:
         report(f"{program()}: no face was found, so there is no record")
     return stream.close()

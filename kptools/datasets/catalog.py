@@ -47,7 +47,7 @@ class Dataset:
     `has_boxes`: --box dataset makes sense. `notes`: what is reported at the end, by the key that
     the records in question bear. `finds_faces`: how many a detector found is reported, too.
     `has_shards`: `read` also takes a `shard` (of its pictures), since to read it is work. `source`:
-    where --download finds it."""
+    where --download finds it. `is_slow`: a record leaves before the next one is made."""
 
     module: str
     help: str
@@ -58,6 +58,7 @@ class Dataset:
     finds_faces: bool = False
     has_shards: bool = False
     source: Source | None = None
+    is_slow: bool = False
 
     def load(self) -> ModuleType:
         """The module that reads it."""
@@ -166,6 +167,47 @@ DATASETS: Mapping[str, Dataset] = {
         shared=("limit",),
         finds_faces=True,
         has_shards=True,
+    ),
+    "video": Dataset(
+        "kptools.datasets.video",
+        """The frames of a video, written as pictures, and their faces (pip install av), of split
+        test. A detector finds them on one of each --detect-every frames; on those between they are
+        where they were (`box_time`).
+
+        \b
+        kp-prep video talk.mp4 --out frames | kp-predict | kp-track | kp-viz video -o marked.mp4""",
+        options=(
+            _path("file", "The video.", "FILE"),
+            Option("out", Path, Path("frames"), "For the frames.", "DIR", is_path=True),
+            Option(
+                "fps",
+                float,
+                None,
+                "Take so many frames a second [default: all].",
+                "N",
+                low=0,
+                exclusive=True,
+                high=1000,
+            ),
+            Option(
+                "format",
+                str,
+                "jpg",
+                "Of the frames: JPEG of quality 95, or PNG, without loss.",
+                choices=("jpg", "png"),
+            ),
+            Option(
+                "box",
+                str,
+                "detector",
+                "Find the faces, or take each frame whole.",
+                choices=("detector", "image"),
+            ),
+            Option("detector", str, "yunet", "What finds them.", choices=tuple(DETECTORS)),
+            Option("detect_every", int, 10, "Search one of so many frames.", low=1, high=10**6),
+        ),
+        shared=("limit",),
+        is_slow=True,
     ),
     "coco": Dataset(
         "kptools.datasets.coco",

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,18 +28,18 @@ class Gate:
     bound: float
 
     @classmethod
-    def parse(cls, expression: str) -> "Gate":
-        """Raises UsageError."""
+    def parse(cls, expression: str, names: Sequence[str] = GATED) -> "Gate":
+        """A bound on one of the figures `names`. Raises UsageError."""
         match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", expression)
         try:
             name, sign, bound = match.groups() if match else ("", "", "")
             limit = float(bound)
         except ValueError:
             name, sign, limit = "", "", 0.0
-        if name not in GATED:
+        if name not in names:
             raise UsageError(
                 f"--fail-if {expression!r}: METRIC, then > or <, then a number; "
-                f"metrics are {', '.join(GATED)}"
+                f"metrics are {', '.join(names)}"
             )
         return cls(expression, name, sign, limit)
 

@@ -16,7 +16,7 @@ from kptools.errors import RecordError
 from kptools.limits import MAX_COORDINATE
 from kptools.schemes import catalog
 from kptools.schemes.scheme import Scheme
-from kptools.units import Box, Degrees, Size
+from kptools.units import Box, Degrees, Seconds, Size
 
 Record: TypeAlias = dict[str, Any]
 Point: TypeAlias = list[float] | None
@@ -168,6 +168,16 @@ def roll(record: Record) -> Degrees:
     if not _number(value) or not -360 <= value <= 360:
         raise RecordError(
             "bad_record", f"roll {_short(value)} is not a number of degrees, -360 to 360; fix it"
+        )
+    return float(value)
+
+
+def time(record: Record) -> Seconds:
+    """When the frame of a video is shown, where that is needed."""
+    value = record.get("time")
+    if not isinstance(value, float | int) or isinstance(value, bool) or not abs(value) <= 1e9:
+        raise RecordError(
+            "bad_record", "no `time`, or one that is no number of seconds; kp-prep video gives it"
         )
     return float(value)
 

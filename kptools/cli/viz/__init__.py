@@ -9,6 +9,7 @@ from kptools.cli.own_schemes import knows_schemes
 PICTURES = (
     "grid",
     "photos",
+    "video",
     "curves",
     "ced",
     "risk",
@@ -27,7 +28,7 @@ tool = new_app()
 @tool.callback()
 @with_version
 def _kp_viz() -> None:
-    """Pictures: of faces and photos with truth and prediction, of training, of errors, of filters.
+    """Pictures: faces, photos and videos with truth and prediction, training, errors, filters.
 
     \b
     kp-prep synth --count 100 | kp-augment --rotate 15 --flip 0.5 | kp-viz grid -o grid.png
