@@ -151,6 +151,13 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Share of the train groups to hold out; 0: none."),
     ] = None,
+    several_schemes: Annotated[
+        bool,
+        typer.Option(
+            "--several-schemes",
+            help="Train one network on records of several schemes; it finds the points of each.",
+        ),
+    ] = False,
     workers: Workers = 0,
     threads: Threads = 0,
     seed: Annotated[
@@ -199,6 +206,7 @@ def train(
             "resume": resume or None,
             "compile": compile_network or None,
             "cache": cache,
+            "several_schemes": several_schemes or None,
             **options,
         }
         for name, value in of_networks.items():
@@ -228,6 +236,7 @@ def train(
         "decay": decay,
         "align": align,
         "accumulate": accumulate,
+        "several_schemes": several_schemes,
     }
     if init:
         from kptools.models import box

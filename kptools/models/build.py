@@ -1,14 +1,16 @@
 """From the name of an architecture to its network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 import torch
+from torch import nn
 
 from kptools.errors import UsageError
 from kptools.models import archs, heads
 from kptools.models.layers.depthwise import use_quick_depthwise
 from kptools.models.network import Criterion, Network
+from kptools.models.shape_prior import ShapePrior, ShapePriors
 from kptools.specs import InputSpec
 from kptools.units import Size
 
@@ -21,10 +23,12 @@ def build(
     *,
     head: str | None = None,
     weights: str = "none",
+    blocks: Sequence[int] = (),
 ) -> Network:
     """The network `arch` with a `head`, for `count` points and inputs of `size` (W, H).
 
-    `options` are the architecture's and the head's own; what is left out has its default.
+    `options` are the architecture's and the head's own; what is left out has its default. `blocks`:
+    how many of the points are of each scheme, where there are several.
     `weights` are `default`, `none` or a file. Raises UsageError where there is no such network,
     head or option, KptoolsError where the weights are not available.
     """
@@ -41,6 +45,9 @@ def build(
         own = {option.name: resolved.pop(option.name) for option in entry.options}
         backbone = module.features(arch, weights, **own)
         network = assemble(backbone, heads.get(chosen), count, size, width=entry.neck, **resolved)
+    prior, own_head = network.shape_prior, network.head
+    if blocks and isinstance(prior, ShapePrior) and isinstance(own_head, nn.Module):
+        own_head.shape_prior = ShapePriors(blocks, prior.noise_scale)
     use_quick_depthwise(network)
     return network
 
@@ -52,13 +59,14 @@ def build_shapes(
     options: Mapping[str, float] | None = None,
     *,
     head: str | None = None,
+    blocks: Sequence[int] = (),
 ) -> Network:
     """The network's shapes alone, on the device `meta`: no memory is taken."""
     try:
         with torch.device("meta"):
-            return build(arch, count, size, options, head=head)
+            return build(arch, count, size, options, head=head, blocks=blocks)
     except NotImplementedError:  # torchvision's regnets compute their widths with tensors
-        return build(arch, count, size, options, head=head).to("meta")
+        return build(arch, count, size, options, head=head, blocks=blocks).to("meta")
 
 
 def check(arch: str) -> None:

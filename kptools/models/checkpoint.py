@@ -15,6 +15,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.models import build, metadata
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
+from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.storage import scheme_files
 from kptools.storage.tensor_metadata import read_metadata
@@ -37,7 +38,10 @@ class Checkpoint:
         """The network with these weights, in evaluation mode: a copy of them, or with `share` the
         very same memory. KptoolsError where they are of another network."""
         m = self.model
-        network = build.build_shapes(m.arch, m.count, m.input.size, m.options, head=m.head)
+        blocks = catalog.blocks(m.scheme)
+        network = build.build_shapes(
+            m.arch, m.count, m.input.size, m.options, head=m.head, blocks=blocks
+        )
         weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
         load_weights(network, weights, m.arch)
         network.eval()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kptools import geometry as g
 from kptools import runtime
 from kptools.models.decoded import Decoded
-from kptools.models.shape_prior import ShapePrior
+from kptools.models.shape_prior import ShapePrior, ShapePriors
 from kptools.units import Size
 
 Criterion = Callable[..., Any]  # `loss` of one of the modules in `kptools.models.losses`
@@ -60,9 +60,9 @@ class Network(nn.Module):
     takes_any_size = False  # whether it also takes inputs that it was not built for
 
     @property
-    def shape_prior(self) -> ShapePrior | None:
+    def shape_prior(self) -> ShapePrior | ShapePriors | None:
         """That of its head, where the head has one."""
-        prior: ShapePrior | None = getattr(self.head, "shape_prior", None)
+        prior: ShapePrior | ShapePriors | None = getattr(self.head, "shape_prior", None)
         return prior
 
 

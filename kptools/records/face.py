@@ -1,7 +1,7 @@
 """A face: what the work needs of a record, parsed and checked once."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,9 @@ class Face:
     left and right, there where the policy may flip. `key` is what chance is keyed by, where there
     is a policy. An annotated face has `points` (K, 2), file frame, NaN where not annotated, and its
     `scheme` where that is known.
+
+    Where a network finds the points of several schemes, `union` is them all, and `block` where the
+    face's own points are among those.
     """
 
     record: Record
@@ -39,6 +42,8 @@ class Face:
     points: g.Points | None = None
     scheme: Scheme | None = None
     roll: Degrees = 0.0
+    union: Scheme | None = None
+    block: slice = field(default_factory=lambda: slice(None))
 
     @property
     def name(self) -> str:
@@ -63,6 +68,24 @@ class Face:
         if not np.isfinite(points).any():
             raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
         return replace(self, points=points, scheme=keys.known_scheme(self.record, len(points)))
+
+    def among(self, union: Scheme) -> "Face":
+        """The same face with the points of all these schemes; only those of its own are annotated.
+        RecordError where its scheme is none of them."""
+        name = keys.scheme_name(self.record)
+        block = union.block(name)
+        if block is None:
+            parts = " and ".join(part.name for part in union.parts)
+            raise RecordError("bad_scheme", f"its scheme is {name}, the network's are {parts}")
+        points, swap = self.points, self.swap
+        if points is not None:
+            points = np.full((union.count, 2), np.nan)
+            points[block] = self.points
+        if swap is not None:  # those of other schemes may have no table, and need none
+            table = list(range(union.count))
+            table[block] = [block.start + i for i in swap]
+            swap = tuple(table)
+        return replace(self, points=points, swap=swap, union=union, block=block)
 
     def focused(self, spec: InputSpec) -> "Face":
         """The same face in the part of its box that a network looks at."""

@@ -12,6 +12,7 @@ from kptools.augment.sample import sample
 from kptools.errors import KptoolsError
 from kptools.models import archs, build, checkpoint
 from kptools.models.network import Network
+from kptools.schemes import catalog
 from kptools.specs import IMAGENET, InputSpec, ModelSpec
 from kptools.storage.tensors import load_weights
 from kptools.training.settings import Settings
@@ -35,6 +36,7 @@ def start(
         model.options,
         head=model.head,
         weights=settings.weights,
+        blocks=catalog.blocks(scheme),
     )
     history: list[dict[str, Any]] = []
     if settings.init:

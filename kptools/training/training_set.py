@@ -35,7 +35,8 @@ class Batch:
 
 @dataclass
 class TrainingSet:
-    """N faces with K points each, and their crops. Each face has its points, (K, 2)."""
+    """N faces with K points each, and their crops. Each face has its points, (K, 2); of several
+    schemes the points of them all, of which its own are annotated."""
 
     faces: Sequence[Face]
     crops: CropCache
@@ -51,8 +52,9 @@ class TrainingSet:
 
     @property
     def swap(self) -> tuple[int, ...] | None:
-        """The table of left and right of the faces' scheme, where all have one."""
-        tables = {face.scheme.swap if face.scheme is not None else None for face in self.faces}
+        """The table of left and right of the faces' scheme, or schemes, where all have one."""
+        schemes = [face.union or face.scheme for face in self.faces]
+        tables = {scheme.swap if scheme is not None else None for scheme in schemes}
         return tables.pop() if len(tables) == 1 else None
 
     def mean_shape(self) -> g.Points:
