@@ -110,9 +110,9 @@ def train(
     about the records is reported on stderr. It sets torch's threads, random seed and float32
     precision, as the command does. `settings` are the other options of kp-train, under their names
     (`head`, `margin`, `loss`, `lr`, `schedule`, `weights`, `init`, `keep`, `seed`, `average`,
-    `optimizer`, `weight_decay`, `decay`, `align`, `several_schemes`) and those of the architecture
-    (`width`, ...). `input_size` is (width, height). `progress` is called after each epoch with what
-    the log has of it.
+    `optimizer`, `weight_decay`, `decay`, `align`, `several_schemes`, `visibility`) and those of the
+    architecture (`width`, ...). `input_size` is (width, height). `progress` is called after each
+    epoch with what the log has of it.
 
     >>> import kptools as kp
     >>> checkpoint = kp.train(

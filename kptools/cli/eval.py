@@ -174,6 +174,11 @@ def _print_table(found: dict[str, Any]) -> None:
             f"{100 * found['coverage']:.1f} % of the points have a score of at least "
             f"{found['min_score']:g}"
         )
+    if "hidden_ap" in found:
+        console.print(
+            f"hidden points: average precision {found['hidden_ap']:.3f}, by chance "
+            f"{found['hidden_share']:.3f}"
+        )
     if found.get("by_score"):
         tenths = Table(title="NME by score, %: tenths, lowest first", title_justify="left")
         for tenth in range(1, 11):

@@ -151,6 +151,13 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Share of the train groups to hold out; 0: none."),
     ] = None,
+    visibility: Annotated[
+        bool,
+        typer.Option(
+            "--visibility",
+            help="Learn `visible`, too: predictions say of each point how probably it is seen.",
+        ),
+    ] = False,
     several_schemes: Annotated[
         bool,
         typer.Option(
@@ -207,6 +214,7 @@ def train(
             "compile": compile_network or None,
             "cache": cache,
             "several_schemes": several_schemes or None,
+            "visibility": visibility or None,
             **options,
         }
         for name, value in of_networks.items():
@@ -237,6 +245,7 @@ def train(
         "align": align,
         "accumulate": accumulate,
         "several_schemes": several_schemes,
+        "visibility": visibility,
     }
     if init:
         from kptools.models import box

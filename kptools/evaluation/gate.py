@@ -9,7 +9,7 @@ from typing import Any
 from kptools.errors import GateError, UsageError
 from kptools.evaluation.metrics import METRICS
 
-GATED = ("faces", "failed", *(metric.name for metric in METRICS))
+GATED = ("faces", "failed", *(metric.name for metric in METRICS), "hidden_ap")
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,

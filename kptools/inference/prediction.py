@@ -28,11 +28,13 @@ def prediction(
     transform: Transform,
     spec: InputSpec,
     mean: g.Points,
+    visible: g.Points | None = None,
 ) -> Record:
     """The keys of a prediction, in the pixels of the face's file: `pred`, `mean` and `score`, which
     is 0 outside the image. `points` (K, 2) are in fractions of the input, of the face as
-    `transform` showed it; `mean` (K, 2) in fractions of the box. Of several schemes the face gets
-    its own. RecordError where a point is not finite."""
+    `transform` showed it; `mean` (K, 2) in fractions of the box; `visible` (K,), the probability
+    that each is seen, becomes `pred_visible`. Of several schemes the face gets its own. RecordError
+    where a point is not finite."""
     seen = spec.to_file(points, face.box)
     if not np.isfinite(seen).all():
         raise RecordError("bad_points", "the network gave numbers that are not finite")
@@ -41,6 +43,8 @@ def prediction(
     if scores is not None:
         named = transform.rename(scores.tolist())[face.block]
         found["score"] = keys.scores_inside(face.record, points, named)
+    if visible is not None:
+        found["pred_visible"] = list(transform.rename(visible.tolist())[face.block])
     found["mean"] = face.place(mean[face.block]).tolist()
     return found
 

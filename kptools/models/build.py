@@ -1,7 +1,9 @@
 """From the name of an architecture to its network."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,11 +26,13 @@ def build(
     head: str | None = None,
     weights: str = "none",
     blocks: Sequence[int] = (),
+    visibility: bool = False,
 ) -> Network:
     """The network `arch` with a `head`, for `count` points and inputs of `size` (W, H).
 
     `options` are the architecture's and the head's own; what is left out has its default. `blocks`:
-    how many of the points are of each scheme, where there are several.
+    how many of the points are of each scheme, where there are several. With `visibility` it says
+    of each point how probably it is seen.
     `weights` are `default`, `none` or a file. Raises UsageError where there is no such network,
     head or option, KptoolsError where the weights are not available.
     """
@@ -48,8 +52,17 @@ def build(
     prior, own_head = network.shape_prior, network.head
     if blocks and isinstance(prior, ShapePrior) and isinstance(own_head, nn.Module):
         own_head.shape_prior = ShapePriors(blocks, prior.noise_scale)
+    if visibility:
+        network.wrap_head(partial(_with_visibility, count=count))
     use_quick_depthwise(network)
     return network
+
+
+def _with_visibility(head: Any, count: int) -> nn.Module:
+    from kptools.models.heads.visible import VisibleHead
+
+    inputs = head.in_channels if isinstance(head, nn.Conv2d) else next(iter(head)).in_features
+    return VisibleHead(head, inputs, count)
 
 
 def build_shapes(
@@ -60,13 +73,18 @@ def build_shapes(
     *,
     head: str | None = None,
     blocks: Sequence[int] = (),
+    visibility: bool = False,
 ) -> Network:
     """The network's shapes alone, on the device `meta`: no memory is taken."""
     try:
         with torch.device("meta"):
-            return build(arch, count, size, options, head=head, blocks=blocks)
+            return build(
+                arch, count, size, options, head=head, blocks=blocks, visibility=visibility
+            )
     except NotImplementedError:  # torchvision's regnets compute their widths with tensors
-        return build(arch, count, size, options, head=head, blocks=blocks).to("meta")
+        return build(
+            arch, count, size, options, head=head, blocks=blocks, visibility=visibility
+        ).to("meta")
 
 
 def check(arch: str) -> None:
@@ -88,11 +106,12 @@ def check_batch(
     options: Mapping[str, float] | None = None,
     *,
     head: str | None = None,
+    visibility: bool = False,
 ) -> None:
     """Run a batch through the network's shapes, before any work and without memory.
     UsageError where that fails."""
     width, height = spec.size
-    network = build_shapes(arch, 1, spec.size, options, head=head)
+    network = build_shapes(arch, 1, spec.size, options, head=head, visibility=visibility)
     try:
         network(torch.zeros(batch, spec.channels, height, width, device="meta"))
     except Exception as error:

@@ -4,7 +4,7 @@ Nothing in them can run. They hold no time and no date, so that equal runs give 
 they appear under their name whole or not at all.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,13 @@ class Checkpoint:
         m = self.model
         blocks = catalog.blocks(m.scheme)
         network = build.build_shapes(
-            m.arch, m.count, m.input.size, m.options, head=m.head, blocks=blocks
+            m.arch,
+            m.count,
+            m.input.size,
+            m.options,
+            head=m.head,
+            blocks=blocks,
+            visibility=m.visibility,
         )
         weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
         load_weights(network, weights, m.arch)
@@ -58,7 +64,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     disk says no."""
     meta = {
         "version": VERSION,
-        "model": asdict(checkpoint.model),
+        "model": metadata.described(checkpoint.model),
         "history": checkpoint.history,
         "run": checkpoint.run,
         **scheme_files.metadata_of(checkpoint.model.scheme),

@@ -59,6 +59,10 @@ class Network(nn.Module):
     head: Head
     takes_any_size = False  # whether it also takes inputs that it was not built for
 
+    def wrap_head(self, wrap: Callable[[Any], Any]) -> None:
+        """Put in the place of its head what `wrap` makes of it."""
+        self.head = wrap(self.head)
+
     @property
     def shape_prior(self) -> ShapePrior | ShapePriors | None:
         """That of its head, where the head has one."""

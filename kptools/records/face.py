@@ -31,6 +31,9 @@ class Face:
 
     Where a network finds the points of several schemes, `union` is them all, and `block` where the
     face's own points are among those.
+
+    `visible` (K,) is 1 where a point is seen, 0 where it is hidden, NaN where neither is known; it
+    is there where it is asked for.
     """
 
     record: Record
@@ -44,6 +47,7 @@ class Face:
     roll: Degrees = 0.0
     union: Scheme | None = None
     block: slice = field(default_factory=lambda: slice(None))
+    visible: g.Points | None = None
 
     @property
     def name(self) -> str:
@@ -61,13 +65,21 @@ class Face:
         key = f"{keys.identity(record)}\0{keys.copy_index(record)}" if stages else ""
         return cls(record, keys.image(record), box, stages, swap, key, roll=roll)
 
-    def annotated(self) -> "Face":
-        """The same face with its points and its scheme; it has to have a point at least. Raises
-        RecordError."""
+    def annotated(self, *, visibility: bool = False) -> "Face":
+        """The same face with its points and its scheme, and with `visibility` what is seen of them;
+        it has to have a point at least. Raises RecordError."""
         points = points_array(self.record)
         if not np.isfinite(points).any():
             raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
-        return replace(self, points=points, scheme=keys.known_scheme(self.record, len(points)))
+        visible = None
+        if visibility:
+            given = keys.per_point(self.record, "visible", len(points))
+            visible = (
+                np.full(len(points), np.nan) if given is None else np.greater(given, 0.5) * 1.0
+            )
+            visible = np.where(np.isfinite(points).all(axis=1), visible, np.nan)
+        scheme = keys.known_scheme(self.record, len(points))
+        return replace(self, points=points, scheme=scheme, visible=visible)
 
     def among(self, union: Scheme) -> "Face":
         """The same face with the points of all these schemes; only those of its own are annotated.
@@ -77,15 +89,18 @@ class Face:
         if block is None:
             parts = " and ".join(part.name for part in union.parts)
             raise RecordError("bad_scheme", f"its scheme is {name}, the network's are {parts}")
-        points, swap = self.points, self.swap
+        points, swap, visible = self.points, self.swap, self.visible
         if points is not None:
             points = np.full((union.count, 2), np.nan)
             points[block] = self.points
+        if visible is not None:
+            visible = np.full(union.count, np.nan)
+            visible[block] = self.visible
         if swap is not None:  # those of other schemes may have no table, and need none
             table = list(range(union.count))
             table[block] = [block.start + i for i in swap]
             swap = tuple(table)
-        return replace(self, points=points, swap=swap, union=union, block=block)
+        return replace(self, points=points, swap=swap, union=union, block=block, visible=visible)
 
     def focused(self, spec: InputSpec) -> "Face":
         """The same face in the part of its box that a network looks at."""

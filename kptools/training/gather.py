@@ -46,6 +46,7 @@ class Gathered:
     items: list[Item] = field(default_factory=list)
     failed_val: set[int] = field(default_factory=set)  # ids of items that came as failures of val
     several: bool = False  # whether it may have several schemes
+    visibility: bool = False  # whether it is to be learnt which points are seen
 
     @property
     def faces(self) -> "Gathered":
@@ -78,16 +79,18 @@ def gather(
     val_name: str = "",
     val_fraction: float | None = None,
     several_schemes: bool = False,
+    visibility: bool = False,
     report: Report = lambda line: None,
 ) -> Gathered:
     """The records of a run. What cannot be used becomes a failure, and is left out.
 
     `val_items` are all of val; `val_name` is what they are called. A share of the groups is held
     out as val where there is no val, or where `val_fraction` asks for it. With `several_schemes`
-    the faces of each have the points of them all, of which their own are annotated. KptoolsError
+    the faces of each have the points of them all, of which their own are annotated; with
+    `visibility` faces have what is seen of their points. KptoolsError
     where nothing is to train on; under `strict` where val has what is trained on.
     """
-    found = Gathered(several=several_schemes)
+    found = Gathered(several=several_schemes, visibility=visibility)
     seen: set[tuple[str, int, str]] = set()
     tests = 0
     for item in items:
@@ -133,7 +136,7 @@ def _check(
         if _face_key(item, found) in seen:
             raise RecordError("bad_record", f"id and copy {key} were there before; each once")
         seen.add(_face_key(item, found))
-        face = face.annotated()
+        face = face.annotated(visibility=found.visibility)
         several.check(face, found)
     except RecordError as error:
         failures.add(item, error)

@@ -73,7 +73,14 @@ def prepare(
             f"--accumulate {settings.accumulate}; at least {parts * least}"
         )
     size = max(settings.batch // parts, min(2, settings.batch))
-    build.check_batch(settings.arch, settings.input, size, settings.options, head=settings.head)
+    build.check_batch(
+        settings.arch,
+        settings.input,
+        size,
+        settings.options,
+        head=settings.head,
+        visibility=settings.visibility,
+    )
     mode = runtime.precision_for(device, precision)
     runtime.set_float32(mode)
     return replace(
@@ -107,6 +114,7 @@ def train_records(
             val_name=val_name,
             val_fraction=val_fraction,
             several_schemes=settings.several_schemes,
+            visibility=settings.visibility,
             report=observer.report,
         )
     if ranks.count > 1:

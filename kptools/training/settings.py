@@ -78,6 +78,7 @@ class Settings:
     precision: str = "fp32"
     threads: int = 0
     several_schemes: bool = False  # whether the records may be of several
+    visibility: bool = False  # whether it learns which points are seen
 
     def described(self) -> dict[str, Any]:
         """As checkpoints have them: without those of `LATER` that are at their defaults, so that
@@ -87,7 +88,7 @@ class Settings:
 
 
 # What checkpoints of before did not have, and its defaults
-LATER: Mapping[str, Any] = {"several_schemes": False}
+LATER: Mapping[str, Any] = {"several_schemes": False, "visibility": False}
 
 # Those of every architecture, and their bounds
 OPTIONS = (
@@ -139,6 +140,7 @@ def resolve(
     align: Fraction | None = None,
     accumulate: int = 1,
     several_schemes: bool = False,
+    visibility: bool = False,
 ) -> Settings:
     """The settings of a run: what was given, else the defaults of the architecture. Raises
     UsageError for what no run or this architecture does not take, and KptoolsError where a file is
@@ -193,6 +195,7 @@ def resolve(
         align=_or(align, defaults.align),
         accumulate=accumulate,
         several_schemes=several_schemes,
+        visibility=visibility,
     )
 
 

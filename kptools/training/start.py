@@ -19,7 +19,7 @@ from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet, mean_shape, target
 from kptools.units import Normalization
 
-SHAPES = "head.shape_prior."  # of a network's tensors, those that each run finds for itself
+SHAPES = ".shape_prior."  # in the names of those tensors that each run finds for itself
 MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
 
 
@@ -37,6 +37,7 @@ def start(
         head=model.head,
         weights=settings.weights,
         blocks=catalog.blocks(scheme),
+        visibility=model.visibility,
     )
     history: list[dict[str, Any]] = []
     if settings.init:
@@ -105,6 +106,7 @@ def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
         head=settings.head,
         passes=2 if twice else 1,
         flip=twice and bool(faces.swap),
+        visibility=settings.visibility,
     )
 
 
@@ -127,8 +129,8 @@ def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, 
             raise KptoolsError(
                 f"--init {path} has {name} {theirs[name]}, this run {ours[name]}; make them one"
             )
-    weights = {k: t for k, t in start.weights.items() if not k.startswith(SHAPES)}
-    own = {k: t for k, t in network.state_dict().items() if k.startswith(SHAPES)}
+    weights = {k: t for k, t in start.weights.items() if SHAPES not in k}
+    own = {k: t for k, t in network.state_dict().items() if SHAPES in k}
     load_weights(network, weights | own, model.arch)
     return list(start.history)
 
@@ -136,5 +138,7 @@ def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, 
 def _kind(model: ModelSpec) -> dict[str, Any]:
     """What two networks must share for the one to start from the other's weights."""
     of_input = {f.name: getattr(model.input, f.name) for f in fields(model.input)}
-    of_network = {name: getattr(model, name) for name in ("arch", "head", "scheme", "count")}
+    of_network = {
+        name: getattr(model, name) for name in ("arch", "head", "scheme", "count", "visibility")
+    }
     return of_network | of_input

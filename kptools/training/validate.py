@@ -121,9 +121,12 @@ def predict(
         decoded = _decode(network, val, batch, settings, model, device)
         for row, (i, transform) in enumerate(zip(batch.indices, batch.transforms, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
+            visible = None if decoded.visible is None else decoded.visible[row]
             face, points = val.faces[i], decoded.points[row]
             try:
-                keys_of_face = prediction(face, points, scores, transform, model.input, mean)
+                keys_of_face = prediction(
+                    face, points, scores, transform, model.input, mean, visible
+                )
             except RecordError as error:
                 raise KptoolsError(f"{face.name}: {error}") from None
             found.append((i, keys_of_face))
