@@ -203,6 +203,25 @@ def test_a_mirror_image_comes_back_under_the_records_names(quick, few, tmp_path)
     assert np.allclose(mean["pred_visible"], plain)
 
 
+def test_a_checkpoint_without_it_can_be_gone_on_from(quick, few, tmp_path):
+    for words in ((), ("--visibility", "--init", tmp_path / "m.safetensors")):
+        common = (*NOSE[2:], "--epochs", 1, "--seed", 3)
+        arch = () if words else NOSE[:2]
+        out = tmp_path / ("n.safetensors" if words else "m.safetensors")
+        done = quick("train", *arch, *common, *words, "-o", out, stdin=few)
+        assert done.returncode == 0, done.stderr
+    before, after = (checkpoint.load(str(tmp_path / f"{n}.safetensors")) for n in "mn")
+    assert len(after.history) == 2
+    assert after.model.visibility
+    assert after.weights.keys() > {"head.main.mean", "head.weight", "features.0.weight"}
+    near = after.weights["features.0.weight"] - before.weights["features.0.weight"]
+    assert near.abs().max() < 0.02  # a step or two from there
+    words = (*NOSE, "--epochs", 1, "--init", tmp_path / "n.safetensors")
+    done = quick("train", *words, "-o", tmp_path / "o.safetensors", stdin=few)
+    assert done.returncode == 3
+    assert b"has visibility True, this run False" in done.stderr
+
+
 def test_a_network_of_two_outputs_refuses_it(quick, few, tmp_path):
     words = ("--arch", "inception_v3", "--weights", "none", "--visibility", "--threads", 1)
     done = quick("train", *words, "-o", tmp_path / "m.safetensors", stdin=few)

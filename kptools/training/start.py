@@ -1,7 +1,7 @@
 """What a run starts from: its description, its weights, its mean shape."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from kptools.augment.sample import sample
 from kptools.errors import KptoolsError
 from kptools.models import archs, build, checkpoint
+from kptools.models.heads.visible import VisibleHead
 from kptools.models.network import Network
 from kptools.schemes import catalog
 from kptools.specs import IMAGENET, InputSpec, ModelSpec
@@ -121,8 +122,12 @@ def shape_and_spread(faces: TrainingSet, spec: InputSpec) -> tuple[Tensor, Tenso
 
 
 def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, Any]]:
-    """Take the weights of a checkpoint, which must be of the same kind; its history goes on."""
+    """Take the weights of a checkpoint, which must be of the same kind, but that this run may be
+    the first to learn which points are seen; its history goes on."""
     start = checkpoint.load(path)
+    if model.visibility and not start.model.visibility:
+        start.model = replace(start.model, visibility=True)
+        start.weights = _with_visibility(network, start.weights)
     theirs, ours = _kind(start.model), _kind(model)
     for name in ours:
         if theirs[name] != ours[name]:
@@ -133,6 +138,19 @@ def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, 
     own = {k: t for k, t in network.state_dict().items() if SHAPES in k}
     load_weights(network, weights | own, model.arch)
     return list(start.history)
+
+
+def _with_visibility(network: Network, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network without visibility, for one that has it: that part is its own."""
+    modules = network.named_modules()
+    head = next(name for name, module in modules if isinstance(module, VisibleHead)) + "."
+    own = {name: t for name, t in network.state_dict().items() if name.startswith(head)}
+    added = {name: t for name, t in own.items() if not name.startswith(f"{head}main.")}
+    theirs = {
+        f"{head}main.{name.removeprefix(head)}" if name.startswith(head) else name: tensor
+        for name, tensor in weights.items()
+    }
+    return theirs | added
 
 
 def _kind(model: ModelSpec) -> dict[str, Any]:
