@@ -2,8 +2,9 @@
 
 For each point the logit of the probability that it is seen. It is learnt by the binary
 cross-entropy from the features that the head itself takes: of maps, from those about the point, as
-its map weighs them, and from their mean over the face. To them no gradient goes back: the points
-are what they would be without it. B: batch, K: points.
+its map weighs them, and from their mean over the face. The features learn from it, too, by a share
+of what they learn from the points: without, they say little of what lies over a face. B: batch, K:
+points.
 """
 
 import math
@@ -23,6 +24,7 @@ from kptools.runtime import send
 from kptools.units import Size
 
 SEEN = 0.9  # the probability at the start
+SHARE = 0.2  # of the loss of the points, whatever its unit: the weight of the cross-entropy
 
 
 class VisibleHead(nn.Module):
@@ -49,7 +51,7 @@ class VisibleHead(nn.Module):
         output: Tensor = self.main(x)  # type: ignore[operator]
         device = "cpu" if x.is_meta else x.device.type  # shapes alone know no autocast
         with torch.autocast(device, enabled=False):
-            features = x.detach().float()
+            features = x.float()
             if features.ndim == 2:
                 return output, F.linear(self.norm(features), self.weight, self.bias)
             about = self.norm(_about(features, output.detach().float()))  # (B, K, C)
@@ -68,7 +70,8 @@ class VisibleHead(nn.Module):
             output[1], seen.nan_to_num(), reduction="none"
         )
         mean = (surprise * known).sum() / known.float().sum().clamp(min=1)
-        return Loss(found.mean + (mean - mean.detach()), found.count)
+        weight = SHARE * found.mean.detach()
+        return Loss(found.mean + weight * (mean - mean.detach()), found.count)
 
     def decode(self, output: Any, method: str | None = None, size: Size | None = None) -> Decoded:
         found = self.main.decode(output[0], method, size)
