@@ -87,8 +87,8 @@ def gather(
     `val_items` are all of val; `val_name` is what they are called. A share of the groups is held
     out as val where there is no val, or where `val_fraction` asks for it. With `several_schemes`
     the faces of each have the points of them all, of which their own are annotated; with
-    `visibility` faces have what is seen of their points. KptoolsError
-    where nothing is to train on; under `strict` where val has what is trained on.
+    `visibility` faces have what is seen of their points. KptoolsError where nothing is to train on;
+    under `strict` where val has what is trained on.
     """
     found = Gathered(several=several_schemes, visibility=visibility)
     seen: set[tuple[str, int, str]] = set()
