@@ -20,8 +20,13 @@ from kptools import console, runtime
 from kptools import geometry as g
 from kptools.errors import KptoolsError, UsageError
 from kptools.evaluation import MERGES, THRESHOLD
+from kptools.evaluation.comparison import Outcomes
+from kptools.evaluation.comparison import compare as compare_outcomes
 from kptools.evaluation.merge import merge_copies
+from kptools.evaluation.oks import Sigmas
+from kptools.evaluation.protocols import PROTOCOLS
 from kptools.evaluation.report import Scorer
+from kptools.evaluation.score import OneNorm
 from kptools.inference.passes import resolve as resolve_passes
 from kptools.inference.pictures import predict_picture
 from kptools.inference.prediction import of_scheme
@@ -267,15 +272,21 @@ def evaluate(
     records: Iterable[Record],
     *,
     norm: str | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     points: str | None = None,
     merge: Literal["mean", "median"] | None = None,
     min_score: float | None = None,
+    protocol: str | None = None,
+    by: Sequence[str] = (),
+    oks: str | None = None,
+    compare: Iterable[Record] | None = None,
 ) -> dict[str, Any]:
     """The report that `kp-eval` makes of predictions: NME, AUC and the other metrics
     (docs/metrics.md). `norm` is interocular, interpupil, box or diagonal; `points` names those
     that are scored, as `region:mouth`; `merge` takes consecutive records of one id as one;
-    `min_score` leaves out the points of a lower `score`.
+    `min_score` leaves out the points of a lower `score`. `protocol`, a name, and `oks` are as
+    `--protocol` and `--oks`; `by` are keys of the records. `compare` are a baseline's predictions
+    of the same faces, and the report's `compare` says of each figure whether it is `worse`.
 
     >>> import kptools as kp
     >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
@@ -287,12 +298,33 @@ def evaluate(
         raise UsageError(f"merge {merge!r}: one of {', '.join(MERGES)}")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"min_score {min_score:g}: from 0 to 1")
-    failures, scorer = Failures(), Scorer(norm, points, min_score=min_score)
-    items = _items(records)
-    if merge is not None:
-        items = merge_copies(items, merge, failures.add)
-    scorer.count(items, failures.add)
-    return scorer.report(threshold)
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UsageError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
+    if protocol is not None and (norm, threshold, points, min_score) != (None,) * 4:
+        raise UsageError(f"protocol {protocol!r} says what is scored, and how; give it alone")
+    if compare is not None and min_score is not None:
+        raise UsageError("compare is of the same points; leave min_score out")
+    chosen = PROTOCOLS[protocol] if protocol is not None else None
+    by = [by] if isinstance(by, str) else by
+    if threshold is None:
+        threshold = (chosen and chosen.threshold) or THRESHOLD
+    failures, one_norm = Failures(), OneNorm() if compare is not None else None
+    sigmas = Sigmas(oks) if oks is not None else None
+
+    def score(faces: Iterable[Record], outcomes: Outcomes | None) -> Scorer:
+        scorer = Scorer(norm, points, one_norm, min_score, chosen, by, sigmas, outcomes)
+        items = _items(faces)
+        if merge is not None:
+            items = merge_copies(items, merge, failures.add)
+        scorer.count(items, failures.add)
+        return scorer
+
+    if compare is None:
+        return score(records, None).report(threshold)
+    candidate, baseline = Outcomes("records"), Outcomes("compare")
+    report = score(records, candidate).report(threshold)
+    score(compare, baseline)
+    return report | {"compare": [compare_outcomes(candidate, baseline, threshold)]}
 
 
 def draw(

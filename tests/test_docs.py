@@ -8,6 +8,7 @@ import pytest
 from kptools.datasets.catalog import DATASETS
 from kptools.evaluation import NORMS
 from kptools.evaluation.metrics import METRICS
+from kptools.evaluation.protocols import PROTOCOLS
 from kptools.models.archs import ARCHS
 from kptools.models.codecs import DECODERS
 from kptools.models.heads import HEADS
@@ -30,6 +31,7 @@ def words(page):
     [
         ("metrics.md", [metric.name for metric in METRICS]),
         ("metrics.md", NORMS),
+        ("metrics.md", [word for p in PROTOCOLS.values() for word in (*p.sets, p.scheme)]),
         ("metrics.md", [region for scheme in FULL.values() for region in scheme.regions]),
         ("metrics.md", FULL),
         ("networks.md", ARCHS),
@@ -83,3 +85,14 @@ def test_the_tests_that_the_promises_name_are_there():
     names = re.findall(r"test_\w+\.py|benchmarks/\w+\.py", text)
     assert len(names) > 15
     assert all((ROOT / "tests" / name).exists() for name in names), names
+
+
+def test_the_table_of_protocols_has_their_norms_thresholds_and_sets():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    for protocol in PROTOCOLS.values():
+        (line,) = re.findall(rf"^\| `{protocol.name}` \|.*$", text, flags=re.M)
+        assert f"`{protocol.norm}`" in line or protocol.norm is None
+        for threshold in {figure.threshold for figure in protocol.figures} - {None}:
+            assert f"at {100 * threshold:g} %" in line
+        for count in protocol.sets.values():
+            assert str(count or "all") in line or "as `300w`" in line

@@ -487,3 +487,11 @@ def test_no_number_covers_another_or_a_point(name):
     assert not (np.abs(centres[:, None] - points[None]) < sizes / 2).all(axis=2).any()
     assert (centres - sizes / 2).min() >= 0
     assert (centres + sizes / 2).max() <= 960
+
+
+def test_kp_eval_says_where_a_scheme_is_not_known(quick, face):
+    given = [face(0) | {"scheme": "unheard", "pred": face(0)["points"]}]
+    done = quick("eval", stdin=given)
+    assert done.returncode == 0, done.stderr
+    assert b"scheme unheard is not known here" in done.stderr
+    assert b"not known" not in quick("eval", stdin=[face(0) | {"pred": face(0)["points"]}]).stderr

@@ -18,6 +18,7 @@ from kptools.cli.options import (
     parse_size,
 )
 from kptools.cli.own_schemes import knows_schemes
+from kptools.cli.streams import open_stream
 from kptools.errors import RecordError, UsageError
 from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
@@ -97,7 +98,7 @@ def augment(
     run["write"] = str(write.resolve()) if write is not None else None
     if crop is not None:
         run["align"] = list(crop)
-    stream = Stream(
+    stream = open_stream(
         need_input(files),
         output,
         strict=strict,

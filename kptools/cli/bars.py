@@ -1,12 +1,91 @@
-"""What is shown on stderr: of a training run a line an epoch, and a live bar at a terminal; of a
-download a bar at a terminal."""
+"""What is shown on stderr: of a training run a line an epoch, and a live bar at a terminal; of
+records and of a download a bar at a terminal."""
 
 import sys
+import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from kptools.console import report
+from kptools.console import program, report
+from kptools.records.stream import Stream
+
+_DELAY = 1.0  # seconds that a job takes before it shows a bar
+_INTERVAL = 0.2  # seconds from one look at a stream to the next
+_shown: "list[RecordBar]" = []
+
+
+def are_shown() -> bool:
+    """Whether stderr is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def stop() -> None:
+    """Remove the bars of streams that are still shown: before an error is reported, say."""
+    while _shown:
+        _shown.pop().stop()
+
+
+class RecordBar:
+    """A bar of the records of a stream: how many, how many a second, the time that is left where
+    the end is known (`total` records, or the bytes of regular files), and the failures. It appears
+    after a second, and is gone when all is read."""
+
+    def __init__(self, stream: Stream, total: int | None) -> None:
+        self._stream = stream
+        self._total = total
+        self._bytes = stream.reader.size() if total is None else None
+        self._bar: Any = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        stream.on_end = self.stop
+        _shown.append(self)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Remove it."""
+        if not self._ended.is_set():
+            self._ended.set()
+            self._thread.join()
+
+    def _watch(self) -> None:
+        if self._ended.wait(_DELAY):
+            return
+        first = self._stream.count
+        while not self._ended.wait(_INTERVAL):
+            if self._bar is None and self._stream.count > first:
+                self._start()
+            if self._bar is not None:
+                self._update()
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _start(self) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        columns: list[Any] = [progress.TextColumn("{task.description} {task.fields[records]}")]
+        if self._total or self._bytes:
+            columns += [
+                progress.BarColumn(),
+                progress.TaskProgressColumn(),
+                progress.TimeRemainingColumn(),
+            ]
+        self._bar = progress.Progress(
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+        )
+        self._task = self._bar.add_task(program(), total=self._total or self._bytes, records="")
+        self._bar.start()
+        self._began, self._first = time.monotonic(), self._stream.count
+
+    def _update(self) -> None:
+        count, failed = self._stream.count, self._stream.failures.count
+        rate = (count - self._first) / max(time.monotonic() - self._began, _INTERVAL)
+        text = f"{count:,} records  {rate:,.3g}/s"
+        text += f"  {failed:,} failed" if failed else ""
+        done = count if self._total is not None else self._stream.reader.position()
+        self._bar.update(self._task, completed=done, records=text)
 
 
 class TrainingBar:
@@ -23,7 +102,7 @@ class TrainingBar:
 
     def _start(self) -> None:
         """Show the bar, at a terminal: once there is something to show."""
-        if self._bar is None and sys.stderr is not None and sys.stderr.isatty():
+        if self._bar is None and are_shown():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -78,7 +157,7 @@ class DownloadBar:
         self._task: Any = None
 
     def __enter__(self) -> Callable[[int, int], None]:
-        if sys.stderr is not None and sys.stderr.isatty():
+        if are_shown():
             from rich import progress
             from rich.console import Console
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from kptools import __version__
+from kptools.cli import bars
 from kptools.cli.options import keyword, set_parameters
 from kptools.console import program, report
 from kptools.errors import SOME_FAILED, KptoolsError, ReaderGone, UsageError
@@ -97,7 +98,10 @@ def run(tool: typer.Typer) -> NoReturn:
     that nobody foresaw is shown with its traceback, and is no success: exit 3."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = tool(standalone_mode=False) or 0
+        try:
+            status = tool(standalone_mode=False) or 0
+        finally:
+            bars.stop()
         _flush_stdout()
     except KptoolsError as error:
         flush_outputs()

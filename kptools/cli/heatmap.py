@@ -18,10 +18,10 @@ from kptools.cli.options import (
     parse_size,
 )
 from kptools.cli.own_schemes import knows_schemes
+from kptools.cli.streams import open_stream
 from kptools.errors import RecordError, UsageError
 from kptools.models.codecs import DECODER, DECODERS
 from kptools.records.shard import WHOLE
-from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
 tool = new_app()
@@ -83,7 +83,7 @@ def encode(
         "size": list(map_size),
     }
     run |= {"margin": margin, "sigma": sigma, "pictures": pictures}
-    stream = Stream(
+    stream = open_stream(
         names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
     )
     make_folder(out)
@@ -125,7 +125,7 @@ def decode(
     from kptools.inference import heatmap_files
 
     run = {"tool": "kp-heatmap decode", "decode": method}
-    stream = Stream(
+    stream = open_stream(
         names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
     )
     for item in stream:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from kptools.cli import on_ray
+from kptools.cli import on_ray, streams
 from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
     Device,
@@ -162,7 +162,7 @@ def predict(
         run = {"tool": "kp-predict", **run}
         if output != "-":
             run["checkpoint"] = on_ray.hash_of(checkpoints)
-        return Stream(
+        return streams.open_stream(
             names, output, strict=strict, resume=resume, run=run, expect=expect, shard=shard
         )
 

@@ -25,6 +25,7 @@ from kptools.cli.options import (
 )
 from kptools.cli.prep_check import check
 from kptools.cli.prep_to import to
+from kptools.cli.streams import open_stream
 from kptools.console import program, report
 from kptools.datasets import sources
 from kptools.datasets.catalog import DATASETS, Dataset
@@ -115,7 +116,15 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
         read = dataset.load().read
         found = read(**options, shard=shard) if dataset.has_shards else read(**options)
         items = islice(found, given.get("limit"))
-        stream = Stream([], output, strict=strict, resume=resume, run=run, shard=shard)
+        stream = open_stream(
+            [],
+            output,
+            total=given.get("limit") or options.get("count") or 0,
+            strict=strict,
+            resume=resume,
+            run=run,
+            shard=shard,
+        )
         status = _write(items, dataset, preparation, stream)
         searched = dataset.finds_faces and options.get("boxes") is None
         for note in preparation.notes(dataset, were_searched=searched):
@@ -234,7 +243,7 @@ def fit_boxes(
     from kptools.records.face import Face
 
     fits: dict[tuple[str, str], Fit] = {}
-    stream = Stream(names, output, strict=strict, expect=expect)
+    stream = open_stream(names, output, strict=strict, expect=expect)
     for item in stream:
         if item.failed:
             continue
@@ -287,7 +296,7 @@ def pack(
     from kptools.datasets import tar_shards
     from kptools.storage.files import make_folder
 
-    stream = Stream(names, output, strict=strict, expect=expect)
+    stream = open_stream(names, output, strict=strict, expect=expect)
     make_folder(out)
     for item in tar_shards.pack(stream, out, size, stream.fail):
         stream.write(item)

@@ -10,6 +10,8 @@ import typer
 
 from kptools.cli.edge import may_allow_failures, need_input
 from kptools.cli.options import Expect, Files, Output, Strict, cores
+from kptools.cli.own_schemes import knows_schemes
+from kptools.cli.streams import open_stream
 from kptools.console import report
 from kptools.errors import RecordError
 from kptools.records.item import Item
@@ -24,6 +26,7 @@ _AHEAD = 8  # pictures that are looked at ahead, per thread
 
 
 @may_allow_failures
+@knows_schemes
 def check(
     inputs: Files = None,
     sheet: Annotated[
@@ -69,7 +72,7 @@ def check(
     from kptools.cli.viz.common import PICTURES, check_output
 
     if sheet is not None:
-        check_output(sheet, PICTURES)
+        check_output(sheet, PICTURES, "--sheet")
     names = need_input(inputs)
 
     from kptools.datasets.checks import duplicates
@@ -80,7 +83,7 @@ def check(
 
     if pictures:
         duplicates.require()
-    stream = Stream(names, output, strict=strict, expect=expect)
+    stream = open_stream(names, output, strict=strict, expect=expect)
     checker, worst = Checker(), Pick(count, "worst", by="faults")
     flags: Counter[str] = Counter()
     faces = flagged = 0

@@ -19,9 +19,9 @@ from kptools.cli.options import (
     set_parameters,
 )
 from kptools.cli.own_schemes import knows_schemes
+from kptools.cli.streams import open_stream
 from kptools.datasets.formats import FORMATS, WHAT, Format
 from kptools.errors import KptoolsError
-from kptools.records.stream import Stream
 
 to = new_app()
 
@@ -57,7 +57,7 @@ def _command(name: str, format: Format) -> Callable[..., int]:
         options = {option.name: option.check(given[option.name]) for option in format.options}
         names = need_input(inputs)
         write = format.load().write
-        stream = Stream(names, output, strict=strict, expect=expect)
+        stream = open_stream(names, output, strict=strict, expect=expect)
         folder = str(out) if out else None if output == "-" else str(Path(output).parent)
         written = write(stream, stream.fail, what, folder, **options)
         if out is None:

@@ -22,13 +22,13 @@ from kptools.cli.options import (
     set_parameters,
 )
 from kptools.cli.own_schemes import knows_schemes
+from kptools.cli.streams import open_stream
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.models import archs
 from kptools.models.heads import HEADS
 from kptools.records.failures import Failures
 from kptools.records.spool import Spool
-from kptools.records.stream import Stream
 from kptools.storage.files import claim_output
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _train_network(
     if spool is None:  # another process reads, and writes
         train_records((), Failures(strict), settings, options, Observer())
         return 0
-    stream = Stream(spool.names, "-", strict=strict)
+    stream = open_stream(spool.names, "-", strict=strict)
     with TrainingBar(len(rates(settings.schedule))) as bar:
         _, validated = train_records(
             stream,
@@ -331,7 +331,7 @@ def _train_adapter(
 
     from kptools.training.adapter import train_adapter
 
-    stream = Stream(names, "-", strict=strict)
+    stream = open_stream(names, "-", strict=strict)
     validated = train_adapter(
         stream,
         stream.failures,

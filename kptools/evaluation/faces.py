@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kptools.errors import RecordError
+from kptools.evaluation.groups import GroupsOf
 from kptools.evaluation.norms import check_norm, norm_for
 from kptools.evaluation.score import require_prediction, require_truth
 from kptools.records import keys
@@ -32,7 +33,8 @@ class Kind(NamedTuple):
 
 class Face(NamedTuple):
     """A face that is sound, as it waits to be scored: coordinates as `keys.coordinates` gives them,
-    and what else counts."""
+    and what else counts. `groups`: those that it is in, of each of the ways to divide faces. The
+    record itself is not kept: held records make the parsing of further ones slower."""
 
     kind: Kind
     truth: tuple[float, ...]
@@ -44,17 +46,27 @@ class Face(NamedTuple):
     box: Box
     size: Size
     scale: float
-    split: str
+    groups: Sequence[tuple[str, ...]]
     source: str
+    pair: "Pair | None"
 
 
 class Parser:
     """How records are read that are scored over `norm`, at the `points` that `--points` names, and
-    where they need a `score` for `min_score`; None as for `Scorer`."""
+    where they need a `score` for `min_score`; None as for `Scorer`. Faces are divided by each of
+    `divisions`. With `paired` they have a `pair`."""
 
-    def __init__(self, norm: str | None, points: str | None, min_score: float | None) -> None:
+    def __init__(
+        self,
+        norm: str | None,
+        points: str | None,
+        min_score: float | None,
+        divisions: Sequence[GroupsOf] = (),
+        paired: bool = False,
+    ) -> None:
         check_norm(norm)
         self.norm, self.points, self.min_score = norm, points, min_score
+        self._divisions, self._paired = divisions, paired
         self._chosen: dict[str, tuple[Scheme, list[int]]] = {}  # by the scheme of the records
 
     def parse(self, record: Record) -> Face:
@@ -93,8 +105,9 @@ class Parser:
             box,
             size,
             math.nan if scale is None else scale,
-            split(record),
+            [groups_of(record) for groups_of in self._divisions],
             str(record.get("box_source", "unknown")),
+            pair_of(record) if self._paired else None,
         )
 
     def norm_of(self, record: Record) -> str:
@@ -145,6 +158,20 @@ def _numbers(record: Record, key: str, count: int) -> Sequence[float] | None:
         return None
 
 
-def split(record: Record) -> str:
+class Pair(NamedTuple):
+    """What says which face of another stream is the same, and which faces are not independent."""
+
+    id: str
+    copy: int
+    group: str
+
+
+def pair_of(record: Record) -> Pair:
+    """Raises RecordError. A face without `group` is a group."""
+    name = keys.identity(record)
+    return Pair(name, keys.copy_index(record), str(record.get("group", name)))
+
+
+def split_of(record: Record) -> tuple[str]:
     """What it is counted under."""
-    return str(record.get("split", "none"))[:40]
+    return (str(record.get("split", "none"))[:40],)

@@ -127,4 +127,5 @@ METRICS = (
         digits=4,
     ),
 )
+BY_NAME = {metric.name: metric for metric in METRICS}
 OVER_NORM = tuple(metric.name for metric in METRICS if metric.over_norm)

@@ -6,11 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kptools.errors import KptoolsError, RecordError, UsageError
-from kptools.evaluation.faces import Face, Parser, split
+from kptools.evaluation.comparison import Outcomes, Sets
+from kptools.evaluation.faces import Face, Kind, Parser, split_of
+from kptools.evaluation.groups import Groups, by_key
 from kptools.evaluation.hidden import HiddenTally
 from kptools.evaluation.metrics import OVER_NORM
+from kptools.evaluation.oks import OksTally, Sigmas, similarities
+from kptools.evaluation.protocol_figures import figures
+from kptools.evaluation.protocols import Protocol
 from kptools.evaluation.risk import RiskTally
 from kptools.evaluation.score import OneNorm, Score, Scores, compare
 from kptools.evaluation.tally import Tally, measure
@@ -25,11 +31,13 @@ BATCH = 64  # faces that are scored at a time: few enough for a processor's cach
 
 
 class Scorer:
-    """Tallies of the prediction and of the mean shape, over all, by split and by norm.
+    """Tallies of the prediction and of the mean shape, over all, by norm, by split, by each key of
+    `by` and by the sets of a `protocol`, which has a norm of its own.
 
     `points` names the points that are scored, as `--points` of kp-prep does; the norm is still
     that of the whole face. With `min_score` a point of a lower `score` is left out, and counted.
-    With `one_norm` all faces have to share that norm.
+    With `one_norm` all faces have to share that norm. `sigmas` are those of the OKS. `outcomes`
+    keeps what a comparison needs of each face.
     """
 
     def __init__(
@@ -38,8 +46,21 @@ class Scorer:
         points: str | None = None,
         one_norm: OneNorm | None = None,
         min_score: float | None = None,
+        protocol: Protocol | None = None,
+        by: Sequence[str] = (),
+        sigmas: Sigmas | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
-        self._parser = Parser(norm, points, min_score)
+        self.protocol, self.outside = protocol, 0
+        self.by = [Groups(key, by_key(key)) for key in by]
+        self.splits = Groups("split", split_of)
+        self.sets = [Groups(protocol.name, protocol.sets_of)] if protocol else []
+        self._groups = [self.splits, *self.sets, *self.by]
+        own_norm = protocol.norm if protocol else norm
+        divisions = [groups.of for groups in self._groups]
+        self._parser = Parser(own_norm, points, min_score, divisions, outcomes is not None)
+        self.oks = OksTally(sigmas) if sigmas else None
+        self.outcomes = outcomes
         self.one_norm = one_norm
         self.min_score = min_score
         self.risks: dict[str, RiskTally] = {}  # by norm: of the points that have a score
@@ -49,15 +70,18 @@ class Scorer:
         self.schemes: dict[str, int] = {}
         self.all = Tally()
         self.mean = Tally()
-        self.splits: dict[str, Tally] = defaultdict(Tally)
         self.norms: dict[str, Tally] = defaultdict(Tally)
 
     def fail(self, record: Record) -> None:
         """Count a record that failed, here or before."""
         self.all.fail()
         self.mean.fail()
-        self.splits[split(record)].fail()
+        own = [groups.fail(record) for groups in self._groups]
         self.norms[self._parser.norm_of(record)].fail()
+        if self.oks:
+            self.oks.fail()
+        if self.outcomes:
+            self.outcomes.fail(record, self._sets(own))
 
     def add(self, record: Record) -> Score:
         """Score a record. Raises RecordError, and MixedNorms where it has another norm than
@@ -94,6 +118,12 @@ class Scorer:
         try:
             for item in items:
                 face = None
+                if self.protocol and not self.protocol.has(item):
+                    yield from release()
+                    self.outside += 1
+                    item.update({}, without=("nme",))
+                    yield item
+                    continue
                 if not item.failed:
                     try:
                         face = self._parse(item.record)
@@ -123,7 +153,20 @@ class Scorer:
         face = self._parser.parse(record)
         if self.one_norm is not None:
             self.one_norm.require(face.kind.norm, face.kind.name)
+        if self.oks:
+            self._sigmas(face.kind)
         return face
+
+    def _sets(self, own: Sequence[tuple[str, ...]]) -> Sets:
+        """The groups of a face, each with what faces are divided by."""
+        pairs = zip(self._groups, own, strict=True)
+        return tuple((groups.name, name) for groups, names in pairs for name in names)
+
+    def _sigmas(self, kind: Kind) -> NDArray[np.float64]:
+        """(K,): those of the points that are scored. KptoolsError where there are none."""
+        assert self.oks is not None
+        sigmas = self.oks.sigmas.of(kind.scheme.name if kind.scheme else kind.name, kind.points)
+        return sigmas if kind.keep is None else sigmas.take(kind.keep)
 
     def _count(self, faces: Sequence[Face]) -> Scores:
         """Score sound faces of one kind, and count them."""
@@ -161,9 +204,14 @@ class Scorer:
         measured = measure(found)
         self.all.count(measured)
         self.norms[kind.norm].count(measured)
-        splits = np.array([face.split for face in faces])
-        for name in dict.fromkeys(face.split for face in faces):
-            self.splits[name].count(measured.of_faces(np.flatnonzero(splits == name)))
+        for index, groups in enumerate(self._groups):
+            groups.count([face.groups[index] for face in faces], measured)
+        if self.oks:
+            boxes = np.array([face.box for face in faces])
+            confidence = scores.mean(axis=1) if kind.has_scores else np.full(len(faces), math.nan)
+            self.oks.add(similarities(found, boxes, self._sigmas(kind)), confidence)
+        if self.outcomes:
+            self.outcomes.add(faces, [self._sets(face.groups) for face in faces], found)
         if baseline is not None:
             self.mean.add(baseline)
         scheme = kind.name or "unknown"
@@ -208,23 +256,32 @@ class Scorer:
     def report(self, threshold: float) -> dict[str, Any]:
         """The report; docs/metrics.md lists its keys. Where the faces have several norms, what is
         over a norm stands under `norms`, for each of them apart, and is None elsewhere. UsageError
-        for a threshold that is none."""
+        for a threshold that is none; KptoolsError where no face is in a set of the protocol."""
         if not 0 < threshold < 1e6:
             raise UsageError(f"--threshold {threshold}: more than 0")
         scored = [name for name, tally in self.norms.items() if tally.coordinates]
-        if len(scored) > 1:
-            return self._mixed(threshold, scored)
+        mixed = len(scored) > 1
+        none = dict.fromkeys(OVER_NORM) if mixed else {}
+
+        def of_groups(groups: Groups) -> dict[str, Any]:
+            return {name: found | none for name, found in groups.report(threshold).items()}
+
         return {
             **self.all.report(threshold),
+            **none,
             "threshold": threshold,
             "norm": self.norm,
+            **({"norms": {n: self.norms[n].report(threshold) for n in scored}} if mixed else {}),
             "scheme": "+".join(self.schemes) or None,
             "box_source": self.sources,
-            "mean": self.mean.report(threshold) if self.mean.coordinates else None,
-            "splits": {name: tally.report(threshold) for name, tally in self.splits.items()},
-            "regions": self.regions(),
-            "points": self.all.by_point() if len(self.schemes) <= 1 else [],
+            "mean": self.mean.report(threshold) | none if self.mean.coordinates else None,
+            "splits": of_groups(self.splits),
+            "regions": {} if mixed else self.regions(),
+            "points": self.all.by_point() if len(self.schemes) <= 1 and not mixed else [],
             **self._by_score(),
+            **({"by": {groups.name: of_groups(groups) for groups in self.by}} if self.by else {}),
+            **({"oks": self.oks.report()} if self.oks else {}),
+            **self._of_protocol(),
         }
 
     def _by_score(self) -> dict[str, Any]:
@@ -239,20 +296,15 @@ class Scorer:
             found["coverage"] = self.kept / self.known if self.known else None
         return found | self.hidden.report()
 
-    def _mixed(self, threshold: float, norms: list[str]) -> dict[str, Any]:
-        none = dict.fromkeys(OVER_NORM)
-        splits = {name: tally.report(threshold) | none for name, tally in self.splits.items()}
+    def _of_protocol(self) -> dict[str, Any]:
+        if self.protocol is None:
+            return {}
+        if self.outside and not self.all.faces:
+            raise KptoolsError(
+                f"none of the {self.outside} faces is in a set of the protocol "
+                f"{self.protocol.name}: {', '.join(self.protocol.sets)}; docs/metrics.md says how "
+                "they are known"
+            )
         return {
-            **self.all.report(threshold),
-            **none,
-            "threshold": threshold,
-            "norm": None,
-            "norms": {name: self.norms[name].report(threshold) for name in norms},
-            "scheme": "+".join(self.schemes),
-            "box_source": self.sources,
-            "mean": self.mean.report(threshold) | none if self.mean.coordinates else None,
-            "splits": splits,
-            "regions": {},
-            "points": [],
-            **self._by_score(),
+            "protocol": {**figures(self.protocol, self.sets[0].tallies), "outside": self.outside}
         }

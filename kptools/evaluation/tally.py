@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kptools.evaluation.metrics import METRICS, Metric
+from kptools.evaluation.metrics import BY_NAME, METRICS, Metric
 from kptools.evaluation.score import Errors, Flags, Scores
 from kptools.schemes.scheme import Scheme
 
@@ -110,13 +110,18 @@ class Tally:
         """(N,): the NME of each face that has a norm, infinite for a failure."""
         return np.array(self.nmes, dtype=np.float64)
 
+    @property
+    def without_norm(self) -> int:
+        """Faces that have no NME, and did not fail."""
+        return self.faces - len(self.nmes)
+
     def report(self, threshold: float) -> Figures:
         """All metrics under their names; None where no face had one."""
         errors = self.errors
         counts: Figures = {
             "faces": self.faces,
             "failed": self.failed,
-            "without_norm": self.faces - len(errors),
+            "without_norm": self.without_norm,
         }
         always = [metric for metric in METRICS if metric.only_if is None]
         sometimes = [metric for metric in METRICS if metric.name in self._shown]
@@ -129,6 +134,10 @@ class Tally:
             return None if math.isnan(value) else value
         count = self.coordinates
         return metric.finish(float(self._sums[metric.name]) / count) if count else None
+
+    def figure(self, name: str, threshold: float) -> float | None:
+        """One metric; None where no face had one."""
+        return self._value(BY_NAME[name], self.errors, threshold)
 
     def by_point(self) -> list[float | None]:
         """NME of each point, over the faces where it is annotated."""

@@ -1,7 +1,9 @@
 """JSON Lines in: items, one a line, in order."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from stat import S_ISREG
 from typing import BinaryIO
 
 import orjson
@@ -39,6 +41,8 @@ class Reader:
         self._failures = failures
         self._before_wait, self._on_line = before_wait, on_line
         self._lines: Lines | None = None  # of the file that is being read
+        self._handle: BinaryIO | None = None  # that file
+        self._before = 0  # bytes of the files that were read to their end
         self._shard = shard
         self._passed = 0  # records, of all shards
 
@@ -50,10 +54,29 @@ class Reader:
         """Whether the next record of this file is there without a wait."""
         return self._lines is not None and self._lines.ready()
 
+    def size(self) -> int | None:
+        """The bytes of all files, None where one of them is not a regular file."""
+        try:
+            found = [os.stat(0 if name == "-" else name) for name in self.names]
+        except OSError:
+            return None
+        return sum(s.st_size for s in found) if all(S_ISREG(s.st_mode) for s in found) else None
+
+    def position(self) -> int:
+        """How many of the bytes of regular files were read; of compressed ones, as they are
+        stored."""
+        handle = self._handle
+        try:
+            here = os.lseek(handle.fileno(), 0, os.SEEK_CUR) if handle is not None else 0
+        except (OSError, ValueError):  # it was closed in this moment
+            here = 0
+        return self._before + here
+
     def _read(self, name: str) -> Iterator[Item]:
         shown = "stdin" if name == "-" else name
         try:
             with _open(name) as handle:
+                self._handle = handle
                 self._lines = Lines(
                     compressed.reading(handle, name),
                     self._before_wait,
@@ -63,6 +86,8 @@ class Reader:
                 for number, line in self._lines:
                     if not self._on_line(line):
                         yield self._parse(line, shown, number)
+                self._before += os.fstat(handle.fileno()).st_size
+                self._handle = None
         except IsADirectoryError:
             raise KptoolsError(f"{shown} is a folder; records come from a file") from None
         except FileNotFoundError:

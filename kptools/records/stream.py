@@ -6,7 +6,7 @@ knows the exit status that they add up to. It holds the lines of one read: what 
 before the next read that could wait.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from kptools.console import program, report
@@ -65,10 +65,12 @@ class Stream:
         self.ready, self.fail = self.reader.ready, self.failures.add
         self.write, self.write_line = self.writer.write, self.writer.write_line
         self._reads = False  # whether records are read from files
+        self.on_end: Callable[[], None] = lambda: None  # called when all is read, and on `close`
 
     def __iter__(self) -> Iterator[Item]:
         self._reads = True
-        return iter(self.reader)
+        yield from self.reader
+        self.on_end()
 
     def more(self, names: Iterable[str]) -> Iterator[Item]:
         """The records of further files, which count as those of the stream do."""
@@ -88,6 +90,7 @@ class Stream:
         """Finish: flush, give the file its name, say how many records failed; the exit status.
         Raises GateError where another number of records was expected: the file then stays a
         part."""
+        self.on_end()
         self.flush()
         self.check_expected()
         self.writer.close(self.count)

@@ -1,48 +1,56 @@
-"""One HTML page that holds all it shows: no scripts, and nothing from elsewhere."""
+"""One HTML page that holds all it shows: no script but its own, and nothing from elsewhere."""
 
 import base64
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import orjson
 
-from kptools.records.failures import Fail
-from kptools.records.item import Item
-from kptools.storage import images
-from kptools.viz import faces, plots
-from kptools.viz.faces import Pick
+from kptools.schemes import catalog
+from kptools.schemes.layouts import layout_of
+from kptools.viz import plots
 from kptools.viz.sources import Source
-from kptools.viz.views import View
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 1080px; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
-p { color: #555; margin: .2rem 0 .8rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid #e2e2e2; }
-th { font-weight: 600; border-bottom-color: #999; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
-tr.base td { color: #777; }
-img { max-width: 100%; height: auto; display: block; }
-.wide { overflow-x: auto; }
+_WEB = Path(__file__).with_name("web")
+
+# What the gallery's own script works with; it fills the lists
+_GALLERY = """
+<div class="controls">
+<label>Sort <select id="sort"></select></label>
+<label>Run <select id="run"></select></label>
+<label>Region <select id="region"></select></label>
+<label>Split <select id="split"></select></label>
+<label>Status <select id="status"></select></label>
+<label>Flag <select id="flag"></select></label>
+<label><input type="search" id="search" placeholder="name" aria-label="Name"></label>
+<label><input type="checkbox" id="truth" checked> <span class="truth">truth</span></label>
+<label><input type="checkbox" id="pred" checked> <span class="pred">prediction</span></label>
+<label><input type="checkbox" id="lines"> lines</label>
+<span id="found" aria-live="polite"></span>
+</div>
+<div id="gallery"></div>
+<p>Click a face to enlarge it. Keys: <kbd>&larr;</kbd> <kbd>&rarr;</kbd> next face, <kbd>t</kbd>
+truth, <kbd>p</kbd> prediction, <kbd>l</kbd> lines, <kbd>/</kbd> name, <kbd>Esc</kbd> close.</p>
+<noscript><p>The gallery needs JavaScript.</p></noscript>
+<dialog id="large" aria-labelledby="name">
+<header><h3 id="name"></h3><button type="button" id="close">Close</button></header>
+<div id="panels"></div>
+</dialog>
 """
-
-
-# No scripts, and pictures from the page alone, even if a name smuggled one in
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(
     title: str,
     sources: Sequence[Source],
     threshold: float,
-    sheets: Sequence[tuple[str, Image.Image]] = (),
+    gallery: Mapping[str, Any],
 ) -> bytes:
-    """The page, UTF-8. Each source has at least one face; each sheet has a heading."""
+    """The page, UTF-8. Each source has at least one face; `gallery` is what `Gallery.data` gave."""
     norms = ", ".join(dict.fromkeys(source.norm for source in sources if source.norm))
     schemes = ", ".join(dict.fromkeys(name for source in sources for name in source.schemes))
     curve = plots.encode(plots.ced(sources, threshold), ".png")
@@ -59,48 +67,82 @@ def page(
     ]
     regions = _regions(sources)
     if regions:
-        parts += ["<h2>NME by region, %</h2>", regions]
-    for heading, sheet in sheets:
-        parts += [f"<h2>{escape(heading)}</h2>", _picture(images.encode(sheet), heading)]
-    return _html(title, "\n".join(parts)).encode("utf-8", "replace")
+        drawn = "".join(map(_region_face, sources[:2]))
+        parts += ["<h2>NME by region, %</h2>", f'<div class="pair">{regions}{drawn}</div>']
+    if gallery["faces"]:
+        parts += ["<h2>Faces</h2>", _GALLERY]
+    return _html(title, "\n".join(parts), gallery).encode("utf-8", "replace")
 
 
-class Extremes:
-    """The faces of the largest and of the smallest errors; it holds `count` of each."""
-
-    def __init__(self, view: View, count: int, norm: str | None) -> None:
-        self.view, self.norm = view, norm
-        self._picks = {
-            heading: Pick(count, sort)
-            for heading, sort in (("Largest errors", "worst"), ("Smallest errors", "best"))
-            if count
-        }
-
-    def add(self, item: Item, error: float) -> None:
-        for pick in self._picks.values():
-            pick.add(item, error)
-
-    def sheets(
-        self, fail: Fail, sources: Mapping[str, str] | None = None
-    ) -> list[tuple[str, Image.Image]]:
-        """Headings and sheets; `sources` names each file, where there are several."""
-        return [
-            (
-                heading,
-                faces.make(pick, self.view, fail, norm=self.norm, columns=4, sources=sources),
-            )
-            for heading, pick in self._picks.items()
-            if pick.items
-        ]
-
-
-def _html(title: str, body: str) -> str:
+def _html(title: str, body: str, gallery: Mapping[str, Any]) -> str:
+    """The document. Of scripts and styles only its own run: they are named by their hashes."""
+    style = (_WEB / "report.css").read_text(encoding="utf-8")
+    script = (_WEB / "report.js").read_text(encoding="utf-8") if gallery["faces"] else ""
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    # in a script element the text ends at the first "</script", whatever it is part of
+    data = orjson.dumps(gallery).decode().replace("<", "\\u003c")
+    scripts = (
+        f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script>\n'
+        if script
+        else ""
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n"
+        f"<body>\n{body}\n{scripts}</body>\n</html>\n"
+    )
+
+
+def _hash(text: str) -> str:
+    """How a Content-Security-Policy names a script or a style."""
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _region_face(source: Source) -> str:
+    """The face of a source's scheme as SVG, each region in the colour of its error; empty where the
+    scheme has no layout."""
+    table = {name: value for name, value in source.regions().items() if value is not None}
+    names = source.schemes
+    scheme = catalog.get(names[0]) if len(names) == 1 and catalog.count(names[0]) else None
+    places = layout_of(scheme) if scheme is not None else ()
+    if scheme is None or not places or not table:
+        return ""
+    xs, ys = zip(*places, strict=True)
+    size = 300 / max(max(xs) - min(xs), max(ys) - min(ys))
+    at = [(20 + (x - min(xs)) * size, 20 + (y - min(ys)) * size) for x, y in places]
+    worst = max(table.values())
+    parts = []
+    for name, points in scheme.regions.items():
+        if name not in table:
+            continue
+        lines = [(a, b) for a, b in scheme.edges if a in points and b in points]
+        path = " ".join(
+            f"M{at[a][0]:.1f} {at[a][1]:.1f}L{at[b][0]:.1f} {at[b][1]:.1f}" for a, b in lines
+        ) or " ".join(f"M{at[i][0]:.1f} {at[i][1]:.1f}h0" for i in points)
+        hue = 140 - 140 * table[name] / worst
+        parts.append(f'<path d="{path}" stroke="hsl({hue:.0f} 85% 45%)"/>')
+        x = sum(at[i][0] for i in points) / len(points)
+        y = (
+            max(at[i][1] for i in points)
+            if name == "jaw"
+            else sum(at[i][1] for i in points) / len(points)
+        )
+        parts.append(
+            f'<text x="{x:.1f}" y="{y - 8 if name == "jaw" else y + 4:.1f}">'
+            f"{_number(table[name], 100)}</text>"
+        )
+    width, height = 40 + (max(xs) - min(xs)) * size, 40 + (max(ys) - min(ys)) * size
+    label = escape(f"{source.name}: NME by region, %")
+    return (
+        f'<figure><svg class="face" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg><figcaption>{escape(source.name)}'
+        "</figcaption></figure>"
     )
 
 
@@ -185,4 +227,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _picture(png: bytes, text: str, width: int | None = None) -> str:
     data = base64.b64encode(png).decode("ascii")
     size = f' width="{width}"' if width else ""
-    return f'<img alt="{escape(text)}"{size} src="data:image/png;base64,{data}">'
+    return f'<img class="plot" alt="{escape(text)}"{size} src="data:image/png;base64,{data}">'

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, Norm
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import (
     PLOTS,
     PlotFile,
@@ -16,7 +17,6 @@ from kptools.cli.viz.common import (
     passing,
 )
 from kptools.evaluation import THRESHOLD
-from kptools.records.stream import Stream
 
 
 def ced(
@@ -37,7 +37,7 @@ def ced(
     """
     check_scoring(norm, threshold)
     check_output(output, PLOTS)
-    stream = Stream(need_input(files), expect=expect)
+    stream = open_stream(need_input(files), writes=False, expect=expect)
 
     from kptools.storage.files import write_output
     from kptools.viz import plots

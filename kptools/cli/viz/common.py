@@ -104,12 +104,12 @@ def parse_cell(size: str) -> tuple[int, int]:
     return width, height
 
 
-def check_output(output: Path, suffixes: tuple[str, ...]) -> None:
+def check_output(output: Path, suffixes: tuple[str, ...], option: str = "-o") -> None:
     """Before anything is read: a name that says what to write, in a folder that exists."""
     if output.suffix.lower() not in suffixes:
-        raise UsageError(f"-o {output}: its name ends in {' or '.join(suffixes)}")
+        raise UsageError(f"{option} {output}: its name ends in {' or '.join(suffixes)}")
     if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"-o {output}: a file in a folder that exists is needed")
+        raise UsageError(f"{option} {output}: a file in a folder that exists is needed")
     claim_output(output)
 
 

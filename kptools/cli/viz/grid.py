@@ -8,6 +8,7 @@ import typer
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, choice, one_of
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import (
     PICTURES,
     CellSize,
@@ -24,7 +25,6 @@ from kptools.cli.viz.common import (
 from kptools.errors import MixedNorms, RecordError, UsageError
 from kptools.evaluation import NORMS
 from kptools.models import archs
-from kptools.records.stream import Stream
 
 if TYPE_CHECKING:
     from kptools.specs import InputSpec
@@ -99,7 +99,7 @@ def grid(
     from kptools.viz import faces as sheets
     from kptools.viz.views import View
 
-    stream = Stream(names, expect=expect)
+    stream = open_stream(names, writes=False, expect=expect)
     pick, one_norm = sheets.Pick(count, sort), OneNorm()
     mixed: MixedNorms | None = None
     items = passing(stream)

@@ -7,6 +7,7 @@ import typer
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, Norm
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import (
     PICTURES,
     CellSize,
@@ -22,7 +23,6 @@ from kptools.cli.viz.common import (
     passing,
 )
 from kptools.errors import RecordError
-from kptools.records.stream import Stream
 
 
 def heatmap(
@@ -51,7 +51,7 @@ def heatmap(
     check_scoring(norm)
     check_output(output, PICTURES)
     cell = parse_cell(size)
-    stream = Stream(need_input(files), expect=expect)
+    stream = open_stream(need_input(files), writes=False, expect=expect)
 
     from kptools.storage import images
     from kptools.storage.files import write_output

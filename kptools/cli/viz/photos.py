@@ -7,8 +7,8 @@ import typer
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import passing
-from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
 
 
@@ -37,7 +37,7 @@ def photos(
     kp-predict model.safetensors photos.jsonl | kp-viz photos --out marked > found.jsonl
     kp-viz photos --min-score 0.5 --out marked preds.jsonl > /dev/null
     """
-    stream = Stream(need_input(files), expect=expect)
+    stream = open_stream(need_input(files), writes=False, expect=expect)
 
     from kptools.viz.photos import Photos
 

@@ -7,6 +7,7 @@ import typer
 
 from kptools.cli.edge import need_input
 from kptools.cli.options import Expect, Files, Norm
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import (
     Sources,
     Threshold,
@@ -17,7 +18,6 @@ from kptools.cli.viz.common import (
     passing,
 )
 from kptools.evaluation import THRESHOLD
-from kptools.records.stream import Stream
 
 
 def report(
@@ -26,16 +26,19 @@ def report(
         Path, typer.Option("-o", "--output", metavar="FILE", help="The page, .html.")
     ] = Path("report.html"),
     count: Annotated[
-        int, typer.Option(min=0, max=256, help="How many of the worst, and of the best, faces.")
-    ] = 8,
+        int,
+        typer.Option(
+            min=0, max=20_000, help="How many faces it shows, those of the largest errors."
+        ),
+    ] = 2000,
     norm: Norm = None,
     threshold: Threshold = THRESHOLD,
     title: Title = "Facial keypoints",
     expect: Expect = None,
 ) -> int:
     """One HTML page that holds all it shows: NME, MAE, AUC and failure rate beside those of the
-    mean shape, the cumulative errors, the regions, the worst and the best faces. A file each has
-    a row of its own.
+    mean shape, the cumulative errors, the regions, and a gallery of the faces, to sort and to
+    filter in the browser. Each file has a row of its own; the faces of two are shown side by side.
 
     \b
     kp-predict model.safetensors < test.jsonl | kp-viz report -o report.html
@@ -43,21 +46,21 @@ def report(
     """
     check_scoring(norm, threshold)
     check_output(output, (".html", ".htm"))
-    stream = Stream(need_input(files), expect=expect)
+    stream = open_stream(need_input(files), writes=False, expect=expect)
 
     from kptools.storage.files import write_output
     from kptools.viz import report as pages
-    from kptools.viz.views import View
+    from kptools.viz.gallery import Gallery
 
-    faces = pages.Extremes(View(), count, norm)
     sources = Sources(stream, norm)
+    order = {file: number for number, file in enumerate(sources.names)}
+    gallery = Gallery(list(sources.names.values()), count, norm)
     for item in passing(stream):
-        faces.add(item, sources.add(item))
+        gallery.add(item, order[item.file], sources.add(item))
     stream.flush()
     stream.check_expected()
     if not sources.found:
         return nothing_to_draw(stream, output, "no face with truth and prediction")
-    sheets = faces.sheets(stream.fail, sources.names if len(sources.names) > 1 else None)
-    page = pages.page(title, sources.found, threshold, sheets)
+    page = pages.page(title, sources.found, threshold, gallery.data(stream.fail))
     write_output(output, page)
     return stream.close()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kptools.cli.streams import open_stream
 from kptools.cli.viz.common import PICTURES, PngFile, Title, check_output, parse_cell, passing
 from kptools.console import report
 from kptools.errors import KptoolsError, RecordError, UsageError
@@ -62,7 +63,7 @@ def scheme(
         raise UsageError(f"{which}: {str(error).removeprefix('--scheme: ')}") from None
     status = 0
     if files:
-        stream = Stream(files)
+        stream = open_stream(files, writes=False)
         layout = _mean(stream, found)
         status = stream.close()
     elif places := layout_of(found):
