@@ -115,9 +115,9 @@ def train(
     about the records is reported on stderr. It sets torch's threads, random seed and float32
     precision, as the command does. `settings` are the other options of kp-train, under their names
     (`head`, `margin`, `loss`, `lr`, `schedule`, `weights`, `init`, `keep`, `seed`, `average`,
-    `optimizer`, `weight_decay`, `decay`, `align`) and those of the architecture (`width`, ...).
-    `input_size` is (width, height). `progress` is called after each epoch with what the log has of
-    it.
+    `optimizer`, `weight_decay`, `decay`, `align`, `several_schemes`, `visibility`) and those of the
+    architecture (`width`, ...). `input_size` is (width, height). `progress` is called after each
+    epoch with what the log has of it.
 
     >>> import kptools as kp
     >>> checkpoint = kp.train(
@@ -174,6 +174,7 @@ def predict(
     passes: int | None = None,
     flip: bool | None = None,
     shape_prior: bool | None = None,
+    find: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -191,6 +192,7 @@ def predict(
     passes: int | None = None,
     flip: bool | None = None,
     shape_prior: bool | None = None,
+    find: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -207,6 +209,7 @@ def predict(
     passes: int | None = None,
     flip: bool | None = None,
     shape_prior: bool | None = None,
+    find: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 0,
@@ -220,7 +223,8 @@ def predict(
 
     `passes`, 1 or 2, is how often the network looks at each face, and `flip` whether at its mirror
     image too; `shape_prior`, whether it moves points that it is unsure of to where the shapes of
-    its training faces have them: by default as it was trained.
+    its training faces have them: by default as it was trained. `find` is the scheme, of a network
+    of several, of a face that has none, or of the picture: by default its first.
 
     >>> import kptools as kp
     >>> predicted = kp.predict("nose.safetensors", kp.read_records("faces.jsonl"))
@@ -253,13 +257,14 @@ def predict(
             batch=batch,
             decoder=decode,
             passes=how,
+            find=find,
         )
     failures = Failures()
     engine = TorchEngine(
         network, loaded.model, device=where, precision=mode, decoder=decode, passes=how
     )
     predictor = Predictor(engine, batch=batch, workers=workers or cpu_count() or 1)
-    items = of_scheme(_items(faces), loaded.model.scheme, failures.add)
+    items = of_scheme(_items(faces), loaded.model.scheme, failures.add, find)
     return [item.record for item in predictor.run(items, failures.add, lambda: True)]
 
 

@@ -55,7 +55,8 @@ class ModelSpec:
     `head` is one of those that its architecture can end in (None: its default), and `options` are
     those of both (`kptools.models.archs`). `mean` is the training mean shape (K, 2) in fractions of
     the box. `passes` is how often it looks at a face (`kptools.inference.passes`), and `flip`
-    whether at its mirror image too, unless one asks otherwise.
+    whether at its mirror image too, unless one asks otherwise. `visibility`: it says of each point
+    how probably it is seen.
     """
 
     arch: str
@@ -68,3 +69,4 @@ class ModelSpec:
     head: str | None = None
     passes: int = 1
     flip: bool = False
+    visibility: bool = False

@@ -310,3 +310,16 @@ def test_the_warp_by_numpy_is_that_of_torch(tmp_path, channels, zoom):
     assert off.max() < 2e-3
     assert off.mean() < 1e-4
     assert np.ptp(found) > 50
+
+
+def test_a_network_of_several_schemes_gives_each_face_its_own(tmp_path, face):
+    model, graph = exported(tmp_path, "kaggle15+ibug68")
+    noise(face()["image"])
+    photo = {key: value for key, value in face().items() if key not in ("points", "scheme")}
+    both = [face(), photo]
+    wanted, found = (
+        parse(run("predict", path, *words, stdin=both).stdout)
+        for path, words in ((model, AS_THE_GRAPH), (graph, ()))
+    )
+    assert [len(record["pred"]) for record in found] == [68, 15]
+    assert_same(found, wanted)

@@ -186,6 +186,9 @@ class DownloadBar:
 def _val(entry: dict[str, Any]) -> str:
     if "val_loss" not in entry:
         return ""
-    nme = "" if entry["val_nme"] is None else f"nme {100 * entry['val_nme']:.2f}%  "
+    named = {"nme": entry["val_nme"]} | {
+        f"nme {name}": value for name, value in entry.get("val_nme_of", {}).items()
+    }
+    nme = "".join(f"{n} {100 * v:.2f}%  " for n, v in named.items() if v is not None)
     mae = "" if entry["val_mae"] is None else f"mae {entry['val_mae']:.2f} px  "
     return f"val {entry['val_loss']:.6f}  {nme}{mae}"

@@ -21,6 +21,11 @@ def print_report(found: dict[str, Any]) -> None:
             f"{100 * found['coverage']:.1f} % of the points have a score of at least "
             f"{found['min_score']:g}"
         )
+    if "hidden_ap" in found:
+        console.print(
+            f"hidden points: average precision {found['hidden_ap']:.3f}, by chance "
+            f"{found['hidden_share']:.3f}"
+        )
     if found.get("by_score"):
         tenths = _table("NME by score, %: tenths, lowest first", map(str, range(1, 11)))
         tenths.add_row(*(f"{100 * v:.1f}" for v in found["by_score"]))

@@ -82,7 +82,7 @@ def _work(
     for scheme in schemes:
         catalog.register(scheme, "the command")
     predictors = _loaded(names, digest, asked)
-    known = of_scheme(items, predictors[0].model.scheme, fail)
+    known = of_scheme(items, predictors[0].model.scheme, fail, asked.find)
     return ensemble.run(predictors, known, fail, lambda: True)
 
 

@@ -83,6 +83,14 @@ def predict(
             "have them [default: as it was trained].",
         ),
     ] = None,
+    find: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME",
+            help="Of a network of several schemes: whose points to find on a face that has no "
+            "`scheme`, as of a photo [default: its first].",
+        ),
+    ] = None,
     heatmaps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each face's maps there (float16).")
     ] = None,
@@ -138,6 +146,7 @@ def predict(
         of_records = {
             "--batch-size": batch_size,
             "--expect": expect,
+            "--find": find,
             "--ray": ray,
             "--output": output != "-" or None,
             "--resume": resume or None,
@@ -168,6 +177,7 @@ def predict(
         threads=threads,
         device=device,
         precision=precision,
+        find=find,
     )
     if any(map(is_onnx, checkpoints)):  # nothing here may import torch
         return _predict(checkpoints, asked, open_stream, ray)
@@ -182,7 +192,10 @@ def predict(
         checkpoint = adapters[0]
         if len(checkpoints) > 1:
             raise UsageError(f"{checkpoint} is an adapter; apply it in a kp-predict of its own")
-        refuse(of_pixels | {"--ray": ray}, f"{checkpoint} is an adapter, which sees no image")
+        refuse(
+            of_pixels | {"--find": find, "--ray": ray},
+            f"{checkpoint} is an adapter, which sees no image",
+        )
         return _adapt(checkpoint, open_stream)
 
     return _predict(checkpoints, asked, open_stream, ray)
@@ -194,21 +207,22 @@ OpenStream: TypeAlias = Callable[[dict[str, Any]], Stream]
 def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream, ray: str | None) -> int:
     """Predict the records of these files by the checkpoints, which are of torch or ONNX files."""
     from kptools.inference import ensemble
-    from kptools.inference.prediction import of_scheme
+    from kptools.inference.prediction import found_by, of_scheme
 
     if ray is not None:
         asked = on_ray.for_tasks(asked)
     load = by_onnxruntime if any(map(is_onnx, checkpoints)) else by_torch
     predictors, how = load(checkpoints, asked)
     models = [predictor.model for predictor in predictors]
-    stream = open_stream(how)
+    found_by(models[0].scheme, asked.find)
+    stream = open_stream(how | ({} if asked.find is None else {"find": asked.find}))
     if asked.heatmaps is not None:
         make_folder(asked.heatmaps)
     reported: set[str] = set()
     if ray is not None:
         found = on_ray.predicted(stream, predictors[0], checkpoints, asked, how)
     else:
-        items = of_scheme(stream, models[0].scheme, stream.fail)
+        items = of_scheme(stream, models[0].scheme, stream.fail, asked.find)
         found = ensemble.run(predictors, items, stream.fail, stream.ready)
     with cluster(ray) if ray is not None else nullcontext():
         for item in found:

@@ -30,6 +30,7 @@ class Asked:
     threads: int
     device: str
     precision: str
+    find: str | None = None
 
 
 def is_onnx(name: str) -> bool:

@@ -151,6 +151,20 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Share of the train groups to hold out; 0: none."),
     ] = None,
+    visibility: Annotated[
+        bool,
+        typer.Option(
+            "--visibility",
+            help="Learn `visible`, too: predictions say of each point how probably it is seen.",
+        ),
+    ] = False,
+    several_schemes: Annotated[
+        bool,
+        typer.Option(
+            "--several-schemes",
+            help="Train one network on records of several schemes; it finds the points of each.",
+        ),
+    ] = False,
     workers: Workers = 0,
     threads: Threads = 0,
     seed: Annotated[
@@ -199,6 +213,8 @@ def train(
             "resume": resume or None,
             "compile": compile_network or None,
             "cache": cache,
+            "several_schemes": several_schemes or None,
+            "visibility": visibility or None,
             **options,
         }
         for name, value in of_networks.items():
@@ -228,6 +244,8 @@ def train(
         "decay": decay,
         "align": align,
         "accumulate": accumulate,
+        "several_schemes": several_schemes,
+        "visibility": visibility,
     }
     if init:
         from kptools.models import box

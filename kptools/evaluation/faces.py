@@ -19,7 +19,7 @@ from kptools.units import Box, Size
 class Kind(NamedTuple):
     """What faces share that are scored together. `name` of the points that are scored, all of
     `scheme` or those in `keep`; `norm`; how many `points` a face has; and whether it has a mean
-    shape and scores."""
+    shape, scores, and both `visible` and `pred_visible`."""
 
     name: str
     scheme: Scheme | None
@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     keep: Sequence[int] | None
     has_mean: bool
     has_scores: bool
+    has_visible: bool
 
 
 class Face(NamedTuple):
@@ -40,6 +41,8 @@ class Face(NamedTuple):
     predicted: tuple[float, ...]
     mean: tuple[float, ...]
     scores: Sequence[float]
+    visible: Sequence[float]
+    pred_visible: Sequence[float]
     box: Box
     size: Size
     scale: float
@@ -86,12 +89,19 @@ class Parser:
             chosen, keep = self._choose(scheme)
             name = chosen.name
         scores = self._scores(record, count)
+        visible = _numbers(record, "visible", count)
+        pred_visible = _numbers(record, "pred_visible", count)
+        has_visible = bool(visible and pred_visible)
         return Face(
-            Kind(name, scheme, norm, count, keep, mean is not None, scores is not None),
+            Kind(
+                name, scheme, norm, count, keep, mean is not None, scores is not None, has_visible
+            ),
             truth,
             predicted,
             mean or (),
             scores or (),
+            visible or (),
+            pred_visible or (),
             box,
             size,
             math.nan if scale is None else scale,
@@ -138,6 +148,14 @@ class Parser:
                 raise RecordError("bad_scheme", f"--points {self.points}: {error}") from None
             self._chosen[scheme.name] = chosen, list(keep)
         return self._chosen[scheme.name]
+
+
+def _numbers(record: Record, key: str, count: int) -> Sequence[float] | None:
+    """K numbers, None where there are none, or other ones, which are ignored."""
+    try:
+        return keys.per_point(record, key, count)
+    except RecordError:
+        return None
 
 
 class Pair(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Any
 from kptools.errors import GateError, UsageError
 from kptools.evaluation.metrics import METRICS
 
-GATED = ("faces", "failed", *(metric.name for metric in METRICS))
+HIDDEN = "hidden_ap"  # there where records say what is seen
+GATED = ("faces", "failed", *(metric.name for metric in METRICS), HIDDEN)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
@@ -49,6 +50,8 @@ class Gate:
         if value is None:
             norms = report.get("norms")
             why = f"the faces have the norms {', '.join(norms)}" if norms else "nothing was scored"
+            if self.name == HIDDEN:
+                why = "no point is hidden, or records lack `visible` or `pred_visible`"
             raise GateError(f"--fail-if {self.expression}: there is no {self.name}, since {why}")
         if _SIGNS[self.sign](value, self.bound):
             raise GateError(f"--fail-if {self.expression}: {self.name} is {value:.6g}")

@@ -57,10 +57,10 @@ class _Copy:
 
 
 def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
-    """Consecutive items of one id as one: `pred`, `mean` and `score` are the mean or the median of
-    theirs. Copies that `kp-augment --write` made are mapped back by their `source` first, so that
-    the merged record is one of the picture that they were made from. Copies that failed have no
-    say, unless all did: then the first failure stands for the face."""
+    """Consecutive items of one id as one: `pred`, `mean`, `score` and `pred_visible` are the mean
+    or the median of theirs. Copies that `kp-augment --write` made are mapped back by their `source`
+    first, so that the merged record is one of the picture that they were made from. Copies that
+    failed have no say, unless all did: then the first failure stands for the face."""
     middle = MIDDLES[how]
     seen = SeenIds()
     for name, run in groupby(items, key=_face):
@@ -119,10 +119,11 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> Record:
     record.pop("mean", None)
     if len(means) == len(copies) and all(mean.shape == preds[0].shape for mean in means):
         record["mean"] = g.to_list(middle(np.stack(means), axis=0))
-    scores = [score for copy in copies if (score := copy.numbers("score")) is not None]
-    record.pop("score", None)
-    if len(scores) == len(copies):
-        record["score"] = middle(np.stack(scores), axis=0).tolist()
+    for key in ("score", "pred_visible"):
+        values = [some for copy in copies if (some := copy.numbers(key)) is not None]
+        record.pop(key, None)
+        if len(values) == len(copies):
+            record[key] = middle(np.stack(values), axis=0).tolist()
     if truths and (copies[0].to_source is not None or record.get("points") is None):
         record["points"] = g.to_list(truths[0])
     if copies[0].to_source is not None:
@@ -133,7 +134,7 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> Record:
         visible = keys.per_point(record, "visible", len(preds[0]))
         if visible is not None:
             record["visible"] = copies[0].named(np.array(visible)).tolist()
-    for key in ("copy", "source", "heatmap", "nme", "pred_visible"):
+    for key in ("copy", "source", "heatmap", "nme"):
         record.pop(key, None)
     return record
 

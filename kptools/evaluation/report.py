@@ -12,6 +12,7 @@ from kptools.errors import KptoolsError, RecordError, UsageError
 from kptools.evaluation.comparison import Outcomes, Sets
 from kptools.evaluation.faces import Face, Kind, Parser, split_of
 from kptools.evaluation.groups import Groups, by_key
+from kptools.evaluation.hidden import HiddenTally
 from kptools.evaluation.metrics import OVER_NORM
 from kptools.evaluation.oks import OksTally, Sigmas, similarities
 from kptools.evaluation.protocol_figures import figures
@@ -63,6 +64,7 @@ class Scorer:
         self.one_norm = one_norm
         self.min_score = min_score
         self.risks: dict[str, RiskTally] = {}  # by norm: of the points that have a score
+        self.hidden = HiddenTally()
         self.known = self.kept = 0  # points
         self.sources: dict[str, int] = {}
         self.schemes: dict[str, int] = {}
@@ -195,6 +197,8 @@ class Scorer:
                 low = scores < self.min_score
                 found = whole.without(low)
                 baseline = baseline and baseline.without(low)
+        if kind.has_visible:
+            self._count_hidden(faces, whole)
         self.known += int(whole.counts.sum())
         self.kept += int(found.counts.sum())
         measured = measure(found)
@@ -215,6 +219,17 @@ class Scorer:
         for face in faces:
             self.sources[face.source] = self.sources.get(face.source, 0) + 1
         return found
+
+    def _count_hidden(self, faces: Sequence[Face], scores: Scores) -> None:
+        """Count which of the annotated points are hidden, and which are said to be."""
+        visible, said = (
+            np.array(values, dtype=np.float64)
+            for values in zip(*[(face.visible, face.pred_visible) for face in faces], strict=True)
+        )
+        keep = faces[0].kind.keep
+        if keep is not None:
+            visible, said = visible.take(keep, axis=1), said.take(keep, axis=1)
+        self.hidden.add(np.where(scores.known, visible, np.nan).ravel(), said.ravel())
 
     @property
     def risk(self) -> RiskTally:
@@ -272,14 +287,14 @@ class Scorer:
     def _by_score(self) -> dict[str, Any]:
         """What the scores come to, where there are any: `by_score`, the NME of each tenth of the
         points from the lowest scores to the highest; with `min_score` the `coverage`, the share of
-        the points that were kept."""
+        the points that were kept; and of points that are said to be hidden, their precision."""
         found: dict[str, Any] = {}
         if self.risk.points:
             found["by_score"] = self.risk.by_tenth()
         if self.min_score is not None:
             found["min_score"] = self.min_score
             found["coverage"] = self.kept / self.known if self.known else None
-        return found
+        return found | self.hidden.report()
 
     def _of_protocol(self) -> dict[str, Any]:
         if self.protocol is None:

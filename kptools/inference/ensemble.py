@@ -1,12 +1,15 @@
 """The mean of several networks' predictions (Hansen and Salamon, 1990)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from kptools.inference.predictor import Predictor
 from kptools.records.failures import Fail
 from kptools.records.item import Item
+
+AVERAGED = ("pred", "score", "pred_visible")
 
 
 def run(
@@ -15,17 +18,17 @@ def run(
     fail: Fail,
     ready: Callable[[], bool],
 ) -> Iterator[Item]:
-    """Each item again, in order, with the mean of the networks' `pred`, and of their `score` where
-    all of them give one; `mean` is of the last. A face that one network fails on has failed. Each
-    network holds as many items as it does alone."""
-    found: dict[int, list[tuple[list[list[float]], list[float] | None]]] = {}
+    """Each item again, in order, with the mean of the networks' `pred`, and of their `score` and
+    `pred_visible` where all of them give one; `mean` is of the last. A face that one network fails
+    on has failed. Each network holds as many items as it does alone."""
+    found: dict[int, list[dict[str, Any]]] = {}
 
     def remember(predicted: Iterable[Item]) -> Iterator[Item]:
         for item in predicted:
             if item.failed:
                 found.pop(id(item), None)
             else:
-                one = (item.record["pred"], item.record.get("score"))
+                one = {key: item.record[key] for key in AVERAGED if key in item.record}
                 found.setdefault(id(item), []).append(one)
             yield item
 
@@ -39,10 +42,10 @@ def run(
     for item in stream:
         predictions = found.pop(id(item), [])
         if len(predictions) > 1:
-            points = np.mean([pred for pred, _ in predictions], axis=0)
-            scores = [score for _, score in predictions if score is not None]
-            mean = {"pred": points.tolist()}
-            if len(scores) == len(predictions):
-                mean["score"] = np.mean(scores, axis=0).tolist()
-            item.update(mean, without=("score",))
+            mean = {
+                key: np.mean([one[key] for one in predictions], axis=0).tolist()
+                for key in AVERAGED
+                if all(key in one for one in predictions)
+            }
+            item.update(mean, without=AVERAGED[1:])
         yield item

@@ -10,7 +10,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from kptools.errors import KptoolsError, UsageError
 from kptools.inference.onnx_names import INPUT, METADATA, POINTS, SCORES, SUFFIX
+from kptools.models import metadata
 from kptools.models.checkpoint import Checkpoint
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
@@ -87,7 +87,7 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
             proto = program.model_proto
             described = proto.metadata_props.add()
             described.key = METADATA
-            meta: dict[str, Any] = {"version": VERSION, "model": asdict(model)}
+            meta: dict[str, Any] = {"version": VERSION, "model": metadata.described(model)}
             meta |= scheme_files.metadata_of(model.scheme)
             described.value = json.dumps(meta, sort_keys=True)
             data = proto.SerializeToString()

@@ -53,7 +53,7 @@ class MapFolder:
         order = [int(i) for i in transform.rename(range(len(z)))]
         to_input = g.compose(self.model.input.matrix(face.box), transform.matrix)
         matrix = g.map_to_file(to_input, self.model.input.size, maps.size)
-        return save(stem, z[order], matrix, maps.sigma)
+        return save(stem, z[order][face.block], matrix, maps.sigma)
 
 
 def save(stem: Path, z: heatmap.Logits, matrix: g.Matrix, sigma: Pixels) -> Record:

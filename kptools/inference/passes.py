@@ -87,9 +87,10 @@ def decode(
     first_output: Any = None,
 ) -> Decoded:
     """The points of B faces, (B, K, 2) in fractions of the input, as `transforms` show them, and
-    their scores; the maps are those of the first pass. `see` gives the network's input of these
-    faces under any transforms; their mirror image is made of it. `first_input` is that under
-    `transforms`, and `first_output` the network's output for it, where these are there already."""
+    their scores and what is seen of them; the maps are those of the first pass. `see` gives the
+    network's input of these faces under any transforms; their mirror image is made of it.
+    `first_input` is that under `transforms`, and `first_output` the network's output for it, where
+    these are there already."""
 
     def ask(x: Tensor) -> Decoded:
         return network.head.decode(forward(network, x, precision), decoder)
@@ -123,7 +124,7 @@ def decode(
         views.append((mirrored, ask(x.flip(3))))  # the box's centre is that of the input
     prior = network.shape_prior if passes.shape_prior else None
     unsure = [_covariance(decoded) for _, decoded in views] if prior is not None else []
-    points, scores = [], []
+    points, scores, visible = [], [], []
     for row, (box, transform) in enumerate(zip(boxes, transforms, strict=True)):
         in_file = np.mean(
             [v[row].invert_points(model.input.to_file(d.points[row], box)) for v, d in views],
@@ -132,6 +133,9 @@ def decode(
         named = [v[row].rename(d.scores[row]) for v, d in views if d.scores is not None]
         if named:
             scores.append(np.asarray(transform.rename(np.mean(named, axis=0))))
+        seen_as = [v[row].rename(d.visible[row]) for v, d in views if d.visible is not None]
+        if seen_as:
+            visible.append(np.asarray(transform.rename(np.mean(seen_as, axis=0))))
         if prior is not None:
             each = [
                 _in_file(covariance[row], decoded, model, box, shown[row])
@@ -140,7 +144,12 @@ def decode(
             in_file = prior.most_probable(in_file, np.mean(each, axis=0))
         seen = transform.transform_points(in_file)
         points.append(g.to_unit(model.input.matrix(box), seen, model.input.size))
-    return Decoded(np.stack(points), np.stack(scores) if scores else None, found.maps)
+    return Decoded(
+        np.stack(points),
+        np.stack(scores) if scores else None,
+        found.maps,
+        np.stack(visible) if visible else None,
+    )
 
 
 def _covariance(decoded: Decoded) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from kptools import geometry as g
 from kptools.augment.transform import Transform
 from kptools.errors import RecordError, UsageError
 from kptools.inference.passes import Passes, decode, resolve
+from kptools.inference.prediction import found_by
 from kptools.inference.torch_engine import check_decoder, prepare
 from kptools.models.network import Network
 from kptools.pixels.batch import network_input
@@ -19,6 +20,7 @@ from kptools.pixels.crop_spec import crop_spec
 from kptools.pixels.decode import crop_picture
 from kptools.records import keys
 from kptools.runtime import send
+from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.units import Box
 
@@ -35,11 +37,13 @@ def predict_picture(
     batch: int,
     decoder: str | None = None,
     passes: Passes | None = None,
+    find: str | None = None,
 ) -> g.Points:
     """The points (N, K, 2) of the faces in N boxes of an RGB picture (H, W, 3) or a grey one
-    (H, W), uint8. Points and boxes are in pixels of the picture: the centre of its top-left pixel
-    is (0, 0). The numbers are those of the same pixels in a PNG file. UsageError where the picture
-    is none, or where a box has no area or lies outside it."""
+    (H, W), uint8; of a network of several schemes those of the scheme `find`, or of its first.
+    Points and boxes are in pixels of the picture: the centre of its top-left pixel is (0, 0). The
+    numbers are those of the same pixels in a PNG file. UsageError where the picture is none, or
+    where a box has no area or lies outside it."""
     if (
         picture.dtype != np.uint8
         or picture.ndim not in (2, 3)
@@ -49,6 +53,8 @@ def predict_picture(
             f"a picture is uint8 of shape (H, W, 3), RGB, or (H, W), grey; this is {picture.dtype} "
             f"of {picture.shape}"
         )
+    wanted, union = found_by(model.scheme, find), catalog.union(model.scheme)
+    block = (union and union.block(wanted)) or slice(None)
     check_decoder(network, decoder)
     if batch < 1:
         raise UsageError(f"--batch-size {batch}: at least 1")
@@ -78,5 +84,5 @@ def predict_picture(
             decoder=decoder,
         )
         pairs = zip(decoded.points, some, strict=True)
-        found += [model.input.to_file(points, box) for points, box in pairs]
-    return np.stack(found) if found else np.zeros((0, model.count, 2))
+        found += [model.input.to_file(points, box)[block] for points, box in pairs]
+    return np.stack(found) if found else np.zeros((0, model.count, 2))[:, block]

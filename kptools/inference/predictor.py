@@ -137,9 +137,12 @@ class Predictor:
         for row, (work, crop) in enumerate(zip(works, crops, strict=True)):
             points = decoded.points[row]
             scores = None if decoded.scores is None else decoded.scores[row]
+            visible = None if decoded.visible is None else decoded.visible[row]
             face, shown = crop.face, crop.transform
             try:
-                found = prediction(face, points, scores, shown, self.model.input, self.mean)
+                found = prediction(
+                    face, points, scores, shown, self.model.input, self.mean, visible
+                )
             except RecordError as error:
                 work.error = error
                 continue

@@ -1,14 +1,18 @@
 """From the name of an architecture to its network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
+from torch import nn
 
 from kptools.errors import UsageError
 from kptools.models import archs, heads
 from kptools.models.layers.depthwise import use_quick_depthwise
 from kptools.models.network import Criterion, Network
+from kptools.models.shape_prior import ShapePrior, ShapePriors
 from kptools.specs import InputSpec
 from kptools.units import Size
 
@@ -21,10 +25,14 @@ def build(
     *,
     head: str | None = None,
     weights: str = "none",
+    blocks: Sequence[int] = (),
+    visibility: bool = False,
 ) -> Network:
     """The network `arch` with a `head`, for `count` points and inputs of `size` (W, H).
 
-    `options` are the architecture's and the head's own; what is left out has its default.
+    `options` are the architecture's and the head's own; what is left out has its default. `blocks`:
+    how many of the points are of each scheme, where there are several. With `visibility` it says
+    of each point how probably it is seen.
     `weights` are `default`, `none` or a file. Raises UsageError where there is no such network,
     head or option, KptoolsError where the weights are not available.
     """
@@ -41,8 +49,20 @@ def build(
         own = {option.name: resolved.pop(option.name) for option in entry.options}
         backbone = module.features(arch, weights, **own)
         network = assemble(backbone, heads.get(chosen), count, size, width=entry.neck, **resolved)
+    prior, own_head = network.shape_prior, network.head
+    if blocks and isinstance(prior, ShapePrior) and isinstance(own_head, nn.Module):
+        own_head.shape_prior = ShapePriors(blocks, prior.noise_scale)
+    if visibility:
+        network.wrap_head(partial(_with_visibility, count=count))
     use_quick_depthwise(network)
     return network
+
+
+def _with_visibility(head: Any, count: int) -> nn.Module:
+    from kptools.models.heads.visible import VisibleHead
+
+    inputs = head.in_channels if isinstance(head, nn.Conv2d) else next(iter(head)).in_features
+    return VisibleHead(head, inputs, count)
 
 
 def build_shapes(
@@ -52,13 +72,19 @@ def build_shapes(
     options: Mapping[str, float] | None = None,
     *,
     head: str | None = None,
+    blocks: Sequence[int] = (),
+    visibility: bool = False,
 ) -> Network:
     """The network's shapes alone, on the device `meta`: no memory is taken."""
     try:
         with torch.device("meta"):
-            return build(arch, count, size, options, head=head)
+            return build(
+                arch, count, size, options, head=head, blocks=blocks, visibility=visibility
+            )
     except NotImplementedError:  # torchvision's regnets compute their widths with tensors
-        return build(arch, count, size, options, head=head).to("meta")
+        return build(
+            arch, count, size, options, head=head, blocks=blocks, visibility=visibility
+        ).to("meta")
 
 
 def check(arch: str) -> None:
@@ -80,11 +106,12 @@ def check_batch(
     options: Mapping[str, float] | None = None,
     *,
     head: str | None = None,
+    visibility: bool = False,
 ) -> None:
     """Run a batch through the network's shapes, before any work and without memory.
     UsageError where that fails."""
     width, height = spec.size
-    network = build_shapes(arch, 1, spec.size, options, head=head)
+    network = build_shapes(arch, 1, spec.size, options, head=head, visibility=visibility)
     try:
         network(torch.zeros(batch, spec.channels, height, width, device="meta"))
     except Exception as error:

@@ -4,7 +4,7 @@ Nothing in them can run. They hold no time and no date, so that equal runs give 
 they appear under their name whole or not at all.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.models import build, metadata
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
+from kptools.schemes import catalog
 from kptools.specs import ModelSpec
 from kptools.storage import scheme_files
 from kptools.storage.tensor_metadata import read_metadata
@@ -37,7 +38,16 @@ class Checkpoint:
         """The network with these weights, in evaluation mode: a copy of them, or with `share` the
         very same memory. KptoolsError where they are of another network."""
         m = self.model
-        network = build.build_shapes(m.arch, m.count, m.input.size, m.options, head=m.head)
+        blocks = catalog.blocks(m.scheme)
+        network = build.build_shapes(
+            m.arch,
+            m.count,
+            m.input.size,
+            m.options,
+            head=m.head,
+            blocks=blocks,
+            visibility=m.visibility,
+        )
         weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
         load_weights(network, weights, m.arch)
         network.eval()
@@ -54,7 +64,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     disk says no."""
     meta = {
         "version": VERSION,
-        "model": asdict(checkpoint.model),
+        "model": metadata.described(checkpoint.model),
         "history": checkpoint.history,
         "run": checkpoint.run,
         **scheme_files.metadata_of(checkpoint.model.scheme),

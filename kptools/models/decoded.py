@@ -23,8 +23,10 @@ class Maps:
 @dataclass
 class Decoded:
     """Points (B, K, 2) in fractions of the input, NaN where the network gave no finite number; the
-    scores (B, K) and the maps, where the head has them."""
+    scores (B, K) and the maps, where the head has them, and the probabilities (B, K) that a point
+    is `visible`, where the network learnt it."""
 
     points: g.Points
     scores: g.Points | None = None
     maps: Maps | None = None
+    visible: g.Points | None = None

@@ -4,6 +4,7 @@ Nothing here imports torch.
 """
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from kptools.errors import KptoolsError, UsageError
@@ -35,6 +36,15 @@ def model_of(path: str, meta: dict[str, Any]) -> ModelSpec:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
     scheme_files.learn(path, meta)
     return model
+
+
+def described(model: ModelSpec) -> dict[str, Any]:
+    """What the metadata of a file says of a network; `visibility` where it has it, so that the
+    bytes of others stay what they were."""
+    found = asdict(model)
+    if not model.visibility:
+        del found["visibility"]
+    return found
 
 
 def _has_pyramid(meta: dict[str, Any]) -> bool:
@@ -86,6 +96,7 @@ def _parse_model(m: dict[str, Any]) -> ModelSpec:
         head=head,
         passes=int(m.get("passes", 1)),
         flip=bool(m.get("flip", False)),
+        visibility=bool(m.get("visibility", False)),
     )
     sound = (
         1 <= model.count <= 100_000

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kptools import geometry as g
 from kptools import runtime
 from kptools.models.decoded import Decoded
-from kptools.models.shape_prior import ShapePrior
+from kptools.models.shape_prior import ShapePrior, ShapePriors
 from kptools.units import Size
 
 Criterion = Callable[..., Any]  # `loss` of one of the modules in `kptools.models.losses`
@@ -59,10 +59,14 @@ class Network(nn.Module):
     head: Head
     takes_any_size = False  # whether it also takes inputs that it was not built for
 
+    def wrap_head(self, wrap: Callable[[Any], Any]) -> None:
+        """Put in the place of its head what `wrap` makes of it."""
+        self.head = wrap(self.head)
+
     @property
-    def shape_prior(self) -> ShapePrior | None:
+    def shape_prior(self) -> ShapePrior | ShapePriors | None:
         """That of its head, where the head has one."""
-        prior: ShapePrior | None = getattr(self.head, "shape_prior", None)
+        prior: ShapePrior | ShapePriors | None = getattr(self.head, "shape_prior", None)
         return prior
 
 

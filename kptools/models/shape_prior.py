@@ -6,6 +6,7 @@ model (Cootes et al., 1995). So is the place of a point, with the covariance tha
 a linear system (as in Saragih et al., 2011).
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +130,33 @@ class ShapePrior(nn.Module):
         similarity = np.stack([np.stack(move, axis=-1) for move in moves])
         factor = np.concatenate([modes, SIMILARITY_STD * similarity])
         return _Arrays(mean, factor, float(self.residual_std))
+
+
+class ShapePriors(nn.Module):
+    """A shape prior for each scheme of a network of several: no face shows the points of them all.
+    Its methods are those of `ShapePrior`, of all their points, one scheme after the other."""
+
+    def __init__(self, counts: Sequence[int], noise_scale: float) -> None:
+        super().__init__()
+        self.counts = tuple(counts)
+        self.parts = nn.ModuleList(ShapePrior(count, noise_scale) for count in counts)
+
+    def fit(self, shapes: g.Points, swap: tuple[int, ...] | None = None) -> None:
+        for prior, block in self._blocks():
+            own = None if swap is None else tuple(i - block.start for i in swap[block])
+            prior.fit(shapes[:, block], own)
+
+    def most_probable(self, points: g.Points, covariance: NDArray[np.float64]) -> g.Points:
+        return np.concatenate(
+            [prior.most_probable(points[at], covariance[at]) for prior, at in self._blocks()]
+        )
+
+    def _blocks(self) -> Iterator[tuple[ShapePrior, slice]]:
+        first = 0
+        for prior, count in zip(self.parts, self.counts, strict=True):
+            assert isinstance(prior, ShapePrior)
+            yield prior, slice(first, first + count)
+            first += count
 
 
 def _flat(shape: NDArray[np.complex128]) -> NDArray[np.float64]:

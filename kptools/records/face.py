@@ -1,7 +1,7 @@
 """A face: what the work needs of a record, parsed and checked once."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,12 @@ class Face:
     left and right, there where the policy may flip. `key` is what chance is keyed by, where there
     is a policy. An annotated face has `points` (K, 2), file frame, NaN where not annotated, and its
     `scheme` where that is known.
+
+    Where a network finds the points of several schemes, `union` is them all, and `block` where the
+    face's own points are among those.
+
+    `visible` (K,) is 1 where a point is seen, 0 where it is hidden, NaN where neither is known; it
+    is there where it is asked for.
     """
 
     record: Record
@@ -39,6 +45,9 @@ class Face:
     points: g.Points | None = None
     scheme: Scheme | None = None
     roll: Degrees = 0.0
+    union: Scheme | None = None
+    block: slice = field(default_factory=lambda: slice(None))
+    visible: g.Points | None = None
 
     @property
     def name(self) -> str:
@@ -56,13 +65,42 @@ class Face:
         key = f"{keys.identity(record)}\0{keys.copy_index(record)}" if stages else ""
         return cls(record, keys.image(record), box, stages, swap, key, roll=roll)
 
-    def annotated(self) -> "Face":
-        """The same face with its points and its scheme; it has to have a point at least. Raises
-        RecordError."""
+    def annotated(self, *, visibility: bool = False) -> "Face":
+        """The same face with its points and its scheme, and with `visibility` what is seen of them;
+        it has to have a point at least. Raises RecordError."""
         points = points_array(self.record)
         if not np.isfinite(points).any():
             raise RecordError("bad_points", "no point is annotated; there is nothing to learn")
-        return replace(self, points=points, scheme=keys.known_scheme(self.record, len(points)))
+        visible = None
+        if visibility:
+            given = keys.per_point(self.record, "visible", len(points))
+            visible = (
+                np.full(len(points), np.nan) if given is None else np.greater(given, 0.5) * 1.0
+            )
+            visible = np.where(np.isfinite(points).all(axis=1), visible, np.nan)
+        scheme = keys.known_scheme(self.record, len(points))
+        return replace(self, points=points, scheme=scheme, visible=visible)
+
+    def among(self, union: Scheme) -> "Face":
+        """The same face with the points of all these schemes; only those of its own are annotated.
+        RecordError where its scheme is none of them."""
+        name = keys.scheme_name(self.record)
+        block = union.block(name)
+        if block is None:
+            parts = " and ".join(part.name for part in union.parts)
+            raise RecordError("bad_scheme", f"its scheme is {name}, the network's are {parts}")
+        points, swap, visible = self.points, self.swap, self.visible
+        if points is not None:
+            points = np.full((union.count, 2), np.nan)
+            points[block] = self.points
+        if visible is not None:
+            visible = np.full(union.count, np.nan)
+            visible[block] = self.visible
+        if swap is not None:  # those of other schemes may have no table, and need none
+            table = list(range(union.count))
+            table[block] = [block.start + i for i in swap]
+            swap = tuple(table)
+        return replace(self, points=points, swap=swap, union=union, block=block, visible=visible)
 
     def focused(self, spec: InputSpec) -> "Face":
         """The same face in the part of its box that a network looks at."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib import import_module
 
 from kptools.schemes.scheme import Scheme
+from kptools.schemes.union import JOIN, unite
 
 NAMES = (
     "ibug68",
@@ -68,6 +69,24 @@ def own_of(name: str) -> Scheme | None:
     return found[0] if found else None
 
 
+def own_parts(name: str) -> tuple[Scheme, ...]:
+    """The schemes of one's own that `name`, of one scheme or of several, is made of."""
+    found = map(own_of, name.split(JOIN))
+    return tuple({scheme.name: scheme for scheme in found if scheme}.values())
+
+
+def union(name: str) -> Scheme | None:
+    """The scheme of that name if it is several, as `ibug68+wflw98`; None where it is one, or one
+    of them is not known."""
+    return get(name) if JOIN in name and count(name) is not None else None
+
+
+def blocks(name: str) -> tuple[int, ...]:
+    """How many points each scheme of several has; nothing where `name` is one scheme."""
+    several = union(name)
+    return tuple(part.count for part in several.parts) if several else ()
+
+
 def known() -> tuple[Scheme, ...]:
     """All schemes that are known, without their subsets."""
     return (*FULL.values(), *own())
@@ -75,7 +94,10 @@ def known() -> tuple[Scheme, ...]:
 
 @lru_cache(maxsize=256)
 def get(name: str) -> Scheme:
-    """The scheme of that name, such as `ibug68` or `imm58:3,7`. ValueError says what is valid."""
+    """The scheme of that name, such as `ibug68` or `imm58:3,7`; of `ibug68+wflw98` several as one.
+    ValueError says what is valid."""
+    if JOIN in name:
+        return unite([get(part) for part in name.split(JOIN)])
     base, _, tail = name.partition(":")
     full = FULL.get(base) or own_of(base)
     if full is None:

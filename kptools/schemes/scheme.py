@@ -19,6 +19,7 @@ class Scheme:
     points whose mean is the centre of each; empty where the scheme has none. `names` are those of
     the points, all different: by default their region and their number in it. `layout` (K, 2) is
     where a picture of the scheme draws them, in fractions of it; empty where that is not known.
+    `parts`: the schemes that it is made of, where it is several (`kptools.schemes.union`).
     """
 
     name: str
@@ -31,6 +32,7 @@ class Scheme:
     edges: tuple[tuple[int, int], ...] = ()
     names: tuple[str, ...] = ()
     layout: tuple[tuple[float, float], ...] = ()
+    parts: tuple["Scheme", ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -39,7 +41,19 @@ class Scheme:
     @property
     def base(self) -> str:
         """The name of the scheme that this one is a subset of; its own where it is none."""
-        return self.name.partition(":")[0]
+        return self.name if self.parts else self.name.partition(":")[0]
+
+    def block(self, name: str) -> slice | None:
+        """Where the points of the scheme `name` are among these: those of one of its parts, or all.
+        None where it has no such part."""
+        if name == self.name:
+            return slice(0, self.count)
+        first = 0
+        for part in self.parts:
+            if part.name == name:
+                return slice(first, first + part.count)
+            first += part.count
+        return None
 
     def named(self, names: Mapping[int, str]) -> "Scheme":
         """The scheme with other names for some of its points."""
@@ -47,6 +61,8 @@ class Scheme:
 
     def select(self, indices: Iterable[int]) -> "Scheme":
         """The scheme of a subset of the points, in the order given."""
+        if self.parts:
+            raise ValueError(f"{self.name} is several schemes; choose points of one of them")
         keep = tuple(indices)
         where = {old: new for new, old in enumerate(keep)}
         for index in keep:

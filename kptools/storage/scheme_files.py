@@ -32,7 +32,7 @@ def load(path: str) -> Scheme:
         name = model.get("scheme") if isinstance(model, dict) else None
         found = learn(path, meta)
         try:
-            return found or catalog.get(str(name).partition(":")[0])
+            return catalog.union(str(name)) or found or catalog.get(str(name).partition(":")[0])
         except ValueError:
             raise KptoolsError(
                 f"{path} does not hold the definition of its scheme {str(name)[:40]!r}; name a "
@@ -68,29 +68,34 @@ def choose(given: str) -> str:
 
 
 def metadata_of(name: str) -> dict[str, Any]:
-    """What a checkpoint of points of this scheme says of it; nothing of a built-in scheme, or of
-    one that is not known."""
-    scheme = catalog.own_of(name)
-    return {KEY: own.describe(scheme)} if scheme else {}
+    """What a checkpoint of points of this scheme says of it, in a list where it is several of one's
+    own; nothing of a built-in scheme, or of one that is not known."""
+    found = [own.describe(scheme) for scheme in catalog.own_parts(name)]
+    return {KEY: found[0] if len(found) == 1 else found} if found else {}
 
 
 def digest_of(name: str) -> str:
     """What tells a scheme of one's own from another of its name, but for its layout; empty where
     `name` is none of these."""
-    scheme = catalog.own_of(name)
-    if scheme is None:
-        return ""
-    said = {key: value for key, value in own.describe(scheme).items() if key != "layout"}
-    return hash_of(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+    digests = []
+    for scheme in catalog.own_parts(name):
+        said = {key: value for key, value in own.describe(scheme).items() if key != "layout"}
+        digests.append(hash_of(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)))
+    return " ".join(digests)
 
 
 def learn(path: str, meta: Mapping[str, Any]) -> Scheme | None:
-    """The scheme that the metadata of the file at `path` defines; None where it defines none.
-    KptoolsError where it is wrong, or another scheme has its name."""
-    if meta.get(KEY) is None:
+    """The scheme that the metadata of the file at `path` defines, or the first of several; None
+    where it defines none. KptoolsError where one is wrong, or another scheme has its name."""
+    said = meta.get(KEY)
+    if said is None:
         return None
     try:
-        return catalog.register(own.parse(meta[KEY]), path)
+        found = [
+            catalog.register(own.parse(document), path)
+            for document in (said if isinstance(said, list) else [said])
+        ]
+        return found[0] if found else None
     except ValueError as error:
         raise KptoolsError(f"{path}: {error}") from None
 

@@ -21,6 +21,7 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import PREDICTION, Record
 from kptools.specs import InputSpec
+from kptools.training import several
 from kptools.training.distributed import ALONE, Ranks
 from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet
@@ -44,6 +45,8 @@ class Gathered:
     val: list[Member] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     failed_val: set[int] = field(default_factory=set)  # ids of items that came as failures of val
+    several: bool = False  # whether it may have several schemes
+    visibility: bool = False  # whether it is to be learnt which points are seen
 
     @property
     def faces(self) -> "Gathered":
@@ -75,16 +78,20 @@ def gather(
     val_items: Iterable[Item] | None = None,
     val_name: str = "",
     val_fraction: float | None = None,
+    several_schemes: bool = False,
+    visibility: bool = False,
     report: Report = lambda line: None,
 ) -> Gathered:
     """The records of a run. What cannot be used becomes a failure, and is left out.
 
     `val_items` are all of val; `val_name` is what they are called. A share of the groups is held
-    out as val where there is no val, or where `val_fraction` asks for it. KptoolsError where
-    nothing is to train on; under `strict` where val has what is trained on.
+    out as val where there is no val, or where `val_fraction` asks for it. With `several_schemes`
+    the faces of each have the points of them all, of which their own are annotated; with
+    `visibility` faces have what is seen of their points. KptoolsError where nothing is to train on;
+    under `strict` where val has what is trained on.
     """
-    found = Gathered()
-    seen: set[tuple[str, int]] = set()
+    found = Gathered(several=several_schemes, visibility=visibility)
+    seen: set[tuple[str, int, str]] = set()
     tests = 0
     for item in items:
         found.items.append(item)
@@ -112,11 +119,13 @@ def gather(
     if not found.val:
         report("no validation records, so the last epoch is kept")
     _check_leaks(found, more, val_name, failures, report)
+    if several_schemes:
+        several.unite(found, failures)
     return found
 
 
 def _check(
-    item: Item, seen: set[tuple[str, int]], found: Gathered, failures: Failures
+    item: Item, seen: set[tuple[str, int, str]], found: Gathered, failures: Failures
 ) -> Face | None:
     """The face of a record; None where it cannot be used, and is a failure."""
     record = item.record
@@ -124,18 +133,11 @@ def _check(
         face = Face.parse(record)
         keys.split(record)
         key = _key(item)
-        if key in seen:
+        if _face_key(item, found) in seen:
             raise RecordError("bad_record", f"id and copy {key} were there before; each once")
-        seen.add(key)
-        face = face.annotated()
-        assert face.points is not None
-        scheme, count = keys.scheme_name(record), len(face.points)
-        found.scheme, found.count = found.scheme or scheme, found.count or count
-        if (scheme, count) != (found.scheme, found.count):
-            raise RecordError(
-                "bad_scheme",
-                f"{count} points of {scheme}; the run has {found.count} of {found.scheme}",
-            )
+        seen.add(_face_key(item, found))
+        face = face.annotated(visibility=found.visibility)
+        several.check(face, found)
     except RecordError as error:
         failures.add(item, error)
         return None
@@ -145,7 +147,7 @@ def _check(
 def _add_val(items: Iterable[Item], found: Gathered, failures: Failures) -> list[Item]:
     """Add further records to val; those that were taken. A face that is of val already is a
     failure, as one that comes twice in a stream."""
-    seen = {_key(item) for item, _ in found.val}
+    seen = {_face_key(item, found) for item, _ in found.val}
     taken = []
     for item in items:
         found.items.append(item)
@@ -303,3 +305,8 @@ def _report_outside(found: Gathered, spec: InputSpec, report: Report) -> None:
 def _key(item: Item) -> tuple[str, int]:
     """What tells one face from another. RecordError."""
     return keys.identity(item.record), keys.copy_index(item.record)
+
+
+def _face_key(item: Item, found: Gathered) -> tuple[str, int, str]:
+    """What may come once: of several schemes, a face may have the points of each. RecordError."""
+    return (*_key(item), keys.scheme_name(item.record) if found.several else "")

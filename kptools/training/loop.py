@@ -9,7 +9,7 @@ that was cut off goes on from its state file to the same bits.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def train(
             state.save(state_path)
 
     weights = state.best or tensors_of(ema.network)
-    run = {"settings": asdict(settings), "fingerprint": state.run}
+    run = {"settings": settings.described(), "fingerprint": state.run}
     return Checkpoint(model, weights, state.history, run)
 
 

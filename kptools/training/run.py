@@ -23,7 +23,7 @@ from kptools.training.distributed import ALONE, Ranks
 from kptools.training.gather import Gathered, Report, focus, gather, training_sets
 from kptools.training.log import TrainingLog
 from kptools.training.loop import Epoch, train
-from kptools.training.settings import Settings
+from kptools.training.settings import LATER, Settings
 from kptools.training.start import normalization
 from kptools.training.state import fingerprint
 from kptools.training.training_set import TrainingSet
@@ -73,7 +73,14 @@ def prepare(
             f"--accumulate {settings.accumulate}; at least {parts * least}"
         )
     size = max(settings.batch // parts, min(2, settings.batch))
-    build.check_batch(settings.arch, settings.input, size, settings.options, head=settings.head)
+    build.check_batch(
+        settings.arch,
+        settings.input,
+        size,
+        settings.options,
+        head=settings.head,
+        visibility=settings.visibility,
+    )
     mode = runtime.precision_for(device, precision)
     runtime.set_float32(mode)
     return replace(
@@ -106,6 +113,8 @@ def train_records(
             val_items=val_items,
             val_name=val_name,
             val_fraction=val_fraction,
+            several_schemes=settings.several_schemes,
+            visibility=settings.visibility,
             report=observer.report,
         )
     if ranks.count > 1:
@@ -213,7 +222,7 @@ def _finished(out: Path, settings: Settings, wanted: str, resume: bool) -> Check
     if not resume and done.run.get("fingerprint") != wanted:
         return None
     trained = done.run.get("settings")
-    if not isinstance(trained, dict) or trained.keys() != asdict(settings).keys():
+    if not isinstance(trained, dict) or trained.keys() | LATER.keys() != asdict(settings).keys():
         raise UsageError(
             f"{out} was finished by another version of kptools; choose another -o, or leave "
             "--resume out"

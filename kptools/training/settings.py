@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kptools.errors import KptoolsError, UsageError
 from kptools.models import archs, heads
@@ -76,7 +77,18 @@ class Settings:
     accumulate: int = 1  # parts of a batch, whose gradients are added up
     precision: str = "fp32"
     threads: int = 0
+    several_schemes: bool = False  # whether the records may be of several
+    visibility: bool = False  # whether it learns which points are seen
 
+    def described(self) -> dict[str, Any]:
+        """As checkpoints have them: without those of `LATER` that are at their defaults, so that
+        the bytes of a run stay what they were."""
+        found = asdict(self)
+        return {k: v for k, v in found.items() if k not in LATER or v != LATER[k]}
+
+
+# What checkpoints of before did not have, and its defaults
+LATER: Mapping[str, Any] = {"several_schemes": False, "visibility": False}
 
 # Those of every architecture, and their bounds
 OPTIONS = (
@@ -127,6 +139,8 @@ def resolve(
     decay: str | None = None,
     align: Fraction | None = None,
     accumulate: int = 1,
+    several_schemes: bool = False,
+    visibility: bool = False,
 ) -> Settings:
     """The settings of a run: what was given, else the defaults of the architecture. Raises
     UsageError for what no run or this architecture does not take, and KptoolsError where a file is
@@ -180,6 +194,8 @@ def resolve(
         average=_or(average, defaults.average),
         align=_or(align, defaults.align),
         accumulate=accumulate,
+        several_schemes=several_schemes,
+        visibility=visibility,
     )
 
 

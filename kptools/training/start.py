@@ -1,7 +1,7 @@
 """What a run starts from: its description, its weights, its mean shape."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,16 @@ from torch import Tensor
 from kptools.augment.sample import sample
 from kptools.errors import KptoolsError
 from kptools.models import archs, build, checkpoint
+from kptools.models.heads.visible import VisibleHead
 from kptools.models.network import Network
+from kptools.schemes import catalog
 from kptools.specs import IMAGENET, InputSpec, ModelSpec
 from kptools.storage.tensors import load_weights
 from kptools.training.settings import Settings
 from kptools.training.training_set import TrainingSet, mean_shape, target
 from kptools.units import Normalization
 
-SHAPES = "head.shape_prior."  # of a network's tensors, those that each run finds for itself
+SHAPES = ".shape_prior."  # in the names of those tensors that each run finds for itself
 MIN_SPREAD = 0.01  # fraction of the input: points that hardly move are still to be learnt
 
 
@@ -35,6 +37,8 @@ def start(
         model.options,
         head=model.head,
         weights=settings.weights,
+        blocks=catalog.blocks(scheme),
+        visibility=model.visibility,
     )
     history: list[dict[str, Any]] = []
     if settings.init:
@@ -103,6 +107,7 @@ def describe(faces: TrainingSet, scheme: str, settings: Settings) -> ModelSpec:
         head=settings.head,
         passes=2 if twice else 1,
         flip=twice and bool(faces.swap),
+        visibility=settings.visibility,
     )
 
 
@@ -117,22 +122,41 @@ def shape_and_spread(faces: TrainingSet, spec: InputSpec) -> tuple[Tensor, Tenso
 
 
 def start_from(network: Network, path: str, model: ModelSpec) -> list[dict[str, Any]]:
-    """Take the weights of a checkpoint, which must be of the same kind; its history goes on."""
+    """Take the weights of a checkpoint, which must be of the same kind, but that this run may be
+    the first to learn which points are seen; its history goes on."""
     start = checkpoint.load(path)
+    if model.visibility and not start.model.visibility:
+        start.model = replace(start.model, visibility=True)
+        start.weights = _with_visibility(network, start.weights)
     theirs, ours = _kind(start.model), _kind(model)
     for name in ours:
         if theirs[name] != ours[name]:
             raise KptoolsError(
                 f"--init {path} has {name} {theirs[name]}, this run {ours[name]}; make them one"
             )
-    weights = {k: t for k, t in start.weights.items() if not k.startswith(SHAPES)}
-    own = {k: t for k, t in network.state_dict().items() if k.startswith(SHAPES)}
+    weights = {k: t for k, t in start.weights.items() if SHAPES not in k}
+    own = {k: t for k, t in network.state_dict().items() if SHAPES in k}
     load_weights(network, weights | own, model.arch)
     return list(start.history)
+
+
+def _with_visibility(network: Network, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network without visibility, for one that has it: that part is its own."""
+    modules = network.named_modules()
+    head = next(name for name, module in modules if isinstance(module, VisibleHead)) + "."
+    own = {name: t for name, t in network.state_dict().items() if name.startswith(head)}
+    added = {name: t for name, t in own.items() if not name.startswith(f"{head}main.")}
+    theirs = {
+        f"{head}main.{name.removeprefix(head)}" if name.startswith(head) else name: tensor
+        for name, tensor in weights.items()
+    }
+    return theirs | added
 
 
 def _kind(model: ModelSpec) -> dict[str, Any]:
     """What two networks must share for the one to start from the other's weights."""
     of_input = {f.name: getattr(model.input, f.name) for f in fields(model.input)}
-    of_network = {name: getattr(model, name) for name in ("arch", "head", "scheme", "count")}
+    of_network = {
+        name: getattr(model, name) for name in ("arch", "head", "scheme", "count", "visibility")
+    }
     return of_network | of_input

@@ -5,7 +5,7 @@ all else is derived, so that a run that was killed at any moment goes on to the 
 many threads.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -99,8 +99,8 @@ class State:
 def fingerprint(faces: TrainingSet, val: TrainingSet | None, settings: Settings) -> str:
     """What tells one run from another: its settings, the weights it starts from, its records; not
     the pixels of their images, which must stay as they are."""
-    digest = blake2b(orjson.dumps(asdict(settings)), digest_size=16)
-    scheme = faces.faces[0].scheme  # that of all
+    digest = blake2b(orjson.dumps(settings.described()), digest_size=16)
+    scheme = faces.faces[0].union or faces.faces[0].scheme  # that of all
     if scheme is not None:
         digest.update(scheme_files.digest_of(scheme.name).encode())
     for path in (settings.init, settings.weights):

@@ -22,7 +22,8 @@ from kptools.specs import InputSpec
 @dataclass
 class Batch:
     """Some faces of an epoch: their indices, the network's input (B, C, H, W) on its device, the
-    truth (B, K, 2) in fractions of it, NaN where not annotated, and what was sampled for each."""
+    truth (B, K, 2) in fractions of it, NaN where not annotated, with what is seen of it (B, K, 3)
+    where that is learnt, and what was sampled for each."""
 
     indices: list[int]
     input: Tensor
@@ -35,7 +36,8 @@ class Batch:
 
 @dataclass
 class TrainingSet:
-    """N faces with K points each, and their crops. Each face has its points, (K, 2)."""
+    """N faces with K points each, and their crops. Each face has its points, (K, 2); of several
+    schemes the points of them all, of which its own are annotated."""
 
     faces: Sequence[Face]
     crops: CropCache
@@ -51,8 +53,9 @@ class TrainingSet:
 
     @property
     def swap(self) -> tuple[int, ...] | None:
-        """The table of left and right of the faces' scheme, where all have one."""
-        tables = {face.scheme.swap if face.scheme is not None else None for face in self.faces}
+        """The table of left and right of the faces' scheme, or schemes, where all have one."""
+        schemes = [face.union or face.scheme for face in self.faces]
+        tables = {scheme.swap if scheme is not None else None for scheme in schemes}
         return tables.pop() if len(tables) == 1 else None
 
     def mean_shape(self) -> g.Points:
@@ -87,7 +90,7 @@ class TrainingSet:
         faces = [self.faces[i] for i in indices]
         transforms = [sample(face, epoch, self.alignment) for face in faces]
         spec = self.crops.spec.input
-        truth = [target(face, t, spec) for face, t in zip(faces, transforms, strict=True)]
+        truth = [labels(face, t, spec) for face, t in zip(faces, transforms, strict=True)]
         x = self.see(indices, transforms, device)
         return Batch(indices, x, np.stack(truth), transforms)
 
@@ -115,3 +118,17 @@ def target(face: Face, transform: Transform, spec: InputSpec) -> g.Points:
     assert face.points is not None
     moved = transform.transform_points(face.points)
     return g.to_unit(spec.matrix(face.box), moved, spec.size)
+
+
+def labels(face: Face, transform: Transform, spec: InputSpec) -> g.Points:
+    """What is to be learnt of a face: its `target` (K, 2), and where it has `visible` that too,
+    (K, 3). What is erased from the picture is hidden."""
+    points = target(face, transform, spec)
+    if face.visible is None or face.points is None:
+        return points
+    visible = np.array(transform.rename(face.visible.tolist()))
+    x, y = transform.transform_points(face.points).T
+    for x0, y0, x1, y1 in transform.erased:
+        inside = (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)
+        visible[inside & np.isfinite(visible)] = 0.0
+    return np.column_stack([points, visible])

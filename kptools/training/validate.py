@@ -1,15 +1,18 @@
 """Validation: the loss and the score of each epoch, and the predictions at the end."""
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from kptools import geometry as g
 from kptools.errors import KptoolsError, RecordError
 from kptools.evaluation import THRESHOLD
 from kptools.evaluation.norms import norm_for
-from kptools.evaluation.score import compare
+from kptools.evaluation.score import Scores, compare
 from kptools.evaluation.tally import Tally
 from kptools.inference import passes
 from kptools.inference.prediction import prediction
@@ -17,6 +20,7 @@ from kptools.inference.torch_engine import prepare
 from kptools.models.decoded import Decoded
 from kptools.models.network import Criterion, Network, forward
 from kptools.records import keys
+from kptools.records.face import Face
 from kptools.records.keys import Record
 from kptools.specs import ModelSpec
 from kptools.training.distributed import ALONE, Ranks
@@ -34,9 +38,10 @@ def validate(
     device: torch.device,
     epoch: int,
     ranks: Ranks = ALONE,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Validation loss, NME (its default norm; None where no face has one) and MAE (pixels of the
-    files), as kp-eval has them; nothing where no image can be read. KptoolsError where the loss or
+    files), as kp-eval has them; of several schemes, those of each. Nothing where no image can be
+    read. KptoolsError where the loss or
     a prediction is not finite. Each of the `ranks` does its share of the batches."""
     network.eval()
     found = []
@@ -56,25 +61,44 @@ def validate(
         for face, some in zip(faces, points, strict=True):
             if not np.isfinite(some).all():
                 raise diverged("a prediction is not finite", epoch, settings, face.name)
-        scheme = faces[0].scheme  # that of all
-        scores = compare(
-            np.stack(points),
-            np.array([face.points for face in faces]),
-            norm=norm_for(scheme, None),
-            scheme=scheme,
-            boxes=[keys.box(face.record) for face in faces],
-        )
-        found.append((loss, len(batch), scores))
+        found.append((loss, len(batch), _scores(faces, points)))
     total, done = 0.0, 0
-    tally = Tally()
+    tallies: dict[str, Tally] = defaultdict(Tally)
     for loss, count, scores in ranks.collect(found):
         total += loss * count
         done += count
-        tally.add(scores)
+        for name, of_scheme in scores.items():
+            tallies[name].add(of_scheme)
     if not done:
         return {}
-    report = tally.report(THRESHOLD)
-    return {"val_loss": total / done, "val_nme": report["nme"], "val_mae": report["mae"]}
+    reports = {name: tally.report(THRESHOLD) for name, tally in sorted(tallies.items())}
+    figures: dict[str, Any] = {"val_loss": total / done, "val_nme": None, "val_mae": None}
+    if model.scheme in reports:
+        report = reports[model.scheme]
+        return figures | {"val_nme": report["nme"], "val_mae": report["mae"]}
+    return figures | {
+        "val_nme_of": {name: report["nme"] for name, report in reports.items()},
+        "val_mae_of": {name: report["mae"] for name, report in reports.items()},
+    }
+
+
+def _scores(faces: Sequence[Face], points: Sequence[g.Points]) -> dict[str, Scores]:
+    """By scheme the scores of its faces, whose predicted points are those of the network."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, face in enumerate(faces):
+        groups[keys.scheme_name(face.record)].append(row)
+    found = {}
+    for name, rows in groups.items():
+        some = [faces[row] for row in rows]
+        scheme, block = some[0].scheme, some[0].block
+        found[name] = compare(
+            np.stack([points[row][block] for row in rows]),
+            np.array([face.points[block] for face in some if face.points is not None]),
+            norm=norm_for(scheme, None),
+            scheme=scheme,
+            boxes=[keys.box(face.record) for face in some],
+        )
+    return found
 
 
 @torch.inference_mode()
@@ -97,9 +121,12 @@ def predict(
         decoded = _decode(network, val, batch, settings, model, device)
         for row, (i, transform) in enumerate(zip(batch.indices, batch.transforms, strict=True)):
             scores = None if decoded.scores is None else decoded.scores[row]
+            visible = None if decoded.visible is None else decoded.visible[row]
             face, points = val.faces[i], decoded.points[row]
             try:
-                keys_of_face = prediction(face, points, scores, transform, model.input, mean)
+                keys_of_face = prediction(
+                    face, points, scores, transform, model.input, mean, visible
+                )
             except RecordError as error:
                 raise KptoolsError(f"{face.name}: {error}") from None
             found.append((i, keys_of_face))
@@ -131,8 +158,11 @@ def _decode(
 
 
 def rank(entry: dict[str, Any]) -> float:
-    """What the best epoch has least of."""
-    for value in (entry.get("val_nme"), entry.get("val_loss")):
+    """What the best epoch has least of: of several schemes the geometric mean of their NMEs, which
+    ranks the same whatever norm each is over."""
+    several = [value for value in entry.get("val_nme_of", {}).values() if value is not None]
+    together = math.prod(several) ** (1 / len(several)) if several else None
+    for value in (entry.get("val_nme"), together, entry.get("val_loss")):
         if value is not None:
             return value if math.isfinite(value) else math.inf
     return -float(entry["epoch"])

@@ -108,29 +108,34 @@ def check(record: Record, view: View, norm: str | None) -> Score | None:
 
 @dataclass(frozen=True)
 class Keypoints:
-    """What of a record is drawn: (K, 2), file frame."""
+    """What of a record is drawn: (K, 2), file frame; and which points of either are seen, the rest
+    being rings."""
 
     truth: g.Points | None
     visible: Sequence[float] | None
     predicted: g.Points | None
+    pred_visible: Sequence[bool] | None
     edges: tuple[tuple[int, int], ...]
 
 
 def _keypoints(record: Record) -> Keypoints:
     """Raises RecordError."""
-    truth = predicted = visible = None
+    truth = predicted = visible = pred_visible = None
     if record.get("points") is not None:
         truth = points_array(record)
         visible = keys.per_point(record, "visible", len(truth))
     if record.get("pred") is not None:
         predicted = points_array(record, "pred")
+        seen = keys.per_point(record, "pred_visible", len(predicted))
+        pred_visible = None if seen is None else [value >= 0.5 for value in seen]
     if truth is not None and predicted is not None and len(truth) != len(predicted):
         raise RecordError(
             "bad_points", f"{len(predicted)} pred, but {len(truth)} points; make them one"
         )
     known = truth if truth is not None else predicted
     scheme = None if known is None else keys.known_scheme(record, len(known))
-    return Keypoints(truth, visible, predicted, scheme.edges if scheme else ())
+    edges = scheme.edges if scheme else ()
+    return Keypoints(truth, visible, predicted, pred_visible, edges)
 
 
 def layers(record: Record, shown: Shown, lines: bool = True) -> list[Layer]:
@@ -142,7 +147,8 @@ def layers(record: Record, shown: Shown, lines: bool = True) -> list[Layer]:
         visible = None if p.visible is None else shown.transform.rename(p.visible)
         found.append(Layer(shown.place(p.truth), colours.TRUTH, visible, edges))
     if p.predicted is not None:
-        found.append(Layer(shown.place(p.predicted), colours.PREDICTION, None, edges))
+        seen = None if p.pred_visible is None else shown.transform.rename(p.pred_visible)
+        found.append(Layer(shown.place(p.predicted), colours.PREDICTION, seen, edges))
     return found
 
 

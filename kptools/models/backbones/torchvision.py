@@ -11,6 +11,7 @@ without, and no weight of the backbone changes its shape.
 """
 
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from kptools.errors import KptoolsError, UsageError
 from kptools.models import archs
 from kptools.models.heads.auxiliary import AuxiliaryHead
 from kptools.models.heads.points import HIDDEN, PointsHead
+from kptools.models.heads.visible import VisibleHead
 from kptools.models.layers.grid_pool import GRID, GridPool
 from kptools.models.network import Head, Network
 from kptools.storage.tensors import read_state_dict
@@ -47,12 +49,21 @@ class Classifier(Network):
     @property
     def head(self) -> Head:  # type: ignore[override]
         main = self.backbone.get_submodule(self._last)
+        if isinstance(main, VisibleHead):
+            return main
         assert isinstance(main, PointsHead)
         if self._auxiliary is None:
             return main
         auxiliary = self.backbone.get_submodule(self._auxiliary)
+        assert isinstance(main, PointsHead)
         assert isinstance(auxiliary, PointsHead)
         return AuxiliaryHead(main, auxiliary)
+
+    def wrap_head(self, wrap: Callable[[Any], Any]) -> None:
+        if self._auxiliary is not None:
+            raise UsageError("--visibility is not for networks of two outputs; leave it out")
+        parent, _, child = self._last.rpartition(".")
+        setattr(self.backbone.get_submodule(parent), child, wrap(self.head))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         out: Tensor | tuple[Tensor, ...] = self.backbone(x)

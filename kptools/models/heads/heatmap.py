@@ -11,7 +11,7 @@ from kptools.models.codecs import DECODER, DECODERS, heatmap
 from kptools.models.decoded import Decoded, Maps
 from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.network import Criterion, Loss
-from kptools.models.shape_prior import ShapePrior
+from kptools.models.shape_prior import ShapePrior, ShapePriors
 from kptools.runtime import send
 from kptools.units import Pixels, Size
 
@@ -45,7 +45,7 @@ class HeatmapHead(MapConv2d):
         assert self.bias is not None
         nn.init.constant_(self.bias, math.log(PRIOR / (1 - PRIOR)))
         self.sigma, self.pos_weight = sigma, pos_weight
-        self.shape_prior: ShapePrior | None = (
+        self.shape_prior: ShapePrior | ShapePriors | None = (
             ShapePrior(count, shape_prior) if shape_prior else None
         )
 
