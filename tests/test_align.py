@@ -356,9 +356,14 @@ def test_the_passes_are_those_of_the_network_unless_one_asks_otherwise():
 def test_passes_that_cannot_be_are_wrong_use(tmp_path, quick):
     with pytest.raises(UsageError, match="--passes 3: 1 or 2"):
         passes.resolve(model(), count=3)
-    for lame in (model(), model(scheme="imm58:3,7", count=2)):
+    no_table, unknown = "has no table of left and right", "is not known here"
+    for lame, why in (
+        (model(), unknown),
+        (model(scheme="points3"), no_table),
+        (model(scheme="imm58:3,7", count=2), no_table),
+    ):
         assert passes.resolve(replace(lame, flip=True)) == Passes()  # nobody asked
-        with pytest.raises(UsageError, match=f"--flip: {lame.scheme} has no table of left and"):
+        with pytest.raises(UsageError, match=f"--flip: {lame.scheme} {why}"):
             passes.resolve(lame, flip=True)
     path = untrained(tmp_path / "m.safetensors", "imm58:3,7")
     for words, told in ((["--passes", 3], b"--passes"), (["--flip"], b"--flip")):

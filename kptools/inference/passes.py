@@ -61,7 +61,10 @@ def resolve(
     known = catalog.count(model.scheme) == model.count
     swap = catalog.get(model.scheme).swap if known else None
     if flip and swap is None:
-        lacks = "has no table of left and right" if known else "is not known here (--scheme FILE)"
+        no_scheme = model.scheme == f"points{model.count}"
+        lacks = "has no table of left and right"
+        if not (known or no_scheme):
+            lacks = "is not known here (--scheme FILE)"
         raise UsageError(f"--flip: {model.scheme} {lacks}; leave it out")
     wanted = model.flip if flip is None else flip
     has_prior = model.options.get("shape_prior", 0) > 0
