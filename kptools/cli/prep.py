@@ -24,6 +24,7 @@ from kptools.cli.options import (
     set_parameters,
 )
 from kptools.cli.prep_check import check
+from kptools.cli.prep_select import select
 from kptools.cli.prep_to import to
 from kptools.cli.streams import open_stream
 from kptools.console import program, report
@@ -221,6 +222,7 @@ for _name, _dataset in DATASETS.items():
 
 tool.add_typer(to, name="to")
 tool.command("check")(check)
+tool.command("select")(select)
 
 
 @tool.command("fit-boxes")

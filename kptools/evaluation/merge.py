@@ -56,11 +56,15 @@ class _Copy:
         return values[self.swap]
 
 
-def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
+def merge_copies(
+    items: Iterable[Item], how: str, fail: Fail, *, spread: bool = False
+) -> Iterator[Item]:
     """Consecutive items of one id as one: `pred`, `mean`, `score` and `pred_visible` are the mean
     or the median of theirs. Copies that `kp-augment --write` made are mapped back by their `source`
     first, so that the merged record is one of the picture that they were made from. Copies that
-    failed have no say, unless all did: then the first failure stands for the face."""
+    failed have no say, unless all did: then the first failure stands for the face. With `spread`
+    the record has that as well: of each point the root of the mean squared distance of the copies
+    from their mean, pixels."""
     middle = MIDDLES[how]
     seen = SeenIds()
     for name, run in groupby(items, key=_face):
@@ -78,12 +82,12 @@ def merge_copies(items: Iterable[Item], how: str, fail: Fail) -> Iterator[Item]:
                     "the copies of a face from consecutive lines",
                 )
             copies_of_face = [_copy(item.record) for item in good]
-            yield first.derive(_merge(first.record, copies_of_face, middle))
+            yield first.derive(_merge(first.record, copies_of_face, middle, spread))
         except RecordError as error:
             yield fail(first, error)
 
 
-def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> Record:
+def _merge(record: Record, copies: Sequence[_Copy], middle: Any, spread: bool) -> Record:
     """The record of all copies, made of the first one's. RecordError where they are not of one
     face."""
     record = dict(record)
@@ -115,6 +119,9 @@ def _merge(record: Record, copies: Sequence[_Copy], middle: Any) -> Record:
         missing = "no `pred`" if len(preds) < len(copies) else "copies have other counts of `pred`"
         raise RecordError("bad_points", f"{missing}; kp-predict gives it")
     record["pred"] = g.to_list(middle(np.stack(preds), axis=0))
+    if spread:
+        variance = np.stack(preds).var(axis=0).sum(axis=1)
+        record["spread"] = np.sqrt(variance).tolist()
     means = [mean for copy in copies if (mean := copy.points("mean")) is not None]
     record.pop("mean", None)
     if len(means) == len(copies) and all(mean.shape == preds[0].shape for mean in means):
