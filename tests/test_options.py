@@ -45,7 +45,7 @@ def complete(line: str) -> list[str]:
             "kp-viz ",
             [
                 *("grid", "photos", "video", "curves", "ced", "risk", "filters", "heatmap"),
-                *("report", "scheme"),
+                *("report", "scheme", "edit"),
             ],
         ),
     ],
