@@ -177,7 +177,7 @@ def test_the_summary_counts_and_says_what_was_not_checked(drawn):
     assert b"of 40 faces flagged: mirrored 1" in done.stderr
     few = check(stdin=lines(drawn[:5]))
     assert few.returncode == 0
-    assert b"5 faces of ibug68, 68 points each, are too few" in few.stderr
+    assert b"5 of 5 faces of ibug68 have all 68 points: too few" in few.stderr
 
 
 def test_a_record_that_cannot_be_read_is_a_failure_in_its_place(drawn):
@@ -231,3 +231,35 @@ def test_faults_planted_among_real_faces_are_found(ibug_root):
     planted = set(range(0, 400, 50))
     assert sum(bool(found[index]) for index in planted) >= 7
     assert sum(bool(one) for index, one in enumerate(found) if index not in planted) <= 30
+
+
+def test_faces_of_one_photo_are_no_duplicates_of_each_other(drawn):
+    pytest.importorskip("imagehash")
+    given = copies(drawn)
+    x0, y0, x1, y1 = given[0]["box"]
+    other = given[0] | {"id": "other", "group": "other", "split": "test"}
+    given.append(other | {"box": [x0 + (x1 - x0) * 0.6, y0, x1 + (x1 - x0) * 0.6, y1]})
+    found = flags(check(stdin=lines(given), pictures=True))
+    assert "duplicate" not in found[0] | found[40]
+
+
+def test_points_of_two_schemes_on_one_face_are_no_duplicate(drawn):
+    given = [*copies(drawn), drawn[3] | {"scheme": "nose1", "points": [drawn[3]["points"][30]]}]
+    assert not any("duplicate" in one for one in flags(check(stdin=lines(given))))
+
+
+def test_a_wrong_size_key_and_odd_flags_are_failures_not_the_end(drawn):
+    given = copies(drawn)
+    given[2]["size"] = ["a", 1]
+    given[3]["flags"] = [{"a": 1}]
+    done = check(stdin=lines(given))
+    assert done.returncode == 1
+    assert [r.get("status") for r in parse(done.stdout)[:4]] == [None, None, "bad_record", None]
+
+
+def test_a_face_that_the_sheet_cannot_draw_is_reported(drawn, tmp_path):
+    given = copies(drawn)
+    given[17] |= {"points": moved(given[17], 0.5, 0), "image": "/nowhere.png"}
+    done = check("--sheet", tmp_path / "worst.png", stdin=lines(given))
+    assert done.returncode == 1
+    assert b"stdin:18: /nowhere.png does not exist" in done.stderr

@@ -1,6 +1,7 @@
 """kp-viz edit, in a real browser and without one."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -228,3 +229,58 @@ def test_records_without_points_fail_and_two_of_one_id_are_an_error(face, tmp_pa
     done = run("viz", "edit", "--no-browser", stdin=[face(0), face(0)], cwd=tmp_path)
     assert done.returncode == 3
     assert b"stdin:2: a second face of the id" in done.stderr
+
+
+def test_points_of_a_turned_face_are_where_they_lie(browser, editor, face, tmp_path):
+    given = [predicted(face, 1)[0] | {"roll": 30}]
+    started = editor(given)
+    shown = json.loads(started.ask("face/0"))
+    (a, b, _), _ = shown["matrix"]
+    assert abs(b / a) == pytest.approx(math.tan(math.radians(30)))
+    page = opened(browser, started, [])
+    drag(page, 30, 0, 40)  # down on the page, where the face is upright
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=1 saved")
+    page.close()
+    assert started.end() == 0
+    moved = parse((tmp_path / "corrected.jsonl").read_bytes())[0]["points"][30]
+    dx, dy = moved[0] - given[0]["pred"][30][0], moved[1] - given[0]["pred"][30][1]
+    assert abs(math.degrees(math.atan2(dx, dy))) == pytest.approx(30, abs=2)
+
+
+def test_a_finished_file_is_not_written_over_and_resumed_as_it_is(editor, face, tmp_path):
+    given, done = predicted(face, 3), tmp_path / "corrected.jsonl"
+    kept = [record | {"points": record["pred"]} for record in given[:2]]
+    done.write_bytes(lines(kept).rstrip(b"\n"))  # without its last line feed
+    refused = editor(given)
+    assert refused.process.returncode == 3
+    assert b"corrected.jsonl holds faces" in refused.said
+    again = editor(given, "--resume")
+    assert again.save(2, points=given[2]["pred"]) == b'{"saved":3}'
+    assert again.end(signal.SIGKILL) == -signal.SIGKILL
+    last = editor(given, "--resume")
+    assert last.end() == 0
+    assert [record["id"] for record in parse(done.read_bytes())] == ["0", "1", "2"]
+
+
+def test_the_input_is_no_output(face, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(lines(predicted(face, 2)))
+    done = run("viz", "edit", "--no-browser", "-o", "a.jsonl", "a.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(parse((tmp_path / "a.jsonl").read_bytes())) == 2
+
+
+def test_a_face_without_any_point_starts_without_and_odd_records_do_no_harm(editor, face):
+    empty = face(0) | {"id": "0", "points": [None] * 68, "flags": "odd"}
+    started = editor([empty, face(1) | {"id": "1", "flags": [{"a": 1}, "shape"]}])
+    assert json.loads(started.ask("face/0"))["points"] == [None] * 68
+    assert [one["flags"] for one in json.loads(started.ask("faces"))["faces"]] == [[], ["shape"]]
+
+
+def test_what_a_correction_makes_wrong_is_removed(editor, face, tmp_path):
+    given = predicted(face, 1)[0] | {"nme": 0.1, "mean": face(0)["points"], "box_time": 1}
+    started = editor([given])
+    started.save(0, points=given["pred"], box=[1, 2, 50, 60])
+    assert started.end() == 0
+    saved = parse((tmp_path / "corrected.jsonl").read_bytes())[0]
+    assert not {"nme", "mean", "box_time"} & set(saved)

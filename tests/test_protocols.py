@@ -368,3 +368,10 @@ def test_the_function_is_the_command(quick):
     for wrong in ({"protocol": "x"}, {"protocol": "cofw", "norm": "box"}, {"oks": "x"}):
         with pytest.raises(UsageError):
             kp.evaluate(records, **wrong)
+
+
+def test_oks_of_a_subset_that_is_none_is_an_error(quick, face):
+    record = face(0) | {"scheme": "ibug68:foo", "pred": face(0)["points"]}
+    done = quick("eval", "--oks", "coco", stdin=[record])
+    assert done.returncode == 3, done.stderr
+    assert b"this is a bug" not in done.stderr

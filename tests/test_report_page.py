@@ -194,3 +194,16 @@ def test_errors_of_the_page_are_those_of_kp_eval(tmp_path, face, quick):
     assert sum(errors) / 3 == pytest.approx(report["nme"], abs=1e-6)
     jaws = [entry["runs"][0]["regions"]["jaw"] for entry in found["faces"]]
     assert sum(jaws) / 3 == pytest.approx(report["regions"]["jaw"], abs=1e-6)
+
+
+def test_of_two_runs_the_worst_of_either_are_shown(tmp_path, face):
+    one = [predicted(face(0), n, id=f"{n}") for n in range(1, 7)]
+    two = [predicted(face(0), 9 if n < 3 else 0.1, id=f"{n}") for n in range(1, 7)]
+    files = write(tmp_path / "one.jsonl", one), write(tmp_path / "two.jsonl", two)
+    found = data_of(make(tmp_path, *files, words=("--count", 2)))
+    assert sorted(entry["id"] for entry in found["faces"]) == ["1", "2"]
+
+
+def test_a_perfect_prediction_and_odd_flags_have_a_page(tmp_path, face):
+    given = [predicted(face(0), 0, flags=5)]
+    assert data_of(make(tmp_path, write(tmp_path / "one.jsonl", given)))["faces"][0]["flags"] == []

@@ -262,3 +262,12 @@ def test_a_gate_on_the_flicker_and_an_option_that_does_not_go_with_it(quick):
     assert quick("eval", "--jitter", "--fail-if", "nmf>0.001", stdin=faces).returncode == 4
     for words in (("--norm", "box"), ("--by", "split"), ("--records",), ("--fail-if", "nme>1")):
         assert quick("eval", "--jitter", *words, stdin=faces).returncode == 2
+
+
+def test_a_gap_after_the_first_frame_is_no_jitter():
+    jitter = Jitter()
+    points = [[float(10 * i), float(7 * (i % 5))] for i in range(8)]
+    for time, off in ((0, 30.0), (10, 0.0), (10.04, 0.0), (10.08, 0.0), (30, 9.0)):
+        pred = [[x + off, y] for x, y in points]
+        jitter.add({"time": time, "points": points, "pred": pred})
+    assert jitter.report()["nmf"] == 0

@@ -1,5 +1,6 @@
 """kp-prep video and kp-viz video: frames in, frames out."""
 
+import re
 import sys
 from fractions import Fraction
 
@@ -55,8 +56,9 @@ def test_each_frame_is_a_picture_with_the_time_that_the_video_has(tmp_path, name
     made = parse(done.stdout)
     assert [r["time"] for r in made] == pytest.approx(UNEVEN, abs=1e-3)
     assert [r["image"] for r in made] == sorted(map(str, (tmp_path / "f").iterdir()))
+    assert re.fullmatch(rf"{tmp_path}/f/talk-[0-9a-f]{{8}}-000003.png", made[3]["image"])
     assert made[3] == {
-        "image": f"{tmp_path}/f/talk-000003.png",
+        "image": made[3]["image"],
         "id": f"{tmp_path}/talk/000003",
         "group": f"{tmp_path}/talk",
         "size": [64, 48],

@@ -139,9 +139,9 @@ def _added(
 def _flag(item: Item, found: "Findings") -> None:
     """Give the record its flags, after those that others gave it."""
     from kptools.datasets.checks.check import FLAGS
+    from kptools.records import keys
 
-    given = item.record.get("flags")
-    others = [flag for flag in given if flag not in FLAGS] if isinstance(given, list) else []
+    others = [flag for flag in keys.flags(item.record) if flag not in FLAGS]
     flags = [*others, *found.flags]
     new: dict[str, Any] = {"flags": flags} if flags else {}
     if found.duplicate_of is not None:

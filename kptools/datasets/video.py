@@ -10,6 +10,7 @@ say of when these are (`box_time`). A frame without a face is a record with `sta
 
 import os
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 from PIL import Image
@@ -40,7 +41,7 @@ def read(
     faces = _Faces(detector, detect_every) if box == "detector" else None
     files.make_folder(out)
     below = os.path.splitext(file)[0].replace(os.sep, "/")
-    stem = keys.file_stem({"id": os.path.basename(below)})
+    stem = _stem(below)
     for frame in video.frames(file, fps):
         name = f"{frame.index:06d}"
         path = f"{out}/{stem}-{name}.{format}"
@@ -57,6 +58,16 @@ def read(
             if index > 1:
                 face["id"] += f"#{index}"
             yield Item(face, file, frame.index + 1)
+
+
+def _stem(video: str) -> str:
+    """How the names of a video's frames begin: as it is called, and a hash of its folder where it
+    has one, so that two videos of one name do not replace each other's frames."""
+    name = os.path.basename(video)
+    stem = keys.file_stem({"id": name})
+    if name == video:
+        return stem
+    return f"{stem}-{blake2b(os.fsencode(video), digest_size=4).hexdigest()}"
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -59,7 +59,8 @@ class Outcomes:
         first = len(self.rows)
         errors, lengths = scores.errors.tolist(), scores.norms.tolist()
         for face, own, nme, length in zip(faces, sets, errors, lengths, strict=True):
-            against = np.array([*face.truth, length]).tobytes()
+            # to a thousandth of a pixel: copies that were merged are mapped back
+            against = np.round([*face.truth, length], 3).tobytes()
             truth = int.from_bytes(blake2b(against, digest_size=8).digest(), "little") or 1
             assert face.pair is not None
             self._keep(face.pair, nme, truth, own)

@@ -16,7 +16,7 @@ r: p(n + 1) - 2 p(n) + p(n - 1), over the size of the box of p(n + 1). Motion is
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from kptools.records.points import points_array
 from kptools.units import Seconds
 
 FIGURES = ("nmf", "acceleration")
-GAP = (
-    2.5  # times the step before it: a longer step in time is a gap, and nothing is compared over it
-)
+GAP = 2.5  # times the step before or after it: that is a gap, over which nothing is compared
 FEW = 5  # fewer points show no size of a face
 
 
@@ -49,29 +47,51 @@ class _Mean:
         self.count += int(known.sum())
 
 
+class _Frame(NamedTuple):
+    """`offsets` (K, 2): from the truth to the prediction, and `size` of the true face; None and NaN
+    where there is no truth."""
+
+    time: Seconds
+    predicted: g.Points
+    offsets: g.Points | None
+    size: float
+
+
 class _Track:
-    """A face of a video: what its last frames were, and what they came to."""
+    """A face of a video: its last frames, and what those before came to."""
 
     def __init__(self) -> None:
         self.time: Seconds = -math.inf
-        self._step: Seconds = math.inf  # between the last two frames
-        self._points: list[g.Points] = []  # predicted, the last two
-        self._offsets: g.Points | None = None  # of the last frame, where it has truth
+        self._frames: list[_Frame] = []  # two at most; the move between them is not counted yet
         self.flicker, self.acceleration = _Mean(), _Mean()
 
     def add(self, time: Seconds, predicted: g.Points, truth: g.Points | None) -> None:
-        step = time - self.time
-        before = self._points[-1:]
-        if step > GAP * self._step or (before and before[0].shape != predicted.shape):
-            self._points, self._offsets, step = [], None, math.inf
-        self._step, self.time = step if self._points else math.inf, time
+        if self._frames and self._frames[-1].predicted.shape != predicted.shape:
+            self.close()
         offsets = None if truth is None else predicted - truth
-        if offsets is not None and self._offsets is not None and truth is not None:
-            self.flicker.add(offsets - self._offsets, _size(truth))
-        if len(self._points) == 2:
-            first, second = self._points
-            self.acceleration.add(predicted - 2 * second + first, _size(predicted))
-        self._offsets, self._points = offsets, [*self._points[-1:], predicted]
+        size = math.nan if truth is None else _size(truth)
+        self.time = time
+        self._frames.append(_Frame(time, predicted, offsets, size))
+        if len(self._frames) < 3:
+            return
+        a, b, c = self._frames
+        first, second = b.time - a.time, c.time - b.time
+        if first <= GAP * second:
+            self._count(a, b)
+            if second <= GAP * first:
+                moves = c.predicted - 2 * b.predicted + a.predicted
+                self.acceleration.add(moves, _size(c.predicted))
+        self._frames = [c] if second > GAP * first else [b, c]
+
+    def close(self) -> None:
+        """Count the last move: no frame follows that could show it to be a gap."""
+        if len(self._frames) == 2:
+            self._count(*self._frames)
+        self._frames = []
+
+    def _count(self, before: _Frame, after: _Frame) -> None:
+        if before.offsets is not None and after.offsets is not None:
+            self.flicker.add(after.offsets - before.offsets, after.size)
 
 
 class Jitter:
@@ -113,6 +133,8 @@ class Jitter:
     def report(self) -> dict[str, Any]:
         """The figures, None where no track has one; `faces`, those that `failed`, and `tracks`."""
         tracks = self._tracks.values()
+        for track in tracks:
+            track.close()
         return {
             "faces": self.faces,
             "failed": self.failed,

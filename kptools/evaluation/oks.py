@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kptools.errors import KptoolsError, UsageError
 from kptools.evaluation.score import Errors, Scores
+from kptools.schemes import catalog
 
 # Of the 68 points of the face in COCO-WholeBody (Jin et al., ECCV 2020), in thousandths: its
 # evaluation/myeval_face.py
@@ -49,7 +50,7 @@ class Sigmas:
     def _of(self, scheme: str, count: int) -> NDArray[np.float64]:
         if self.name != "given":
             base, _, tail = scheme.partition(":")
-            if base != "ibug68":
+            if base != "ibug68" or catalog.count(scheme) is None:
                 raise KptoolsError(
                     f"--oks coco: COCO-WholeBody has sigmas for ibug68, not for "
                     f"{scheme[:80] or 'points without scheme'}; give --oks 0.05, or a file"

@@ -28,8 +28,7 @@ def doubt(record: Record, measure: str) -> float:
     copies, in units of the box's side; or how many `flags` it has. Raises RecordError where the
     record lacks that."""
     if measure == "flags":
-        found = record.get("flags")
-        return float(len(found)) if isinstance(found, list) else 0.0
+        return float(len(keys.flags(record)))
     pred = record.get("pred")
     values = keys.per_point(record, measure, len(pred) if isinstance(pred, list) else 0)
     if values is None:

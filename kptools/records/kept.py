@@ -34,7 +34,9 @@ class KeptItems:
         """One more, as it is now."""
         line = line_of(item, fail)
         try:
-            self._file.write(f"{item.line} {item.file}\n".encode(errors="surrogateescape"))
+            self._file.write(
+                f"{item.line} {int(item.reported)} {item.file}\n".encode(errors="surrogateescape")
+            )
             self._file.write(line + b"\n")
         except OSError as error:
             folder = tempfile.gettempdir()
@@ -46,6 +48,6 @@ class KeptItems:
         """All of them, again."""
         self._file.seek(0)
         for head in self._file:
-            number, _, name = head[:-1].decode(errors="surrogateescape").partition(" ")
+            number, reported, name = head[:-1].decode(errors="surrogateescape").split(" ", 2)
             raw = self._file.readline()[:-1]
-            yield Item(orjson.loads(raw), name, int(number), raw, reported=True)
+            yield Item(orjson.loads(raw), name, int(number), raw, reported=reported == "1")

@@ -254,6 +254,13 @@ def scale(record: Record) -> float | None:
     return float(value)
 
 
+def flags(record: Record) -> list[str]:
+    """What was found suspicious about the face: the texts under `flags`; none where that is no
+    list."""
+    found = record.get("flags")
+    return [flag for flag in found if isinstance(flag, str)] if isinstance(found, list) else []
+
+
 def source(record: Record) -> tuple[str, list[list[float]]]:
     """Of a copy that was written as an image of its own: the image that it was made from, and the
     rows of the 2 x 3 matrix from that image's pixels to this one's, both whole at the centres."""

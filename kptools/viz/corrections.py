@@ -4,6 +4,7 @@ Each face that is saved is a line of `FILE.part`. At the end those lines, the la
 put into the order of the input, under the name FILE.
 """
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ class Corrections:
         Raises RecordError where they are none for it, and KptoolsError where the disk is full."""
         before = self.items[number]
         changed = dict(before.record)
-        for key in ("status", "error"):
+        for key in ("status", "error", "nme"):
             changed.pop(key, None)
         count = len(changed.get("points") or changed.get("pred") or ())
         changed["points"] = values.get("points")
@@ -70,6 +71,8 @@ class Corrections:
         if values.get("box") is not None and values["box"] != before.record.get("box"):
             changed |= {"box": values["box"], "box_source": "editor"}
             keys.box(changed)
+            for key in ("mean", "box_time"):  # which are of the other box
+                changed.pop(key, None)
         item = Item(changed, before.file, before.line, before.raw, changed=True)
         self._write(item)
         self.saved[number] = item
@@ -96,50 +99,52 @@ class Corrections:
         return len(lines)
 
     def _write(self, item: Item) -> None:
-        end = self._part.seek(0, os.SEEK_END)
+        data = line_of(item, _no_failure) + b"\n"
+        descriptor = self._part.fileno()
+        end = os.fstat(descriptor).st_size
         try:
-            self._part.write(line_of(item, _no_failure) + b"\n")
-            self._part.flush()
-            os.fsync(self._part.fileno())
+            written = os.write(descriptor, data)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
         except OSError as error:
-            self._part.truncate(end)
+            os.ftruncate(descriptor, end)
             raise KptoolsError(
                 f"{files.part_of(self._path)}: {error.strerror}; make room, and save again"
             ) from None
 
     def _read_earlier(self, resume: bool) -> None:
+        """What was saved before: FILE of a run that was ended, and then FILE.part of one that was
+        not."""
         part = files.part_of(self._path)
-        begun = os.fstat(self._part.fileno()).st_size > 0
+        descriptor = self._part.fileno()
+        begun = os.fstat(descriptor).st_size > 0
         if not resume:
-            if begun:
+            held = part if begun else self._path
+            if begun or self._path.exists():
                 raise KptoolsError(
-                    f"{part} holds faces that were saved before; --resume to go on with them, or "
-                    "remove it"
+                    f"{held} holds faces that were saved before; --resume to go on with them, or "
+                    "choose another -o"
                 )
             return
-        source = part if begun else self._path
-        if not source.exists():
-            return
-        end = 0
-        for line in source.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break  # torn
-            end += len(line)
+        if self._path.exists():
+            self._take(self._path, self._path.read_bytes().splitlines())
+        whole, newline, _torn = part.read_bytes().rpartition(b"\n")
+        os.ftruncate(descriptor, len(whole + newline))
+        self._take(part, whole.splitlines())
+
+    def _take(self, source: Path, lines: Sequence[bytes]) -> None:
+        for line in lines:
             try:
                 record = orjson.loads(line)
                 number = self._index[_key(record)]
-            except (ValueError, TypeError, KeyError, RecordError):
+            except (ValueError, TypeError, AttributeError, KeyError, RecordError):
                 raise KptoolsError(
                     f"{source} has faces that are not among these records; give the same input, or "
                     "choose another -o"
                 ) from None
             before = self.items[number]
-            self.saved[number] = Item(record, before.file, before.line, line[:-1])
-        if begun:
-            self._part.truncate(end)
-        else:
-            for item in self.saved.values():
-                self._write(item)
+            self.saved[number] = Item(record, before.file, before.line, line)
 
 
 def _key(record: Record) -> tuple[str, int]:

@@ -6,7 +6,9 @@ that, the server's own name (against DNS rebinding) and, to change something, th
 
 import io
 import math
+import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +19,8 @@ from typing import Any
 
 import orjson
 
+from kptools import geometry as g
+from kptools.console import report
 from kptools.errors import KptoolsError, RecordError
 from kptools.records import keys
 from kptools.records.keys import Record
@@ -49,6 +53,7 @@ class Editor:
         self.token = secrets.token_urlsafe(24)
         self.ended = threading.Event()
         self._lock = threading.Lock()
+        self._closed = False
 
     def overview(self) -> dict[str, Any]:
         """All faces, in order: their names, what is known of them, and whether they are saved."""
@@ -60,22 +65,23 @@ class Editor:
                 {
                     "name": faces.name(record),
                     "score": None if math.isnan(score) else round(score, 3),
-                    "flags": [str(flag) for flag in record.get("flags") or ()],
+                    "flags": keys.flags(record),
                     "saved": number in self.corrections.saved,
                 }
             )
-        return {"faces": found, "output": str(self.corrections.path)}
+        output = os.fsencode(self.corrections.path).decode(errors="replace")
+        return {"faces": found, "output": output}
 
     def face(self, place: int) -> dict[str, Any]:
         """A face: its points in the file frame, and the map from there to the picture, continuous.
         Raises RecordError."""
         record = self.corrections.record(self.order[place])
         shown = views.show(views.parse(record, _VIEW), _VIEW)
-        matrix = shown.matrix.copy()
+        matrix = g.compose(shown.matrix, shown.transform.matrix)  # a turned face is shown upright
         matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2  # from centres at whole numbers
         start = record.get("points")
-        if not faces.annotated(record):
-            start = record.get("pred")
+        if record.get("pred") is not None and not faces.annotated(record):
+            start = record["pred"]
         count = len(start or ())
         name = record.get("scheme")
         scheme = catalog.get(name) if isinstance(name, str) and catalog.count(name) else None
@@ -109,8 +115,16 @@ class Editor:
         if not isinstance(values, dict):
             raise RecordError("bad_record", "an object with points is needed")
         with self._lock:
+            if self._closed:
+                raise RecordError("bad_record", "the editor has ended; start it again")
             self.corrections.save(self.order[place], values)
             return {"saved": len(self.corrections.saved)}
+
+    def close(self) -> int:
+        """Give the file its name; how many faces it holds. Nothing is saved from then on."""
+        with self._lock:
+            self._closed = True
+            return self.corrections.close()
 
 
 _VIEW = View((_SIDE, _SIDE), margin=_MARGIN, policy=False)
@@ -142,6 +156,12 @@ class Server(ThreadingHTTPServer):
     def __init__(self, editor: Editor, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.editor = editor
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """One line, unless the browser has just lost interest."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            report(f"kp-viz: a request failed: {type(error).__name__}: {error}")
 
     @property
     def address(self) -> str:

@@ -235,9 +235,8 @@ def cells(
 
 def _flags(record: Record) -> tuple[str, ...]:
     """A line with what `kp-prep check` or `kp-track` found suspicious; none where that is none."""
-    found = record.get("flags")
-    names = [str(flag) for flag in found] if isinstance(found, list) else []
-    return (", ".join(names),) if names else ()
+    found = keys.flags(record)
+    return (", ".join(found),) if found else ()
 
 
 def _parse(item: Item, view: View, norm: str | None, fail: Fail) -> Face | None:

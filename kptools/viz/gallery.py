@@ -7,6 +7,7 @@ import base64
 import heapq
 import io
 import math
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,14 +46,15 @@ class _Entry:
 
 class Gallery:
     """The faces of several sources, each told by id and copy; it holds `count`, those of the
-    largest errors. A face that failed has the largest of all."""
+    largest errors; of several sources all, until they were read. A face that failed has the largest
+    error of all."""
 
     def __init__(self, names: Sequence[str], count: int, norm: str | None) -> None:
-        self.names, self.count, self.norm = list(names), count, norm
+        self.names = [os.fsencode(name).decode(errors="replace") for name in names]
+        self.count, self.norm = count, norm
         self.seen = 0
         self._entries: dict[tuple[str, int], _Entry] = {}
         self._least: list[tuple[float, int, tuple[str, int]]] = []  # a heap; some are out of date
-        self._gone: set[tuple[str, int]] = set()  # faces for which there is no room
 
     def add(self, item: Item, source: int, error: float) -> None:
         """A record of a source, and its error, NaN where it has none."""
@@ -61,8 +63,6 @@ class Gallery:
         key = name, 0
         while key in self._entries and source in self._entries[key].records:
             key = name, key[1] + 1  # a further face of that name
-        if key in self._gone:
-            return
         found = self._entries.get(key)
         if found is None:
             self.seen += 1
@@ -72,15 +72,20 @@ class Gallery:
         if rank > found.error:
             found.error = rank
             heapq.heappush(self._least, (rank, -self.seen, key))
+        if len(self.names) == 1:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Drop those of the smallest errors that are too many."""
         while len(self._entries) > self.count:
             rank, _, key = heapq.heappop(self._least)
             if key in self._entries and self._entries[key].error == rank:
                 del self._entries[key]
-                self._gone.add(key)
 
     def data(self, fail: Fail) -> dict[str, Any]:
         """What the script needs, as JSON has it. A face whose picture cannot be made is a failure,
         and has none."""
+        self._drop()
         side = next((s for s in SIDES if self._bytes(s) <= PICTURES_BYTES), SIDES[-1])
         view = View((side, side))
         schemes: dict[str, Scheme] = {}
@@ -124,7 +129,7 @@ class Gallery:
             "id": faces.name(record),
             "scheme": str(record.get("scheme") or ""),
             "split": str(record.get("split") or "none"),
-            "flags": [str(flag) for flag in record.get("flags") or ()],
+            "flags": keys.flags(record),
             "runs": [self._run(entry.records.get(n)) for n in range(len(self.names))],
         }
         sound = next((item for item in entry.records.values() if not item.failed), None)

@@ -114,9 +114,9 @@ def _region_face(source: Source) -> str:
     if scheme is None or not places or not table:
         return ""
     xs, ys = zip(*places, strict=True)
-    size = 300 / max(max(xs) - min(xs), max(ys) - min(ys))
+    size = 300 / (max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0)
     at = [(20 + (x - min(xs)) * size, 20 + (y - min(ys)) * size) for x, y in places]
-    worst = max(table.values())
+    worst = max(table.values()) or 1.0
     parts = []
     for name, points in scheme.regions.items():
         if name not in table:

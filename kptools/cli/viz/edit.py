@@ -11,6 +11,7 @@ from kptools.cli.options import Expect, Files, choice, one_of
 from kptools.cli.streams import open_stream
 from kptools.console import report
 from kptools.errors import KptoolsError, RecordError, UsageError
+from kptools.storage.files import claim_output
 
 ORDERS = ("unsure", "given")
 
@@ -50,6 +51,9 @@ def edit(
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"-o {output}: a file in a folder that exists is needed")
     names = need_input(files)
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in names):
+        raise UsageError(f"-o {output} is an input, too; choose another name")
+    claim_output(output)
 
     from kptools.records import keys
     from kptools.viz.corrections import Corrections
@@ -65,6 +69,8 @@ def edit(
                 raise RecordError(
                     "bad_points", "no `points` and no `pred`; kp-predict gives `pred`"
                 )
+            keys.identity(item.record)
+            keys.copy_index(item.record)
             keys.box(item.record)
             for key in ("points", "pred"):
                 if item.record.get(key) is not None:
@@ -95,7 +101,7 @@ def edit(
         pass
     finally:
         server.shutdown()
-    saved = corrections.close()
+    saved = editor.close()
     what = f"{output}: {saved} faces" if saved else f"no face was saved, so there is no {output}"
     report(f"kp-viz: {what}")
     return status

@@ -55,10 +55,12 @@ class Checker:
 
     def __init__(self) -> None:
         self._usual: dict[tuple[str, int], Usual] = {}
+        self._skipped = False  # whether there were more schemes than that
         self._chance = random.Random(0)
         self._ids: list[str] = []
         self._splits: list[str | None] = []
         self._groups, self._images, self._boxes = array("Q"), array("Q"), array("d")
+        self._schemes = array("Q")
         self._looked = array("Q")  # the faces whose pictures were looked at
         self._hashes: list[duplicates.Hashes] = []
         self._wrong_size: set[int] = set()
@@ -69,6 +71,8 @@ class Checker:
         """Take note of a face, and of what was seen of its picture. Raises RecordError."""
         box, copy, split = keys.box(record), keys.copy_index(record), keys.split(record)
         identity, image = keys.identity(record), keys.image(record)
+        if record.get("size") is not None:
+            keys.size(record)
         face = _annotated(record)
         if face is not None:
             key = _scheme_of(record, face)
@@ -76,11 +80,14 @@ class Checker:
                 self._usual[key] = Usual(keys.known_scheme(record, len(face.points)))
             if key in self._usual:
                 self._usual[key].add(face, self._chance)
+            else:
+                self._skipped = True
         index = len(self._ids)
         self._ids.append(identity)
         self._splits.append(split)
         self._groups.append(_digest(str(record.get("group", identity))))
         self._images.append(_digest(f"{image}\0{copy}"))
+        self._schemes.append(_digest(str(record.get("scheme"))))
         self._boxes.extend(box)
         if look is not None:
             if record.get("size") not in (None, list(look.size)):
@@ -95,9 +102,10 @@ class Checker:
             usual.learn()
         self._find_group_leaks()
         self._find_duplicates()
-        return [
-            f"{usual.faces} faces of {name or 'no scheme'}, {count} points each, are too few to "
-            "know which shapes are usual"
+        notes = [f"more than {MAX_SCHEMES} schemes: the shapes of others were not compared"]
+        return (notes if self._skipped else []) + [
+            f"{usual.whole} of {usual.faces} faces of {name or 'no scheme'} have all {count} "
+            "points: too few to know which shapes are usual"
             for (name, count), usual in self._usual.items()
             if usual.shapes is None and count >= MIN_POINTS
         ]
@@ -139,7 +147,9 @@ class Checker:
         for faces in of_image.values():
             for at, first in enumerate(faces):
                 for second in faces[at + 1 :]:
-                    if duplicates.overlap(self._box(first), self._box(second)) > SAME_BOX:
+                    same_points = self._schemes[first] == self._schemes[second]
+                    shared = duplicates.overlap(self._box(first), self._box(second))
+                    if same_points and shared > SAME_BOX:
                         self._pair(first, second)
         if not self._hashes:
             return
@@ -147,7 +157,8 @@ class Checker:
         for plain, mirrored in ((0, 2), (1, 3)):
             for a, b in duplicates.near_pairs(hashes[:, plain], hashes[:, mirrored]):
                 first, second = self._looked[a], self._looked[b]
-                if self._groups[first] != self._groups[second]:
+                apart = self._images[first] != self._images[second]
+                if apart and self._groups[first] != self._groups[second]:
                     self._pair(first, second)
 
     def _pair(self, first: int, second: int) -> None:

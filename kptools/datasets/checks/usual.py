@@ -122,6 +122,11 @@ class Usual:
         elif (place := chance.randrange(self.faces)) < SAMPLE:
             self.sample[place] = face
 
+    @property
+    def whole(self) -> int:
+        """How many of the sample have all points."""
+        return sum(bool(np.isfinite(face.points).all()) for face in self.sample)
+
     def learn(self) -> None:
         whole = [face.points for face in self.sample if np.isfinite(face.points).all()]
         try:

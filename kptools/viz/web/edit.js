@@ -8,7 +8,7 @@
   let list = [], place = 0;   // the faces, and the one that is shown
   let face = null, image = null;
   let points = [], visible = [], box = [], history = [], chosen = -1, dragged = null;
-  let changed = false, predicted = true;
+  let saving = false, predicted = true, kept = "";   // kept: as it is on disk, or as it came
   let scale = 1, left = 0, top = 0;   // from the picture to the canvas
 
   const apply = ([a, b], x, y) => [a[0] * x + a[1] * y + a[2], b[0] * x + b[1] * y + b[2]];
@@ -39,6 +39,7 @@
     if (wanted < 0 || wanted >= list.length) return;
     place = wanted;
     face = null;
+    dragged = null;
     $("name").textContent = list[place].name;
     const mine = place;
     try {
@@ -47,19 +48,19 @@
       picture.src = `picture/${place}?${Date.now()}`;
       await picture.decode();
       if (mine !== place) return;   // another one was opened meanwhile
-      face = found;
+      found.back = inverse(found.matrix);
+      points = found.points.map((point) => point && [...point]);
+      visible = found.visible ? [...found.visible] : points.map(() => 1);
+      box = [...found.box];
+      history = [];
+      kept = state();
+      chosen = 0;
       image = picture;
+      face = found;
     } catch (error) {
       if (mine === place) say(String(error.message || error), true);
       return;
     }
-    face.back = inverse(face.matrix);
-    points = face.points.map((point) => point && [...point]);
-    visible = face.visible ? [...face.visible] : points.map(() => 1);
-    box = [...face.box];
-    history = [];
-    changed = false;
-    chosen = 0;
     const region = $("region").value;
     $("region").replaceChildren(new Option("whole face", ""),
       ...Object.keys(face.regions).map((name) => new Option(name.replaceAll("_", " "), name)));
@@ -135,19 +136,20 @@
 
   const cornersOf = ([x0, y0, x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
 
+  const state = () => JSON.stringify([points, visible, box]);
+  const changed = () => face !== null && state() !== kept;
+
   // Remember how it is, before it changes
   function remember() {
-    history.push(JSON.stringify([points, visible, box]));
+    history.push(state());
     if (history.length > 200) history.shift();
-    changed = true;
     say("not saved");
   }
 
   function undo() {
     if (!history.length) return;
     [points, visible, box] = JSON.parse(history.pop());
-    changed = history.length > 0;
-    say(changed ? "not saved" : "");
+    say(changed() ? "not saved" : list[place].saved ? "saved" : "");
     draw();
   }
 
@@ -169,7 +171,7 @@
   };
 
   canvas.addEventListener("pointerdown", (event) => {
-    if (!face) return;
+    if (!face || saving) return;
     const [u, v] = at(event);
     dragged = nearest(u, v);
     if (!dragged) {   // a missing point that is chosen is put where one clicks
@@ -216,35 +218,39 @@
   }, { passive: false });
 
   async function save() {
-    if (!face) return;
-    const mine = place;
+    if (!face || saving) return;
+    saving = true;
+    dragged = null;
+    const mine = place, sent = state();
     const body = { points, box, visible: face.visible || visible.includes(0) ? visible : null };
     try {
       await ask(`save/${mine}`, { method: "POST", body: JSON.stringify(body) });
     } catch (error) {
       say(`not saved: ${error.message || error}`, true);
       return;
+    } finally {
+      saving = false;
     }
     list[mine].saved = true;
-    changed = false;
+    kept = sent;
     say("saved");
     if (mine + 1 < list.length) open(mine + 1); else draw();
   }
 
   function leave(wanted) {
-    if (changed && !confirm("This face is not saved. Leave it?")) return;
+    if (saving || (changed() && !confirm("This face is not saved. Leave it?"))) return;
     open(wanted);
   }
 
   async function end() {
-    if (changed && !confirm("This face is not saved. End?")) return;
+    if (saving || (changed() && !confirm("This face is not saved. End?"))) return;
     try {
       await ask("end", { method: "POST" });
     } catch (error) {
       say(String(error.message || error), true);
       return;
     }
-    changed = false;
+    face = null;
     document.body.textContent = "The editor has ended; you can close this page.";
   }
 
@@ -284,7 +290,8 @@
   };
 
   addEventListener("keydown", (event) => {
-    if (!face || (event.target.tagName === "SELECT" || event.target.tagName === "BUTTON")) return;
+    if (!face || saving || event.target.tagName === "SELECT") return;
+    if (event.repeat && !event.key.startsWith("Arrow")) return;   // a held key is one
     if ((event.ctrlKey || event.metaKey) && event.key === "z") {
       undo();
     } else if (event.ctrlKey || event.metaKey || event.altKey) {
@@ -301,14 +308,14 @@
     event.preventDefault();
   });
 
-  $("next").addEventListener("click", () => leave(place + 1));
-  $("back").addEventListener("click", () => leave(place - 1));
-  $("undo").addEventListener("click", undo);
-  $("save").addEventListener("click", save);
+  const buttons = { next: () => leave(place + 1), back: () => leave(place - 1), undo, save };
+  for (const [id, act] of Object.entries(buttons)) {
+    $(id).addEventListener("click", () => { canvas.focus(); act(); });
+  }
   $("end").addEventListener("click", end);
   $("region").addEventListener("change", () => { fit(); canvas.focus(); });
   addEventListener("resize", fit);
-  addEventListener("beforeunload", (event) => { if (changed) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (changed()) event.preventDefault(); });
 
   ask("faces").then((found) => {
     list = found.faces;
