@@ -11,7 +11,7 @@ A matrix is a float64 array of shape (2, 3), [[a, b, tx], [c, d, ty]], applied t
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,27 @@ def similarity(source: Points, target: Points) -> Matrix:
     linear = np.array([[a, -b], [b, a]])
     move = (centre_t + 0.5) - linear @ (centre_s + 0.5)
     return np.column_stack([linear, move])
+
+
+def aligned(shapes: Points, rounds: int = 4) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Shapes (N, K, 2), each whole and of more than one place, brought by turn, scale and move onto
+    their mean (generalised Procrustes analysis; Gower, 1975): the shapes (N, K) and the mean (K,),
+    complex, about the origin, the mean of a radius near 1."""
+    shape = shapes @ np.array([1, 1j])  # (N, K): a similarity is a complex factor
+    shape -= shape.mean(axis=1, keepdims=True)
+    squares = (abs(shape) ** 2).sum(axis=1)
+    mean = shape[0]
+    for _ in range(rounds):
+        mean = mean / np.sqrt((abs(mean) ** 2).mean())
+        found = shape * ((shape.conj() @ mean) / squares)[:, None]
+        mean = found.mean(axis=0)
+    return found, mean
+
+
+def from_complex(shape: NDArray[Any]) -> NDArray[np.float64]:
+    """(..., K) complex to (..., 2 K), x and y in turn."""
+    pairs = np.stack([shape.real, shape.imag], axis=-1)
+    return pairs.reshape(*shape.shape[:-1], -1)
 
 
 def transform(m: Matrix, points: Points) -> Points:

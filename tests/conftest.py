@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cache
@@ -338,3 +338,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Completed
         return in_process(app, *words, stdin=stdin if isinstance(stdin, bytes) else lines(stdin))
 
     return run_here
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, as playwright drives it."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    with playwright.sync_playwright() as p:
+        found = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +11,6 @@ import urllib.request
 
 import pytest
 from conftest import lines, parse, run
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Editor:
@@ -69,17 +66,6 @@ def editor(tmp_path):
         one.process.kill()
         one.process.wait()
         one.process.stderr.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
-    with playwright.sync_playwright() as p:
-        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def predicted(face, count):

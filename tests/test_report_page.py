@@ -1,26 +1,12 @@
 """The page of kp-viz report, in a real browser."""
 
 import re
-import shutil
 
 import orjson
 import pytest
 from conftest import in_process, lines
 
 from kptools.cli.viz import tool
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
-    with playwright.sync_playwright() as p:
-        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def predicted(face, shift, **keys):

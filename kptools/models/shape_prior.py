@@ -20,7 +20,6 @@ from kptools.errors import KptoolsError, UsageError
 MODES = 40  # of variation, at most: 99.7 % of what varies in 68 points
 MIN_FACES = 20
 MIN_POINTS = 3  # of fewer there is no shape
-ROUNDS = 4  # of aligning all with their mean
 
 # In units of the mean shape's radius: the standard deviation of what an alignment by points that
 # are off has got wrong, and the least of a coordinate beyond the modes
@@ -75,22 +74,15 @@ class ShapePrior(nn.Module):
             )
         if swap is not None:
             whole = np.concatenate([whole, whole[:, list(swap)] * (-1, 1)])
-        shape = whole @ np.array([1, 1j])  # (N, K): a similarity is a complex factor
-        shape -= shape.mean(axis=1, keepdims=True)
-        squares = (abs(shape) ** 2).sum(axis=1)
-        mean = shape[0]
-        for _ in range(ROUNDS):
-            mean = mean / np.sqrt((abs(mean) ** 2).mean())
-            aligned = shape * ((shape.conj() @ mean) / squares)[:, None]
-            mean = aligned.mean(axis=0)
-        deviations = _flat(aligned - mean)
+        aligned, mean = g.aligned(whole)
+        deviations = g.from_complex(aligned - mean)
         variances, axes = np.linalg.eigh(deviations.T @ deviations / len(deviations))
         kept = len(self.modes)
         modes = np.sqrt(variances[::-1][:kept].clip(0))[:, None] * axes.T[::-1][:kept]
         left = max(0.0, float(variances.clip(0).sum() - (modes**2).sum()))
         residual_std = np.sqrt(left / max(1, 2 * count - 4 - kept))
         mean = mean / np.sqrt((abs(mean) ** 2).mean())
-        self.mean.copy_(torch.from_numpy(_flat(mean).reshape(count, 2)))
+        self.mean.copy_(torch.from_numpy(g.from_complex(mean).reshape(count, 2)))
         self.modes.copy_(torch.from_numpy(modes.reshape(kept, count, 2)))
         self.residual_std.fill_(max(float(residual_std), MIN_STD))
         self._arrays = None
@@ -157,9 +149,3 @@ class ShapePriors(nn.Module):
             assert isinstance(prior, ShapePrior)
             yield prior, slice(first, first + count)
             first += count
-
-
-def _flat(shape: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """(..., K) complex to (..., 2 K), x and y in turn."""
-    pairs = np.stack([shape.real, shape.imag], axis=-1)
-    return pairs.reshape(*shape.shape[:-1], -1)

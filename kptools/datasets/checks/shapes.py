@@ -16,7 +16,6 @@ MIN_FACES = 20  # to know what is usual
 MIN_POINTS = 3  # of fewer there is no shape
 MODES = 40  # of variation, at most
 POSES = 3  # modes, of which the place of the box may depend
-ROUNDS = 4  # of aligning all with their mean
 TRIMMED = 0.05  # the share of shapes, furthest from the mean, that the last fits leave out
 MIN_STD = 1e-3  # of a coordinate, in units of the shape's radius
 MIRRORED = 0.7  # so much nearer to the mean a shape is once its left and right change places
@@ -79,15 +78,8 @@ class ShapeModel:
         if self._swap is not None:
             shapes = np.concatenate([shapes, shapes[:, self._swap] * (-1, 1)])
         count = shapes.shape[1]
-        shape = shapes @ np.array([1, 1j])  # (N, K): a similarity is a complex factor
-        shape -= shape.mean(axis=1, keepdims=True)
-        squares = (abs(shape) ** 2).sum(axis=1)
-        mean = shape[0]
-        for _ in range(ROUNDS):
-            mean = mean / np.sqrt((abs(mean) ** 2).mean())
-            aligned = shape * ((shape.conj() @ mean) / squares)[:, None]
-            mean = aligned.mean(axis=0)
-        off = _flat(aligned - mean)
+        aligned, mean = g.aligned(shapes)
+        off = g.from_complex(aligned - mean)
         variances, axes = np.linalg.eigh(off.T @ off / len(off))
         modes = min(MODES, max(1, 2 * count - 4), len(off) // 4)
         left = max(0.0, float(variances[:-modes].clip(0).sum())) / max(1, 2 * count - 4 - modes)
@@ -97,7 +89,9 @@ class ShapeModel:
         self.covariance += rest * np.eye(2 * count)
         largest = variances[: -POSES - 1 : -1, None].clip(MIN_STD**2)
         self._poses = axes.T[: -POSES - 1 : -1] / np.sqrt(largest)
-        self.mean: g.Points = _flat(mean / np.sqrt((abs(mean) ** 2).mean())).reshape(count, 2)
+        self.mean: g.Points = g.from_complex(mean / np.sqrt((abs(mean) ** 2).mean())).reshape(
+            count, 2
+        )
         # of a face of which points are missing, the alignment is another than by all points
         x, y = self.mean.T
         one, none = np.ones(count), np.zeros(count)
@@ -111,9 +105,3 @@ class ShapeModel:
         rows = np.repeat(np.frombuffer(known, bool), 2)
         inverse: NDArray[np.float64] = np.linalg.inv(self.covariance[np.ix_(rows, rows)])
         return inverse
-
-
-def _flat(shape: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """(..., K) complex to (..., 2 K), x and y in turn."""
-    pairs = np.stack([shape.real, shape.imag], axis=-1)
-    return pairs.reshape(*shape.shape[:-1], -1)
