@@ -192,6 +192,16 @@ def side(box: Box) -> Pixels:
     return math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
 
 
+def overlap(a: Box, b: Box) -> float:
+    """Of two boxes, the area that they share over that of both: intersection over union."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (side(a) ** 2 + side(b) ** 2 - shared)
+
+
 def centre(box: Box) -> tuple[Pixels, Pixels]:
     """The box's centre, continuous."""
     return ((box[0] + box[2]) / 2 + 0.5, (box[1] + box[3]) / 2 + 0.5)

@@ -73,7 +73,7 @@ class _Group:
         on: by where it would be had it moved on; where no such box is near, by where it was."""
         free = [t for t in self.tracks if t.name not in self.taken and len(t.points) == count]
         for boxes in ([t.at(self.time) for t in free], [t.box for t in free]):
-            fits = [_overlap(one, box) for one in boxes]
+            fits = [g.overlap(one, box) for one in boxes]
             if fits and max(fits) >= OVERLAP:
                 return free[fits.index(max(fits))]
         return None
@@ -138,13 +138,3 @@ class Tracker:
             group.time, group.taken = time, set()
             group.tracks = [t for t in group.tracks if time - t.time <= self._max_gap]
         return group
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (g.side(a) ** 2 + g.side(b) ** 2 - shared)

@@ -148,7 +148,7 @@ class Checker:
             for at, first in enumerate(faces):
                 for second in faces[at + 1 :]:
                     same_points = self._schemes[first] == self._schemes[second]
-                    shared = duplicates.overlap(self._box(first), self._box(second))
+                    shared = g.overlap(self._box(first), self._box(second))
                     if same_points and shared > SAME_BOX:
                         self._pair(first, second)
         if not self._hashes:

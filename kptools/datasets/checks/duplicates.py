@@ -17,7 +17,7 @@ from kptools.errors import KptoolsError
 from kptools.records import keys
 from kptools.records.keys import Record
 from kptools.storage import images
-from kptools.units import Box, Size
+from kptools.units import Size
 
 MOST_DIFFERENT = 32  # bits, of copies of one picture
 _MARGIN = 0.25  # of the crop about a face
@@ -92,11 +92,3 @@ def _different_bits(a: Hashes, b: Hashes) -> NDArray[np.int64]:
     """(N, 16) and (N, 16) to (N,)."""
     different: NDArray[np.int64] = _BITS_OF_BYTE[(a ^ b).view(np.uint8)].sum(axis=1)
     return different
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Of two boxes, the area that they share over that of both (IoU)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / (g.side(a) ** 2 + g.side(b) ** 2 - shared)
