@@ -291,6 +291,7 @@
 
   addEventListener("keydown", (event) => {
     if (!face || saving || event.target.tagName === "SELECT") return;
+    if (event.target.tagName === "BUTTON" && event.key === "Enter") return;   // it is pressed
     if (event.repeat && !event.key.startsWith("Arrow")) return;   // a held key is one
     if ((event.ctrlKey || event.metaKey) && event.key === "z") {
       undo();
