@@ -10,8 +10,7 @@ from kptools.cli.own_schemes import knows_schemes
 from kptools.cli.streams import open_stream
 from kptools.console import report
 from kptools.errors import RecordError
-
-MEASURES = ("score", "spread", "flags")
+from kptools.evaluation import MEASURES
 
 
 @may_allow_failures

@@ -19,7 +19,6 @@ from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.records.points import points_array
 
-MEASURES = ("score", "spread", "flags")
 POOL = 4  # faces that are kept for each that is wanted
 
 
