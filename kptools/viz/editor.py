@@ -27,7 +27,7 @@ from kptools.records.keys import Record
 from kptools.schemes import catalog
 from kptools.viz import faces, views
 from kptools.viz.corrections import Corrections
-from kptools.viz.views import View
+from kptools.viz.views import Shown, View
 
 _WEB = Path(__file__).with_name("web")
 _FILES = {
@@ -54,6 +54,7 @@ class Editor:
         self.ended = threading.Event()
         self._lock = threading.Lock()
         self._closed = False
+        self._held: tuple[Record, Shown] | None = None  # the face that was shown last
 
     def overview(self) -> dict[str, Any]:
         """All faces, in order: their names, what is known of them, and whether they are saved."""
@@ -75,8 +76,7 @@ class Editor:
     def face(self, place: int) -> dict[str, Any]:
         """A face: its points in the file frame, and the map from there to the picture, continuous.
         Raises RecordError."""
-        record = self.corrections.record(self.order[place])
-        shown = views.show(views.parse(record, _VIEW), _VIEW)
+        record, shown = self._show(place)
         matrix = g.compose(shown.matrix, shown.transform.matrix)  # a turned face is shown upright
         matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2  # from centres at whole numbers
         start = record.get("points")
@@ -100,11 +100,18 @@ class Editor:
 
     def picture(self, place: int) -> bytes:
         """The picture of a face, as JPEG. Raises RecordError."""
-        record = self.corrections.record(self.order[place])
-        shown = views.show(views.parse(record, _VIEW), _VIEW)
+        _, shown = self._show(place)
         data = io.BytesIO()
         shown.picture.save(data, "JPEG", quality=92)
         return data.getvalue()
+
+    def _show(self, place: int) -> tuple[Record, Shown]:
+        """A face and its picture, which the page asks for twice: its points, then its pixels."""
+        record = self.corrections.record(self.order[place])
+        held = self._held
+        if held is None or held[0] is not record:
+            held = self._held = record, views.show(views.parse(record, _VIEW), _VIEW)
+        return held
 
     def save(self, place: int, body: bytes) -> dict[str, Any]:
         """Save a face as the page has it: how many are saved. Raises RecordError, KptoolsError."""

@@ -89,9 +89,9 @@ def edit(
     except OSError as error:
         raise KptoolsError(f"--port {port}: {error.strerror}; choose another") from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    report(f"kp-viz: {len(items)} faces, {len(corrections.saved)} saved; edit them at")
-    report(server.address)
-    try:
+    try:  # Ctrl-C may come as soon as the address is seen
+        report(f"kp-viz: {len(items)} faces, {len(corrections.saved)} saved; edit them at")
+        report(server.address)
         if browser:
             import webbrowser
 
