@@ -200,6 +200,17 @@ def test_what_is_no_face_is_refused_and_not_saved(editor, face, tmp_path):
     assert saved["box_source"] == "editor"
 
 
+def test_a_photo_that_was_corrected_is_trained_on_and_a_test_set_is_not(editor, face, tmp_path):
+    photo, labelled = ({**face(number), "split": "test"} for number in range(2))
+    points = photo.pop("points")
+    started = editor([{**photo, "pred": points}, labelled])
+    for number in range(2):
+        assert started.save(number, points=points) == b'{"saved":%d}' % (number + 1)
+    assert started.end() == 0
+    saved = parse((tmp_path / "corrected.jsonl").read_bytes())
+    assert [record["split"] for record in saved] == ["train", "test"]
+
+
 def test_where_nothing_was_saved_there_is_no_file(editor, face, tmp_path):
     started = editor(predicted(face, 1))
     assert started.end() == 0

@@ -55,9 +55,12 @@ class Corrections:
 
     def save(self, number: int, values: Mapping[str, Any]) -> None:
         """Save a face with these `points`, `visible` and `box`; it is on disk when this returns.
-        Raises RecordError where they are none for it, and KptoolsError where the disk is full."""
+        Where it had no points, it is no longer a face to test on, but of split `train`. Raises
+        RecordError where they are none for it, and KptoolsError where the disk is full."""
         before = self.items[number]
         changed = dict(before.record)
+        if changed.get("points") is None and changed.get("split") == "test":
+            changed["split"] = "train"
         for key in ("status", "error", "nme"):
             changed.pop(key, None)
         count = len(changed.get("points") or changed.get("pred") or ())
