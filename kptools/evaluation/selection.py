@@ -45,10 +45,10 @@ class _Candidate:
 
 
 class Selector:
-    """Takes `count` faces of a stream of any length; it holds `POOL` times as many."""
+    """Takes `count` faces of a stream of any length; it holds `pool` times as many."""
 
-    def __init__(self, count: int, measure: str) -> None:
-        self.count, self.measure = count, measure
+    def __init__(self, count: int, measure: str, pool: int = POOL) -> None:
+        self.count, self.measure, self.pool = count, measure, pool
         self.seen = 0
         self._pool: list[_Candidate] = []
 
@@ -63,7 +63,7 @@ class Selector:
         if self.measure == "flags" and not how_much:
             return
         candidate = _Candidate(how_much, -self.seen, item, shape)
-        if len(self._pool) < POOL * self.count:
+        if len(self._pool) < self.pool * self.count:
             heapq.heappush(self._pool, candidate)
         else:
             heapq.heappushpop(self._pool, candidate)
