@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import common
+import numpy as np
 import orjson
 
-from kptools.evaluation.selection import Selector
+from kptools import geometry as g
+from kptools.evaluation.selection import Selector, doubt
 from kptools.records.item import Item
 
 Record = dict[str, Any]
@@ -75,6 +77,46 @@ def by_size(size: int, pool: Pool, count: int, seed: int) -> list[Record]:
     return [item.record for item in selector.selected()]
 
 
+def mixed(pool: Pool, count: int, seed: int) -> list[Record]:
+    """Half of them by the tool, half at random."""
+    half = _select(pool.once, count // 2)
+    ids = {record["id"] for record in half}
+    rest = [record for record in pool.once if record["id"] not in ids]
+    return half + random.Random(f"choice {seed}").sample(rest, count - len(half))
+
+
+def in_range(low: float, high: float, pool: Pool, count: int, seed: int) -> list[Record]:
+    """At random from those between two quantiles of doubt: 0 the surest, 1 the least sure."""
+    ranked = sorted(pool.once, key=lambda record: doubt(record, "score"))
+    some = ranked[int(low * len(ranked)) : int(high * len(ranked))]
+    return random.Random(f"choice {seed}").sample(some, count)
+
+
+def medoids(pool: Pool, count: int, seed: int) -> list[Record]:
+    """The face in the middle of each of `count` clusters of shapes (k-means): typical ones."""
+    shapes = np.stack([_shape(record) for record in pool.once])
+    random_state = np.random.default_rng(seed)
+    centres = shapes[random_state.choice(len(shapes), count, replace=False)]
+    for _ in range(30):
+        nearest = _squared(shapes, centres).argmin(axis=1)
+        centres = np.stack(
+            [
+                shapes[nearest == i].mean(axis=0) if (nearest == i).any() else centres[i]
+                for i in range(count)
+            ]
+        )
+    taken = dict.fromkeys(_squared(shapes, centres).argmin(axis=0).tolist())
+    return [pool.once[i] for i in taken]
+
+
+def _shape(record: Record) -> np.ndarray:
+    return g.normalize(np.array(record["pred"]), record["box"]).ravel()
+
+
+def _squared(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return ((some[:, None] - others[None]) ** 2).sum(axis=2)
+
+
 ARMS: dict[str, Selection] = {
     "before": before,
     "random": at_random,
@@ -84,6 +126,10 @@ ARMS: dict[str, Selection] = {
     "shapes": partial(by_size, 1000),
     "twice": partial(by_size, 2),
     "8times": partial(by_size, 8),
+    "mixed": mixed,
+    "half": partial(in_range, 0.5, 1.0),
+    "upper": partial(in_range, 0.6, 0.95),
+    "medoids": medoids,
 }
 
 
@@ -209,8 +255,9 @@ def rows(results: list[dict[str, Any]], seeds: Sequence[int]) -> Iterator[tuple[
     """A row an arm: its means, and how it compares with `random` where both have a seed."""
     nme = {(r["arm"], r["seed"]): 100 * r["nme"] for r in results}
     nan = math.nan
+    results = [r for r in results if r["seed"] in seeds]
     for arm in [arm for arm in ARMS if any(r["arm"] == arm for r in results)]:
-        mine = [r for r in results if r["arm"] == arm and r["seed"] in seeds]
+        mine = [r for r in results if r["arm"] == arm]
         both = [s for s in seeds if (arm, s) in nme and ("random", s) in nme]
         apart = [nme[arm, s] - nme["random", s] for s in both] or [nan]
         error = statistics.stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else nan
