@@ -127,6 +127,18 @@ def test_paths_workers_and_a_resumed_run_change_no_byte(few, make, tmp_path):
     assert b"elsewhere" not in one
 
 
+def test_the_validation_is_that_of_the_epoch_that_was_kept(few, make, explain, tmp_path):
+    init = make(few, "--epochs", 2, name="init")
+    path = make(few, "--init", init, "--epochs", 3, "--lr", 1e-9)
+    log = parse((tmp_path / "m.log.jsonl").read_bytes())
+    best = min(log[-3:], key=lambda entry: entry["val_nme"])
+    figures = f"NME {100 * best['val_nme']:.2f} % (interocular)"
+    text = explain(path)
+    assert f"# Validation: {figures}, in epoch {best['epoch']} of 5, chosen by these" in text
+    assert f"Validation: {figures}" in explain(path, "--format", "markdown")
+    assert "of 2, the last\n" in explain(make(few, "--epochs", 2, "--keep", "last", name="last"))
+
+
 def test_each_dataset_is_counted_by_split_with_its_failures(few, make, explain, face, tmp_path):
     others = [face(i, dataset="mine", split="val", group="g") for i in range(3)]
     broken = [face(4, dataset="mine", points=None), face(5, dataset="mine", image="no.png")]

@@ -25,6 +25,7 @@ def as_markdown(origin: Origin) -> str:
     written = TO_BE_WRITTEN.format(notes.name)
     if notes.is_file():
         written = notes.read_text(encoding="utf-8", errors="replace").strip()
+    measured = text.validation(origin)
     parts = [
         f"# Model card: {_cell(title)}",
         "## What it is",
@@ -32,6 +33,7 @@ def as_markdown(origin: Origin) -> str:
         written,
         "## Training data",
         _data(origin),
+        *([_cell(measured) + "."] if measured else []),
         "## How it was made",
         "\n".join(_made(origin)),
     ]

@@ -40,7 +40,8 @@ def as_text(origin: Origin) -> str:
     rows = data_rows(origin.provenance)
     if rows:
         comments += ["", *_aligned([HEADER, *rows])]
-    for paragraph in (policies(origin.provenance), start(origin)):
+    measured = [text] if (text := validation(origin)) else []
+    for paragraph in (measured, policies(origin.provenance), start(origin)):
         comments += ["", *paragraph] if paragraph else []
     if origin.is_box:
         comments += ["", "In the script its network is trained by", *origin.lines]
@@ -143,6 +144,29 @@ def start(origin: Origin) -> list[str]:
     if "init" in theirs:
         lines.append(f"  and went on from the one with the SHA-256 {theirs['init']['sha256']}")
     return lines
+
+
+def validation(origin: Origin) -> str:
+    """The error of the epoch that was kept, on the faces that the run was validated on; empty where
+    it is not known."""
+    from kptools.evaluation.norms import norm_for
+    from kptools.schemes import catalog
+
+    first = origin.provenance.get("init", {}).get("epochs", 0)
+    epochs = [entry for entry in origin.history[first:] if entry.get("val_nme") is not None]
+    if not epochs:
+        return ""
+    is_last = origin.settings.get("keep") == "last"
+    kept = epochs[-1] if is_last else min(epochs, key=lambda entry: entry["val_nme"])
+    try:
+        norm = norm_for(catalog.get(origin.scheme), None)
+    except ValueError:  # a scheme that is not known here
+        norm = norm_for(None, None)
+    chosen = "the last" if is_last else "chosen by these faces"
+    return (
+        f"Validation: NME {100 * kept['val_nme']:.2f} % ({norm}), "
+        f"in epoch {pipe.number(kept['epoch'])} of {len(origin.history)}, {chosen}"
+    )
 
 
 def counted(count: Any, what: str, many: str | None = None) -> str:

@@ -30,6 +30,12 @@ def locate(name: str) -> str:
     return path() if name == NAME else name
 
 
+def name_of(path: str) -> str:
+    """What the checkpoint at `path` is called in another's provenance: `box`, or its file's name
+    without the folder."""
+    return NAME if Path(path) == _FILE else Path(path).name
+
+
 def pack(source: str, target: Path) -> None:
     """Write a checkpoint again with its weights in half precision. Of its run the settings and the
     provenance stay, and who made it; not the history of its epochs, nor the fingerprint of its

@@ -185,7 +185,7 @@ def _of_start(path: str) -> dict[str, Any]:
     run = run if isinstance(run, dict) else {}
     history = meta.get("history")
     found: dict[str, Any] = {
-        "name": box.NAME if path == box.path() else Path(path).name,
+        "name": box.name_of(path),
         "sha256": _sha256(path),
         "epochs": len(history) if isinstance(history, list) else 0,
     }
