@@ -153,7 +153,18 @@ def test_each_dataset_is_counted_by_split_with_its_failures(few, make, explain, 
         ["other", "train", "0", "0", "1", "-", "-"],
         ["synth", "train", "12", "12", "0", "ibug68", "detector:synth"],
     ]
-    assert "{\n    cat FACES.jsonl\n    kp-prep synth\n} |\n" in text
+    assert "{\n    cat MINE.jsonl\n    cat OTHER.jsonl\n    kp-prep synth\n} |\n" in text
+
+
+def test_a_file_of_val_is_an_option_of_the_pipe_and_no_part_of_its_stream(
+    few, make, explain, face, tmp_path
+):
+    (tmp_path / "val.jsonl").write_bytes(lines([face(0, dataset="mine")]))
+    text = explain(make(few[:3], "--val", tmp_path / "val.jsonl", "--val-fraction", 0))
+    assert "--val VAL-FACES.jsonl" in text
+    assert "--val-fraction 0 " in text
+    assert command(text).startswith("kp-prep synth |\n")
+    assert "# mine     val    1 " in text
 
 
 def test_several_policies_say_how_many_faces_have_each(few, make, explain):
@@ -308,13 +319,16 @@ def test_a_checkpoint_of_a_stranger_puts_no_command_of_its_own_into_the_pipe(few
     loaded.run["made_by"] = "touch a"
     loaded.run["settings"]["loss"] = "$(touch b)"
     loaded.run["provenance"]["device"]["type"] = "$(touch c)"
+    loaded.run["settings"]["decay"] = "e\ntouch e\x1b[2J"
     loaded.run["provenance"]["device"]["name"] = "d\ntouch d\n\x1b[2J"
     loaded.save(path)
     text = explain(path)
     assert all(line.isprintable() for line in text.splitlines())
     pipe = command(text)
     assert "touch a" not in text
-    assert pipe.count("touch") == 1
+    assert pipe.count("touch") == 2
+    assert pipe.startswith("cat X_TOUCH_Y_RM_Z.jsonl |\n")
+    assert "--decay 'e?touch e?[2J'" in pipe
     assert "--loss '$(touch b)'" in pipe
 
 

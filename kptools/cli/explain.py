@@ -59,7 +59,7 @@ def _origin(name: str, path: str, model: ModelSpec | None, meta: dict[str, Any])
         provenance=dict(provenance),
         history=list(meta.get("history") or []),
         is_box=run.get("made_by") == box.MADE_BY,
-        lines=lines,
+        lines=[clean(line) for line in lines],
     )
 
 
@@ -93,6 +93,11 @@ def _rendered(name: str, render: Callable[[Origin], str]) -> str:
         return render(_origin(shown, path, model, meta))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
+
+
+def clean(text: str) -> str:
+    """One line, of characters that a terminal shows: a file may be anybody's."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def notes_of(path: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kptools.cli import explain_text as text
-from kptools.cli.explain import UNKNOWN, Origin, notes_of
+from kptools.cli.explain import UNKNOWN, Origin, clean, notes_of
 from kptools.models import box
 
 TO_BE_WRITTEN = (
@@ -80,7 +80,7 @@ def _made(origin: Origin) -> list[str]:
     else:
         lines += ["", text.NOT_RECORDED]
     for paragraph in (text.policies(origin.provenance), text.start(origin)):
-        lines += ["", "```", *map(text.clean, paragraph), "```"] if paragraph else []
+        lines += ["", "```", *map(clean, paragraph), "```"] if paragraph else []
     return lines
 
 
@@ -90,7 +90,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(value: str) -> str:
-    shown = text.clean(value)
+    shown = clean(value)
     for mark in ("\\", "|", "<", "`", "*", "["):
         shown = shown.replace(mark, "\\" + mark)
     return shown

@@ -4,11 +4,12 @@ copied into a script; or as JSON."""
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kptools.cli.explain import UNKNOWN, Origin
+from kptools.cli.explain import UNKNOWN, Origin, clean
 from kptools.models import metadata
 from kptools.training import pipe
 
 HEADER = ("dataset", "split", "faces", "groups", "failed", "scheme", "boxes")
+UNNAMED = "(no dataset)"  # of records that name none
 NOT_RECORDED = (
     "The options of kp-prep are not recorded. Words in capitals stand for your files and folders."
 )
@@ -95,7 +96,7 @@ def data_rows(provenance: Mapping[str, Any]) -> list[Sequence[str]]:
     """The data as a table without `HEADER`."""
     return [
         (
-            str(row["dataset"] or "(none named)"),
+            str(row["dataset"] or UNNAMED),
             str(row["split"]),
             *(pipe.number(row[key]) for key in ("faces", "groups", "failed")),
             ", ".join(row["schemes"]) or "-",
@@ -112,7 +113,8 @@ def policies(provenance: Mapping[str, Any]) -> list[str]:
         found = row.get("policies", [])
         if len(found) < 2:
             continue
-        lines.append(f"Faces of {row['dataset']} had several policies; the pipe has the first:")
+        name = row["dataset"] or UNNAMED
+        lines.append(f"Faces of {name} had several policies; the pipe has the first:")
         for policy in found:
             if policy["augment"] is None:
                 shown = f"{policy['policies']} other policies"
@@ -139,7 +141,7 @@ def start(origin: Origin) -> list[str]:
         return lines
     lines.append(f"  it was made by {made_by(theirs)}")
     for row in theirs["data"]:
-        name = row["dataset"] or "no dataset that is named"
+        name = row["dataset"] or UNNAMED
         lines.append(f"  {row['split']}: {counted(row['faces'], 'face')} of {name}")
     if "init" in theirs:
         lines.append(f"  and went on from the one with the SHA-256 {theirs['init']['sha256']}")
@@ -172,11 +174,6 @@ def validation(origin: Origin) -> str:
 def counted(count: Any, what: str, many: str | None = None) -> str:
     """`1 face`, `2 faces`."""
     return f"{pipe.number(count)} {what if count == 1 else many or what + 's'}"
-
-
-def clean(text: str) -> str:
-    """One line, of characters that a terminal shows: a file may be anybody's."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ A checkpoint may be anybody's, and its lines are to be copied: what comes of it 
 number, as a name that kptools has, or quoted.
 """
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,6 @@ from kptools.units import DEVICES, PRECISIONS
 
 WIDTH = 100
 INDENT = "    "
-FACES = "FACES.jsonl"  # stands for records that no reader of kptools made
 
 
 def of_network(
@@ -148,7 +148,8 @@ def _joined(
     provenance: Mapping[str, Any], last: list[str], before: Iterable[str] = ()
 ) -> list[str]:
     """The readers of the data, what gives it its policies, and then these."""
-    sources = _sources(provenance.get("data", []))
+    has_val = bool(provenance.get("options", {}).get("val"))  # from a file of its own
+    sources = _sources(provenance.get("data", []), with_val=not has_val)
     policies = {tuple(policy) for _, policy in sources}
     stations = [*before]
     if len(policies) == 1:
@@ -166,26 +167,24 @@ def _joined(
     return lines + _wrapped(last)
 
 
-def _sources(data: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+def _sources(data: Sequence[Mapping[str, Any]], *, with_val: bool) -> list[tuple[str, list[str]]]:
     """For each dataset the command that reads it, and those that give it the policy that most of
     its faces have."""
     found: dict[str, list[str]] = {}
-    for row in data:
-        if row.get("split") == "val" and any(
-            row["dataset"] == r["dataset"] and r.get("split") == "train" for r in data
-        ):
-            continue
-        policies = row.get("policies") or [{"augment": []}]
-        words = policy_words(policies[0]["augment"] or [], row.get("copies", 1))
-        name = row["dataset"]
-        found.setdefault(reader(name) if isinstance(name, str) else f"cat {FACES}", words)
-    return list(found.items()) or [(f"cat {FACES}", [])]
+    for row in sorted(data, key=lambda row: row["split"] == "val"):  # which has no policy
+        if row["split"] == "train" or with_val:
+            policies = row.get("policies") or [{"augment": []}]
+            words = policy_words(policies[0]["augment"] or [], row.get("copies", 1))
+            found.setdefault(_reader(row["dataset"]), words)
+    return sorted(found.items()) or [(_reader(None), [])]
 
 
-def reader(name: str) -> str:
-    """The command that reads a dataset; its own paths are words in capitals."""
-    if name not in DATASETS:
-        return f"cat {FACES}"
+def _reader(name: str | None) -> str:
+    """The command that reads a dataset, its paths words in capitals; of one that no reader of
+    kptools made, or that has no name, its records."""
+    if name is None or name not in DATASETS:
+        plain = re.sub(r"[^A-Z0-9]+", "_", (name or "").upper()).strip("_")[:40]
+        return f"cat {plain or 'FACES'}.jsonl"
     words = [
         (option.metavar or option.name).partition("|")[0].upper()
         for option in DATASETS[name].options
