@@ -300,6 +300,7 @@ def test_a_checkpoint_without_a_run_is_explained(tmp_path, explain):
         {"provenance": {"data": [5]}},
         {"provenance": {"data": [{"dataset": 5, "split": "train", "policies": 3}]}},
         {"provenance": {"versions": [1], "device": "x"}},
+        {"provenance": {"versions": [5]}},
         {"provenance": {"init": {"name": "x"}}, "settings": {"init": "x"}},
     ],
 )

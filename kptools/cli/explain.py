@@ -16,6 +16,8 @@ from kptools.storage import scheme_files
 from kptools.storage.tensor_metadata import read_metadata
 from kptools.training import pipe
 
+# What comes of metadata that is not as kp-train writes it
+_BROKEN = (LookupError, ArithmeticError, TypeError, ValueError, AttributeError)
 UNKNOWN = "not known: kptools kept no more when it was made"
 
 
@@ -91,7 +93,7 @@ def _rendered(name: str, render: Callable[[Origin], str]) -> str:
     try:
         shown = name.encode(errors="replace").decode()
         return render(_origin(shown, path, model, meta))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
+    except (*_BROKEN, UsageError) as error:
         raise KptoolsError(f"{path}: its metadata is not kp-train's ({error})") from None
 
 
