@@ -143,3 +143,4 @@ def test_the_wheel_holds_it_and_is_small(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {"kptools/models/box.safetensors", "kptools/datasets/synthetic/shape.json"} <= names
+    assert {"kptools/models/MODEL_CARD.md", "kptools/models/box.card.md"} <= names

@@ -101,6 +101,7 @@ def test_what_is_written_is_read_again_to_the_last_digit(name, faces, tmp_path):
 @pytest.mark.parametrize("name", ["coco", "csv"])
 def test_keys_that_the_format_has_no_word_for_come_back(name, faces, tmp_path):
     own = {"group": "p7", "split": "val", "person": "007", "n": 3, "list": [1, {"a": "é"}]}
+    own |= {"dataset": "mine"}
     faces = [face | own for face in faces]
     prep("to", name, "-o", tmp_path / "f", stdin=faces)
     again = prep(name, tmp_path / "f")

@@ -79,7 +79,8 @@ def test_predictions_visibility_and_the_keys_of_others_come_back(tmp_path):
         del record["scheme"]
     again = there_and_back(tmp_path, *records, words=("--scheme", "none"))
     for before, after in zip(records, again, strict=True):
-        added = {"group"} | {"point_names"} - before.keys()  # COCO needs names: 0, 1, and so on
+        # COCO needs names of points: 0, 1, and so on
+        added = {"group", "dataset"} | {"point_names"} - before.keys()
         assert {key: after[key] for key in after.keys() - added} == before
 
 

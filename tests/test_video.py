@@ -66,6 +66,7 @@ def test_each_frame_is_a_picture_with_the_time_that_the_video_has(tmp_path, name
         "split": "test",
         "box": [-0.5, -0.5, 63.5, 47.5],
         "box_source": "image",
+        "dataset": "video",
     }
     for index, record in enumerate(made):
         pixels = np.asarray(Image.open(record["image"])).astype(int)

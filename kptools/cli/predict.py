@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kptools.specs import ModelSpec
 
 CHECKPOINTS = (".safetensors", SUFFIX)  # how the name of one ends
+FORMATS = ("text", "json", "markdown")  # of --explain
 
 
 @knows_schemes
@@ -109,6 +110,15 @@ def predict(
             help="Predict on the machines of a Ray cluster; local: on the cores of this one.",
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say where the networks come from, and the pipe that makes them."
+        ),
+    ] = False,
+    output_format: Annotated[
+        str, one_of(FORMATS, "--format", help="Of --explain; markdown: a model card.")
+    ] = "text",
     workers: Workers = 0,
     threads: Threads = 0,
     device: Device = "auto",
@@ -128,6 +138,7 @@ def predict(
     kp-predict seed0.safetensors seed1.safetensors faces.jsonl -o preds.jsonl
     kp-predict model.safetensors faces.jsonl | kp-predict adapter.safetensors > adapted.jsonl
     kp-predict model.safetensors faces.jsonl.gz --shard 1/8 -o preds.1-of-8.jsonl
+    kp-predict model.safetensors --explain
     kp-predict model.safetensors --export model.onnx; kp-predict model.onnx faces.jsonl
     kp-predict unet.safetensors --decode softargmax -o preds.jsonl --resume faces.jsonl
     kp-predict model.safetensors --ray auto -o preds.jsonl millions.jsonl
@@ -142,17 +153,23 @@ def predict(
         "--flip": flip,
         "--shape-prior": shape_prior,
     }
+    of_records = {
+        "--batch-size": batch_size,
+        "--expect": expect,
+        "--find": find,
+        "--ray": ray,
+        "--output": output != "-" or None,
+        "--resume": resume or None,
+        "--shard": shard if shard != WHOLE else None,
+        "--strict": strict or None,
+    }
+    choice("--format", output_format, FORMATS)
+    if explain:
+        others = of_pixels | of_records | {"--export": export}
+        refuse(others, "--explain reads no records and writes to stdout; leave it out")
+        return _explain(checkpoints, files, output_format)
+    refuse({"--format": output_format if output_format != "text" else None}, "goes with --explain")
     if export is not None:
-        of_records = {
-            "--batch-size": batch_size,
-            "--expect": expect,
-            "--find": find,
-            "--ray": ray,
-            "--output": output != "-" or None,
-            "--resume": resume or None,
-            "--shard": shard if shard != WHOLE else None,
-            "--strict": strict or None,
-        }
         refuse(of_pixels | of_records, "--export reads no records; leave it out")
         return _export(checkpoints, files, export)
     names = need_input(files)
@@ -261,6 +278,16 @@ def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
             f"kp-predict: {where}: box_source {source!r}, the network was trained on {trained}; "
             "other boxes may cost accuracy, and no map between the two is known"
         )
+
+
+def _explain(checkpoints: list[str], files: list[str], form: str) -> int:
+    """Print where the networks, or that in the box, come from."""
+    from kptools.cli.explain import explain
+
+    if files:
+        raise UsageError(f"--explain reads no records; leave {files[0]} out")
+    explain(checkpoints, form)
+    return 0
 
 
 def _export(checkpoints: list[str], files: list[str], path: Path) -> int:

@@ -180,7 +180,7 @@ def _preparation(name: str, dataset: Dataset, given: dict[str, Any]) -> "Prepara
 
     from kptools.datasets.prepare import Preparation
 
-    return Preparation(**{key: value for key, value in given.items() if key != "limit"})
+    return Preparation(name, **{key: value for key, value in given.items() if key != "limit"})
 
 
 def _absolute(option: Option, value: Any) -> Any:

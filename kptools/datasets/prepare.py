@@ -17,18 +17,21 @@ from kptools.schemes import selection
 class Preparation:
     """The options that datasets share, applied to one record after the other.
 
-    `split` goes before the dataset's own. `val_fraction` of the groups is held out, by a hash with
-    `seed`. `points` names those that are kept. `box` is `dataset`, `points` or `image`.
+    `dataset` is what a record says that it is of, unless it says so itself. `split` goes before the
+    dataset's own. `val_fraction` of the groups is held out, by a hash with `seed`. `points` names
+    those that are kept. `box` is `dataset`, `points` or `image`.
     """
 
     def __init__(
         self,
+        dataset: str,
         split: str | None = None,
         val_fraction: float | None = None,
         points: str | None = None,
         box: str | None = None,
         seed: int = 0,
     ) -> None:
+        self.dataset = dataset
         self.split, self.val_fraction, self.seed = split, val_fraction, seed
         self.points, self.box = points, box
         self._seen = SeenIds()
@@ -40,6 +43,10 @@ class Preparation:
         """Raises RecordError."""
         record = item.record
         self._count(record)
+        if "dataset" not in record:
+            record["dataset"] = self.dataset
+            if item.failed:  # status and error close the record
+                record |= {key: record.pop(key) for key in ("status", "error")}
         if self.split:
             record["split"] = self.split
         if self.val_fraction is not None and record.get("split") != "test":

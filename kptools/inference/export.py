@@ -88,6 +88,7 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
             described = proto.metadata_props.add()
             described.key = METADATA
             meta: dict[str, Any] = {"version": VERSION, "model": metadata.described(model)}
+            meta["run"] = checkpoint.run  # where it comes from
             meta |= scheme_files.metadata_of(model.scheme)
             described.value = json.dumps(meta, sort_keys=True)
             data = proto.SerializeToString()

@@ -18,7 +18,6 @@ from kptools.models.decoded import Decoded
 from kptools.pixels.array_warp import warp
 from kptools.pixels.threads import closing_pool
 from kptools.records.face import Face
-from kptools.specs import ModelSpec
 from kptools.storage import files
 
 BATCH = 16  # faces at a time
@@ -40,7 +39,7 @@ class OnnxEngine:
         threads = threads or _usable_cores()
         self.streams = min(threads, MAX_STREAMS)
         self.session = _open(path, max(1, threads // self.streams))
-        self.model = _model_of(path, self.session)
+        self.model = metadata.model_of(path, _metadata_of(path, self.session))
         names = [output.name for output in self.session.get_outputs()]
         self.outputs = [name for name in (POINTS, SCORES) if name in names]
         width, height = self.model.input.size
@@ -113,8 +112,12 @@ def _open(path: str, threads: int) -> Any:
         raise KptoolsError(f"{path} is no sound ONNX file: {_reason(error)}") from None
 
 
-def _model_of(path: str, session: Any) -> ModelSpec:
-    """What the file says of its network. Raises KptoolsError."""
+def read_metadata(path: str) -> dict[str, Any]:
+    """What the file says of its network, as JSON. KptoolsError as for the engine."""
+    return _metadata_of(path, _open(path, 1))
+
+
+def _metadata_of(path: str, session: Any) -> dict[str, Any]:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA)
     try:
         meta = json.loads(text or "")
@@ -124,7 +127,7 @@ def _model_of(path: str, session: Any) -> ModelSpec:
         raise KptoolsError(
             f"{path} is an ONNX file, but not of kptools; kp-predict --export makes one"
         ) from None
-    return metadata.model_of(path, meta)
+    return meta
 
 
 def _usable_cores() -> int:

@@ -6,7 +6,7 @@ that aligns them with their mean shape, and ridge regression (Hoerl and Kennard,
 there. Its penalty is the one whose predictions of left-out faces are nearest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -67,14 +67,17 @@ class Adapter:
         mapped = (self.weight @ aligned.ravel() + self.offset).reshape(-1, 2)
         return g.transform(g.invert(to_frame), g.denormalize(mapped, box))
 
-    def save(self, path: Path) -> None:
-        """Write it whole or not at all. KptoolsError where the disk is full."""
+    def save(self, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+        """Write it whole or not at all, and where it comes from. KptoolsError where the disk is
+        full."""
         tensors = {
             "mean": torch.from_numpy(self.mean),
             "weight": torch.from_numpy(self.weight),
             "offset": torch.from_numpy(self.offset),
         }
-        meta = {"adapter": VERSION, "scheme": self.scheme}
+        meta: dict[str, Any] = {"adapter": VERSION, "scheme": self.scheme}
+        if provenance is not None:
+            meta["run"] = {"provenance": provenance}
         write_tensors(path, tensors, meta | scheme_files.metadata_of(self.scheme))
 
 

@@ -9,12 +9,10 @@ shapes (`kptools.datasets.synthetic`).
 import sys
 from pathlib import Path
 
-import torch
-
 from kptools.errors import KptoolsError
-from kptools.models import checkpoint
 
 NAME = "box"  # what it is called where a checkpoint may be named
+MADE_BY = "sh examples/box.sh"  # and where its file is to be
 DESCRIPTION = "the network in the box is taken, which learnt 68 points from drawn faces"
 
 _FILE = Path(__file__).with_name("box.safetensors")
@@ -32,16 +30,28 @@ def locate(name: str) -> str:
     return path() if name == NAME else name
 
 
+def name_of(path: str) -> str:
+    """What the checkpoint at `path` is called in another's provenance: `box`, or its file's name
+    without the folder."""
+    return NAME if Path(path) == _FILE else Path(path).name
+
+
 def pack(source: str, target: Path) -> None:
-    """Write a checkpoint again with its weights in half precision. Of its run the settings stay,
-    and who made it; not the history of its epochs, nor the fingerprint of its records, which holds
-    the paths of their pictures. Raises KptoolsError."""
+    """Write a checkpoint again with its weights in half precision. Of its run the settings and the
+    provenance stay, and who made it; not the history of its epochs, nor the fingerprint of its
+    records, which holds the paths of their pictures. Raises KptoolsError."""
+    import torch  # not by who only asks where it is
+
+    from kptools.models import checkpoint
+
     loaded = checkpoint.load(source)
     halves = {
         name: tensor.to(torch.float16) if tensor.dtype == torch.float32 else tensor
         for name, tensor in loaded.weights.items()
     }
-    run = {"made_by": "sh examples/box.sh", "settings": loaded.run.get("settings")}
+    run = {"made_by": MADE_BY, "settings": loaded.run.get("settings")}
+    if "provenance" in loaded.run:
+        run["provenance"] = loaded.run["provenance"]
     checkpoint.Checkpoint(loaded.model, halves, [], run).save(target)
 
 

@@ -11,6 +11,7 @@ from kptools.records import keys
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
+from kptools.training import provenance
 from kptools.training.gather import Member, Report, gather
 
 
@@ -51,7 +52,8 @@ def train_adapter(
             f"faces of {counts[0]} and of {counts[1]} predicted points; give one kind"
         )
     made, figures = adapter.fit(given, wanted, boxes, found.scheme)
-    made.save(out)
+    options = {"val": val_items is not None, "val_fraction": val_fraction}
+    made.save(out, provenance.of_records(found, options))
     before = f"{100 * figures['before']:.2f} % of the box before, " if "before" in figures else ""
     report(
         f"{figures['faces']} faces, penalty {figures['penalty']:g}; mean distance {before}"

@@ -19,6 +19,7 @@ from kptools.records.failures import Failures
 from kptools.records.item import Item
 from kptools.records.keys import Record
 from kptools.thread_count import ThreadCount
+from kptools.training import provenance
 from kptools.training.distributed import ALONE, Ranks
 from kptools.training.gather import Gathered, Report, focus, gather, training_sets
 from kptools.training.log import TrainingLog
@@ -141,7 +142,20 @@ def train_records(
         caches = [some.crops for some in (faces, val) if some is not None]
         if failures.strict:  # stop before the work
             wait_for_all(caches)
-        result = run(faces, val, found.scheme, settings, options, observer)
+        given = {
+            "val": val_items is not None,
+            "val_fraction": val_fraction,
+            "compile": options.compile_network,
+        }
+        result = run(
+            faces,
+            val,
+            found.scheme,
+            settings,
+            options,
+            observer,
+            lambda: provenance.of_run(found, settings, given, options.device, ranks.count),
+        )
         wait_for_all(caches)  # a run that was finished before reports the same failures
         predictions: list[Record] = []
         if val is not None:
@@ -158,9 +172,11 @@ def run(
     settings: Settings,
     options: RunOptions,
     observer: Observer,
+    describe: Callable[[], dict[str, Any]],
 ) -> Checkpoint:
     """Train, and write the checkpoint, with the log next to it (STEM.log.jsonl); or, if a run was
-    finished, take what it made. UsageError where that is of another run, KptoolsError."""
+    finished, take what it made. `describe` gives its provenance at the end. UsageError
+    where that is of another run, KptoolsError."""
     out, ranks = options.out, options.ranks
     state_path = out.with_name(out.stem + ".state.safetensors")
     done: Checkpoint | None = None
@@ -210,6 +226,8 @@ def run(
             if options.threads is not None:
                 torch.set_num_threads(options.threads.most)
     if ranks.is_first:
+        wait_for_all([some.crops for some in (faces, val) if some is not None])
+        result.run["provenance"] = describe()
         checkpoint.save(out, result)
         state_path.unlink(missing_ok=True)
     return result

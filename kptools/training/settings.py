@@ -81,9 +81,10 @@ class Settings:
     visibility: bool = False  # whether it learns which points are seen
 
     def described(self) -> dict[str, Any]:
-        """As checkpoints have them: without those of `LATER` that are at their defaults, so that
-        the bytes of a run stay what they were."""
-        found = asdict(self)
+        """As checkpoints have them: of files the names alone, so that the bytes are the same
+        wherever these lie, and without those of `LATER` that are at their defaults, so that the
+        bytes of a run stay what they were."""
+        found = asdict(self) | {key: Path(getattr(self, key)).name for key in ("init", "weights")}
         return {k: v for k, v in found.items() if k not in LATER or v != LATER[k]}
 
 
