@@ -154,6 +154,27 @@ def data_of(path):
     return orjson.loads(found[1].removesuffix(b"</script>"))
 
 
+def test_photos_without_truth_are_sorted_by_their_scores(page, face):
+    photos = [predicted(face(i), 1, score=[score] * 68) for i, score in enumerate((0.8, 0.2, 0.5))]
+    for record in photos:
+        del record["points"]
+    found = page(photos)
+    assert names(found) == ["face1", "face2", "face0"]
+    assert found.locator("h2").all_inner_texts() == ["Faces"]
+    assert "largest error" not in found.locator("#sort").inner_text()
+
+
+def test_photos_without_truth_beside_others_have_no_part_in_the_figures(tmp_path, face, quick):
+    photo = predicted(face(1), 1)
+    del photo["points"]
+    path = write(tmp_path / "mixed.jsonl", [predicted(face(0), 2), photo])
+    done = in_process(tool, "report", "-o", tmp_path / "report.html", path)
+    assert done.returncode == 0
+    assert b"which are shown and not scored: 1\n" in done.stderr
+    assert len(data_of(tmp_path / "report.html")["faces"]) == 2
+    assert "<td>1</td>" in (tmp_path / "report.html").read_text()
+
+
 def test_of_more_faces_than_count_the_worst_are_shown(tmp_path, face):
     given = [predicted(face(0), shift, id=f"{shift}") for shift in (1, 5, 3, 2, 4)]
     one = write(tmp_path / "one.jsonl", given)

@@ -306,6 +306,18 @@ def _log(path: Path, epochs: int, **more: float) -> None:
             handle.write(orjson.dumps({**entry, **more}) + b"\n")
 
 
+def test_a_rate_that_falls_in_steps_is_marked_and_one_that_falls_all_the_time_is_not() -> None:
+    def marks(rates: list[float]) -> int:
+        log = [{"epoch": i, "train_loss": 1.0, "lr": rate} for i, rate in enumerate(rates, 1)]
+        return sum(text.get_text().startswith("lr ") for text in axes_of(log).texts)
+
+    def axes_of(log: list[dict[str, Any]]) -> Any:
+        return plots.curves([runs.Run("a", log)]).axes[0]
+
+    assert marks([1e-3] * 15 + [3e-4] * 15) == 1
+    assert marks([1e-3 / epoch for epoch in range(1, 31)]) == 0
+
+
 def test_curves_of_two_runs_and_a_checkpoint(tmp_path: Path) -> None:
     _log(tmp_path / "a.log.jsonl", 5, val_loss=0.5, val_nme=0.1, val_mae=3.0)
     (tmp_path / "b").mkdir()

@@ -47,7 +47,7 @@ class _Entry:
 class Gallery:
     """The faces of several sources, each told by id and copy; it holds `count`, those of the
     largest errors; of several sources all, until they were read. A face that failed has the largest
-    error of all."""
+    error of all; of faces without an error those of the lowest scores come first."""
 
     def __init__(self, names: Sequence[str], count: int, norm: str | None) -> None:
         self.names = [os.fsencode(name).decode(errors="replace") for name in names]
@@ -68,7 +68,10 @@ class Gallery:
             self.seen += 1
             found = self._entries[key] = _Entry()
         found.records[source] = Item(_kept(record), item.file, item.line, reported=item.reported)
-        rank = math.inf if keys.failed(record) else -1.0 if math.isnan(error) else error
+        if keys.failed(record):
+            rank = math.inf
+        else:
+            rank = -1.0 - (_mean_score(record) or 0.0) if math.isnan(error) else error
         if rank > found.error:
             found.error = rank
             heapq.heappush(self._least, (rank, -self.seen, key))
@@ -161,9 +164,9 @@ class Gallery:
         if item.failed:
             return {"status": str(item.record["status"])}
         run: dict[str, Any] = {"status": "ok"}
-        scores = item.record.get("score")
-        if isinstance(scores, list) and scores and all(isinstance(s, int | float) for s in scores):
-            run["score"] = round(sum(scores) / len(scores), 4)
+        mean_score = _mean_score(item.record)
+        if mean_score is not None:
+            run["score"] = round(mean_score, 4)
         try:
             found = score(item.record, self.norm)
         except RecordError:
@@ -176,6 +179,13 @@ class Gallery:
             if len(known := relative[list(points)][np.isfinite(relative[list(points)])])
         }
         return run
+
+
+def _mean_score(record: Record) -> float | None:
+    scores = record.get("score")
+    if isinstance(scores, list) and scores and all(isinstance(s, int | float) for s in scores):
+        return float(sum(scores) / len(scores))
+    return None
 
 
 def _regions(record: Record) -> dict[str, tuple[int, ...]]:

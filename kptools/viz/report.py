@@ -50,12 +50,22 @@ def page(
     threshold: float,
     gallery: Mapping[str, Any],
 ) -> bytes:
-    """The page, UTF-8. Each source has at least one face; `gallery` is what `Gallery.data` gave."""
+    """The page, UTF-8. Each source has at least one face that was scored; without sources the page
+    is the gallery alone. `gallery` is what `Gallery.data` gave."""
+    parts = [f"<h1>{escape(title)}</h1>"]
+    if sources:
+        parts += _figures(sources, threshold)
+    if gallery["faces"]:
+        parts += ["<h2>Faces</h2>", _GALLERY]
+    return _html(title, "\n".join(parts), gallery).encode("utf-8", "replace")
+
+
+def _figures(sources: Sequence[Source], threshold: float) -> list[str]:
+    """What stands above the gallery: summary, cumulative errors, regions."""
     norms = ", ".join(dict.fromkeys(source.norm for source in sources if source.norm))
     schemes = ", ".join(dict.fromkeys(name for source in sources for name in source.schemes))
     curve = plots.encode(plots.ced(sources, threshold), ".png")
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f"<p>Scheme {escape(schemes or 'none')}. NME is the mean distance over the norm "
         f"({escape(norms or 'none')}); MAE the mean of |dx| and |dy|. AUC and failure rate at "
         f"{100 * threshold:g} %, where a failed record counts as a failure; it has no part in "
@@ -69,9 +79,7 @@ def page(
     if regions:
         drawn = "".join(map(_region_face, sources[:2]))
         parts += ["<h2>NME by region, %</h2>", f'<div class="pair">{regions}{drawn}</div>']
-    if gallery["faces"]:
-        parts += ["<h2>Faces</h2>", _GALLERY]
-    return _html(title, "\n".join(parts), gallery).encode("utf-8", "replace")
+    return parts
 
 
 def _html(title: str, body: str, gallery: Mapping[str, Any]) -> str:

@@ -27,10 +27,11 @@ class Run:
 
     def rate_changes(self) -> list[tuple[float, float]]:
         """(epoch, rate) where the learning rate is not that of the epoch before; the epoch is the
-        first with the new rate."""
+        first with the new rate. None where it changes all the time, as along a cosine."""
         x, rates = self.series("lr")
         together = zip(x[1:], rates, rates[1:], strict=False)
-        return [(epoch, new) for epoch, old, new in together if new != old]
+        changes = [(epoch, new) for epoch, old, new in together if new != old]
+        return changes if len(changes) <= max(3, len(x) // 2) else []
 
 
 def names(paths: Sequence[str]) -> list[str]:

@@ -236,15 +236,17 @@
   }
 
   const distinct = (values) => [...new Set(values)].sort().map((v) => [v, v]);
-  const orders = [["worst", "largest error"], ["best", "smallest error"],
-    ["unsure", "lowest score"], ["sure", "highest score"], ["given", "order of the records"]];
+  const scored = data.faces.some((face) => face.runs.some((run) => run.error != null));
+  const orders = [["unsure", "lowest score"], ["sure", "highest score"],
+    ["given", "order of the records"]];
+  if (scored) orders.unshift(["worst", "largest error"], ["best", "smallest error"]);
   if (data.runs.length > 1) {
     orders.push(["worse", `${data.runs[1]} is worse`], ["better", `${data.runs[1]} is better`]);
   }
   fill("sort", orders);
   fill("run", data.runs.map((name, n) => [n, name]));
   $("run").closest("label").hidden = data.runs.length < 2;
-  fill("region", distinct(Object.values(data.schemes).flatMap((s) => Object.keys(s.regions)))
+  fill("region", distinct((scored ? Object.values(data.schemes) : []).flatMap((s) => Object.keys(s.regions)))
     .map(([value]) => [value, value.replaceAll("_", " ")]), "all points");
   fill("split", distinct(data.faces.map((face) => face.split)), "all");
   fill("status", distinct(data.faces.flatMap((face) => face.runs.map((r) => r.status))), "all");
