@@ -326,10 +326,10 @@
     return open(Math.max(0, first));
   }).catch((error) => say(String(error.message || error), true));
 
-  // For tests: where a point is on the page, in CSS pixels
-  window.whereIs = (i) => {
+  // For tests: where a point, by its number or in pixels of the file, is on the page, in CSS pixels
+  window.whereIs = (point) => {
     const rect = canvas.getBoundingClientRect(), ratio = devicePixelRatio || 1;
-    const [u, v] = toCanvas(points[i]);
+    const [u, v] = toCanvas(Array.isArray(point) ? point : points[point]);
     return [rect.left + u / ratio, rect.top + v / ratio];
   };
 })();
