@@ -1,4 +1,6 @@
-"""`python -m kptools`: the tools, with a line each."""
+"""`python -m kptools`: the tools, with a line each. `python -m kptools doctor`: what is here."""
+
+import sys
 
 from kptools import __version__
 
@@ -15,10 +17,23 @@ TOOLS = {
 
 
 def main() -> None:
+    words = sys.argv[1:]
+    if words[:1] == ["doctor"]:
+        try:
+            from kptools.cli import doctor
+        except ModuleNotFoundError as error:
+            sys.stderr.write(f"kptools: {error.name} is missing; install kptools again\n")
+            sys.exit(3)
+        sys.argv = ["kptools doctor", *words[1:]]
+        doctor.main()
+    if words:
+        sys.stderr.write(f"kptools: {words[0]!r} is no command of it; doctor is the only one\n")
+        sys.exit(2)
     print(f"kptools {__version__}: facial keypoints from the shell\n")
     for name, text in TOOLS.items():
         print(f"  {name:<11} {text}")
     print("\nEach has --help with examples; records are JSON Lines, one face a line.")
+    print("python -m kptools doctor says what is installed, and what is missing for what.")
 
 
 if __name__ == "__main__":

@@ -93,9 +93,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def run(tool: typer.Typer) -> NoReturn:
-    """Run the tool and exit: every error is one line on stderr and a documented status. An error
-    that nobody foresaw is shown with its traceback, and is no success: exit 3."""
+def run(tool: Callable[..., Any]) -> NoReturn:
+    """Run the tool, a typer.Typer, and exit: every error is one line on stderr and a documented
+    status. An error that nobody foresaw is shown with its traceback, and is no success: exit 3."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         try:

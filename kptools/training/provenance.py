@@ -11,13 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import orjson
 import torch
 
-from kptools import __version__
+from kptools import __version__, runtime
 from kptools.models import box
 from kptools.records import keys, splits
 from kptools.records.keys import Record
@@ -44,7 +43,7 @@ def of_run(
     provenance = of_records(found, given)
     provenance["device"] = {
         "type": device.type,
-        "name": device_name(device),
+        "name": runtime.device_name(device),
         "processes": processes,
     }
     if settings.init:
@@ -72,18 +71,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # part of a distribution of another name
             continue
     return known
-
-
-def device_name(device: torch.device) -> str:
-    """What the processor or the GPU is called."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 @dataclass
