@@ -1,9 +1,11 @@
 """The pages say what the program has: names, statuses, options, links."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from conftest import run
 
 from kptools.datasets.catalog import DATASETS
 from kptools.evaluation import NORMS
@@ -96,3 +98,15 @@ def test_the_table_of_protocols_has_their_norms_thresholds_and_sets():
             assert f"at {100 * threshold:g} %" in line
         for count in protocol.sets.values():
             assert str(count or "all") in line or "as `300w`" in line
+
+
+def test_the_worked_example_is_what_kp_eval_computes():
+    text = (ROOT / "docs" / "metrics.md").read_text().partition("## A worked example")[2]
+    data = text.partition("```json\n")[2].partition("```")[0]
+    report = json.loads(run("eval", "-", stdin=data.encode()).stdout)
+    rows = re.findall(
+        r"^\| .+ \| .+ \| `(\w+)` ([\d.]+) \|$", text.partition("\n## ")[0], flags=re.M
+    )
+    assert len(rows) == 6
+    for name, value in rows:
+        assert report[name] == pytest.approx(float(value), abs=5e-7), name
