@@ -69,7 +69,9 @@ def number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("no number")
     short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+    if isinstance(value, int) or float(short) != value:
+        return repr(value)
+    return short
 
 
 def _settings(
