@@ -45,7 +45,7 @@ def as_text(origin: Origin) -> str:
     for paragraph in (measured, policies(origin.provenance), start(origin)):
         comments += ["", *paragraph] if paragraph else []
     if origin.is_box:
-        comments += ["", "In the script its network is trained by", *origin.lines]
+        comments += ["", "The checkpoint records of the training in the script:", *origin.lines]
     else:
         comments += ["", NOT_RECORDED]
     lines = [f"# {clean(comment)}".rstrip() for comment in comments]
