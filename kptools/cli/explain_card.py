@@ -76,7 +76,7 @@ def _made(origin: Origin) -> list[str]:
     lines += [""] if lines else []
     lines += ["```sh", *origin.command, "```"]
     if origin.is_box:
-        lines += ["", "The checkpoint records of the training in the script:", "", "```sh", *origin.lines, "```"]
+        lines += ["", text.OF_SCRIPT, "", "```sh", *origin.lines, "```"]
     else:
         lines += ["", text.NOT_RECORDED]
     for paragraph in (text.policies(origin.provenance), text.start(origin)):
