@@ -9,18 +9,29 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import forked, in_process, lines, parse, run, shell, train, untrained
 from test_checkpoints_of_0_1 import UNET, written
 
 from kptools.cli.prep import tool as prep
-from kptools.models import box, checkpoint
+from kptools.cli.train import train as train_command
+from kptools.models import archs, box, checkpoint
+from kptools.records.failures import Failures
+from kptools.records.item import Item
+from kptools.specs import InputSpec
 from kptools.storage.tensor_metadata import read_metadata
 from kptools.storage.tensors import write_tensors
+from kptools.training import pipe
+from kptools.training.run import Observer, RunOptions, train_records
+from kptools.training.settings import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
+CPU = {"type": "cpu", "processes": 1}
 OPTIONS = ("--arch", "nose", "--epochs", 1, "--input-size", "32x32", "--threads", 1)
 
 
@@ -56,11 +67,13 @@ def command(text):
 
 def again(text, folder, **placeholders):
     """Run the pipe, its words in capitals and its readers replaced; the bytes of the checkpoint."""
-    pipe = command(text)
+    words = command(text)
     for word, value in placeholders.items():
-        assert word in pipe, pipe
-        pipe = pipe.replace(word, str(value))
-    pipe = pipe.replace("OUT.safetensors", "again.safetensors").replace("VAL.jsonl", "again.jsonl")
+        assert word in words, words
+        words = words.replace(word, str(value))
+    words = words.replace("OUT.safetensors", "again.safetensors").replace(
+        "VAL.jsonl", "again.jsonl"
+    )
     tool = folder / "bin"
     tool.mkdir(exist_ok=True)
     for name in ("prep", "augment", "train"):
@@ -68,8 +81,8 @@ def again(text, folder, **placeholders):
         (tool / f"kp-{name}").write_text(script)
         (tool / f"kp-{name}").chmod(0o755)
     path = f"{tool}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = shell(pipe, folder, env={**os.environ, "PATH": path})
-    assert done.returncode == 0, (pipe, done.stderr)
+    done = shell(words, folder, env={**os.environ, "PATH": path})
+    assert done.returncode == 0, (words, done.stderr)
     return (folder / "again.safetensors").read_bytes()
 
 
@@ -82,7 +95,8 @@ def test_the_printed_pipe_makes_the_same_bytes(few, explain, tmp_path):
         tmp_path,
         policies,
         *("--optimizer", "adamw", "--weight-decay", 0.01, "--decay", "cosine"),
-        *("--schedule", "1e-3:1,0.00012345:1", "--loss", "l1", "--seed", 7, "--keep", "last"),
+        *("--schedule", "1e-3:1,0.00012345:1", "--loss", "l1", "--keep", "last"),
+        *("--seed", 1_000_000),  # which, as 1e+06, no command takes
         *("--val-fraction", 0.0, "--average", 0.9, "--margin", 0.1, "--batch-size", 16),
         arch="nose",
         size="32x32",
@@ -145,15 +159,16 @@ def test_each_dataset_is_counted_by_split_with_its_failures(few, make, explain, 
     skipped = [face(6, dataset="mine", split="test"), face(7, dataset="other", status="missing")]
     path = make([*few, *others, *broken, *skipped], status=1)
     text = explain(path)
-    table = [re.split(r"  +", line[2:]) for line in text.splitlines()[4:9]]
+    table = [re.split(r"  +", line[2:]) for line in text.splitlines()[4:10]]
     assert table == [
         ["dataset", "split", "faces", "groups", "failed", "scheme", "boxes"],
+        ["synth", "train", "12", "12", "0", "ibug68", "detector:synth"],
+        ["synth", "val", "4", "4", "0", "ibug68", "detector:synth"],
         ["mine", "train", "0", "0", "2", "-", "-"],
         ["mine", "val", "3", "1", "0", "ibug68", "dataset"],
         ["other", "train", "0", "0", "1", "-", "-"],
-        ["synth", "train", "12", "12", "0", "ibug68", "detector:synth"],
     ]
-    assert "{\n    cat MINE.jsonl\n    cat OTHER.jsonl\n    kp-prep synth\n} |\n" in text
+    assert "{\n    kp-prep synth\n    cat MINE.jsonl\n    cat OTHER.jsonl\n} |\n" in text
 
 
 def test_a_file_of_val_is_an_option_of_the_pipe_and_no_part_of_its_stream(
@@ -186,7 +201,7 @@ def test_a_policy_for_each_face_does_not_swell_the_checkpoint(few, make):
     path = make(many, "--val-fraction", 0)
     rows = read_metadata(str(path))["run"]["provenance"]["data"]
     assert len(rows) == 33
-    assert (rows[0]["dataset"], rows[0]["faces"]) == ("(others)", 8 * 4)
+    assert (rows[-1]["dataset"], rows[-1]["faces"]) == ("(others)", 8 * 4)
     one = [{**record, "dataset": "d"} for record in many]
     (row,) = read_metadata(str(make(one, "--val-fraction", 0)))["run"]["provenance"]["data"]
     assert len(row["policies"]) == 33
@@ -197,8 +212,27 @@ def test_datasets_with_policies_of_their_own_keep_them(few, make, explain, face)
     mine = [face(i, dataset="csv", augment=[{"seed": 0, "flip": 0.5}]) for i in range(8)]
     text = command(explain(make([*few, *mine])))
     assert text.startswith(
-        "{\n    kp-prep csv FILE | kp-augment --flip 0.5\n    kp-prep synth\n} |"
+        "{\n    kp-prep synth\n    kp-prep csv FILE | kp-augment --flip 0.5\n} |"
     )
+
+
+def test_no_option_of_kp_train_is_forgotten_in_the_pipe(tmp_path):
+    changed = {"lr", "epochs", "scheme", "output"}  # --schedule, KPTOOLS_SCHEME, -o
+    no_say = {"inputs", "workers", "cache", "cache_memory", "cache_size", "resume", "strict"}
+    model = checkpoint.load_model(str(untrained(tmp_path / "n.safetensors")))
+    options = dict.fromkeys(archs.all_options(), 0.123)
+    model = replace(model, arch="resnet18", head="heatmap", options=options, visibility=True)
+    model = replace(model, input=InputSpec((40, 24), 0.7, grey=False))
+    default = resolve("resnet18", head="heatmap").described()
+    settings = {name: 0.123 for name, value in default.items() if isinstance(value, float | int)}
+    settings |= {"schedule": [[0.5, 3]], "loss": "x", "keep": "last", "decay": "cosine"}
+    settings |= {"init": "i", "weights": "w", "optimizer": "adamw", "precision": "bf16"}
+    given = {"options": {"val": True, "val_fraction": 0.5, "compile": True}}
+    shown = pipe.of_network(model, settings | {"several_schemes": True}, {"device": CPU, **given})
+    flags = set(re.findall(r"(?<= )--?([a-z-]+)", " ".join(shown)))
+    wanted = set(signature(train_command).parameters) - changed - no_say
+    names = {name.removesuffix("_network").replace("_", "-") for name in wanted}
+    assert flags - {"o"} == names  # a new option: into the pipe, or into `no_say`
 
 
 def test_the_network_in_the_box_is_made_by_its_script(explain):
@@ -325,12 +359,12 @@ def test_a_checkpoint_of_a_stranger_puts_no_command_of_its_own_into_the_pipe(few
     loaded.save(path)
     text = explain(path)
     assert all(line.isprintable() for line in text.splitlines())
-    pipe = command(text)
+    found = command(text)
     assert "touch a" not in text
-    assert pipe.count("touch") == 2
-    assert pipe.startswith("cat X_TOUCH_Y_RM_Z.jsonl |\n")
-    assert "--decay 'e?touch e?[2J'" in pipe
-    assert "--loss '$(touch b)'" in pipe
+    assert found.count("touch") == 2
+    assert found.startswith("cat X_TOUCH_Y_RM_Z.jsonl |\n")
+    assert "--decay 'e?touch e?[2J'" in found
+    assert "--loss '$(touch b)'" in found
 
 
 @pytest.mark.parametrize(
@@ -380,3 +414,26 @@ def test_records_say_which_reader_made_them_unless_they_say_so_themselves(tmp_pa
     (failed,) = parse(in_process(prep, "dlib", tmp_path / "f.xml").stdout)
     assert list(failed)[-3:] == ["dataset", "status", "error"]
     assert failed["dataset"] == "dlib"
+
+
+def test_a_checkpoint_that_is_gone_when_the_run_ends_loses_no_run(few, make, tmp_path):
+    init, out = make(few, name="init"), tmp_path / "after.safetensors"
+    digest = hashlib.sha256(init.read_bytes()).hexdigest()
+    settings = resolve("nose", input_size=(32, 32), epochs=1, init=str(init))
+    where = RunOptions(out, torch.device("cpu"))
+    items = [Item(record, "faces.jsonl", line) for line, record in enumerate(few, 1)]
+    observer = Observer(epoch=lambda *_: init.unlink())
+    train_records(items, Failures(), settings, where, observer)
+    assert read_metadata(str(out))["run"]["provenance"]["init"]["sha256"] == digest
+
+
+def test_datasets_stand_in_the_order_in_which_they_came(few, make, explain):
+    halves = [{**r, "dataset": 300 if n >= 8 else "w"} for n, r in enumerate(few)]
+    text = command(explain(make(halves)))
+    assert text.startswith("{\n    cat W.jsonl\n    cat 300.jsonl\n} |")
+
+
+def test_the_network_in_the_box_has_a_name(quick):
+    named, unnamed = quick("predict", "--explain", "box"), quick("predict", "--explain")
+    assert named.returncode == unnamed.returncode == 0
+    assert named.stdout == unnamed.stdout != b""

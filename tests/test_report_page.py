@@ -164,6 +164,15 @@ def test_photos_without_truth_are_sorted_by_their_scores(page, face):
     assert "largest error" not in found.locator("#sort").inner_text()
 
 
+def test_a_broken_photo_makes_no_figures_of_photos_without_truth(tmp_path, face):
+    photo = predicted(face(0), 1)
+    del photo["points"]
+    broken = {"image": "x.jpg", "id": "x", "split": "test", "status": "unreadable", "error": "no"}
+    path = make(tmp_path, write(tmp_path / "photos.jsonl", [photo, broken]))
+    assert b"<h2>Summary" not in path.read_bytes()
+    assert len(data_of(path)["faces"]) == 2
+
+
 def test_photos_without_truth_beside_others_have_no_part_in_the_figures(tmp_path, face, quick):
     photo = predicted(face(1), 1)
     del photo["points"]

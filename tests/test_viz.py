@@ -316,6 +316,8 @@ def test_a_rate_that_falls_in_steps_is_marked_and_one_that_falls_all_the_time_is
 
     assert marks([1e-3] * 15 + [3e-4] * 15) == 1
     assert marks([1e-3 / epoch for epoch in range(1, 31)]) == 0
+    assert marks([1e-3] * 10 + [1e-3 / epoch for epoch in range(2, 12)]) == 0
+    assert marks([1e-3, 1e-4]) == 1
 
 
 def test_curves_of_two_runs_and_a_checkpoint(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from kptools.training import pipe
 
 # What comes of metadata that is not as kp-train writes it
 _BROKEN = (LookupError, ArithmeticError, TypeError, ValueError, AttributeError)
-UNKNOWN = "not known: kptools kept no more when it was made"
+UNKNOWN = "not known: kptools did not record it when this was made"
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _data(origin: Origin) -> str:
     if rows:
         return _table(text.HEADER, rows)
     if origin.is_box:
-        return "What the script draws or reads, below."
+        return "The script below makes or reads it."
     return f"What it was trained on is {UNKNOWN}."
 
 
@@ -76,7 +76,7 @@ def _made(origin: Origin) -> list[str]:
     lines += [""] if lines else []
     lines += ["```sh", *origin.command, "```"]
     if origin.is_box:
-        lines += ["", "The training in the script:", "", "```sh", *origin.lines, "```"]
+        lines += ["", text.OF_SCRIPT, "", "```sh", *origin.lines, "```"]
     else:
         lines += ["", text.NOT_RECORDED]
     for paragraph in (text.policies(origin.provenance), text.start(origin)):

@@ -13,6 +13,7 @@ UNNAMED = "(no dataset)"  # of records that name none
 NOT_RECORDED = (
     "The options of kp-prep are not recorded. Words in capitals stand for your files and folders."
 )
+OF_SCRIPT = "What the checkpoint knows of the training in the script:"
 
 
 def as_json(origin: Origin) -> str:
@@ -45,7 +46,7 @@ def as_text(origin: Origin) -> str:
     for paragraph in (measured, policies(origin.provenance), start(origin)):
         comments += ["", *paragraph] if paragraph else []
     if origin.is_box:
-        comments += ["", "In the script its network is trained by", *origin.lines]
+        comments += ["", OF_SCRIPT, *origin.lines]
     else:
         comments += ["", NOT_RECORDED]
     lines = [f"# {clean(comment)}".rstrip() for comment in comments]

@@ -283,10 +283,13 @@ def _report_boxes(where: str, source: str, model: "ModelSpec") -> None:
 def _explain(checkpoints: list[str], files: list[str], form: str) -> int:
     """Print where the networks, or that in the box, come from."""
     from kptools.cli.explain import explain
+    from kptools.models import box
 
-    if files:
-        raise UsageError(f"--explain reads no records; leave {files[0]} out")
-    explain(checkpoints, form)
+    names = [*checkpoints, *(name for name in files if name == box.NAME)]
+    for name in files:
+        if name != box.NAME:
+            raise UsageError(f"--explain reads no records; leave {name} out")
+    explain(names, form)
     return 0
 
 

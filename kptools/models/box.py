@@ -12,7 +12,7 @@ from pathlib import Path
 from kptools.errors import KptoolsError
 
 NAME = "box"  # what it is called where a checkpoint may be named
-MADE_BY = "sh examples/box.sh"  # and where its file is to be
+MADE_BY = "sh examples/box.sh"  # and the file to write
 DESCRIPTION = "the network in the box is taken, which learnt 68 points from drawn faces"
 
 _FILE = Path(__file__).with_name("box.safetensors")
@@ -40,7 +40,7 @@ def pack(source: str, target: Path) -> None:
     """Write a checkpoint again with its weights in half precision. Of its run the settings and the
     provenance stay, and who made it; not the history of its epochs, nor the fingerprint of its
     records, which holds the paths of their pictures. Raises KptoolsError."""
-    import torch  # not by who only asks where it is
+    import torch  # slow, and not needed for the path alone
 
     from kptools.models import checkpoint
 

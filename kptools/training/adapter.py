@@ -53,7 +53,7 @@ def train_adapter(
         )
     made, figures = adapter.fit(given, wanted, boxes, found.scheme)
     options = {"val": val_items is not None, "val_fraction": val_fraction}
-    made.save(out, provenance.of_records(found, options))
+    made.save(out, provenance.of_adapter(found, options))
     before = f"{100 * figures['before']:.2f} % of the box before, " if "before" in figures else ""
     report(
         f"{figures['faces']} faces, penalty {figures['penalty']:g}; mean distance {before}"

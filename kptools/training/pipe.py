@@ -69,7 +69,9 @@ def number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("no number")
     short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+    if isinstance(value, int) or float(short) != value:
+        return repr(value)
+    return short
 
 
 def _settings(
@@ -169,14 +171,15 @@ def _joined(
 
 def _sources(data: Sequence[Mapping[str, Any]], *, with_val: bool) -> list[tuple[str, list[str]]]:
     """For each dataset the command that reads it, and those that give it the policy that most of
-    its faces have."""
+    its faces have; val has none."""
     found: dict[str, list[str]] = {}
-    for row in sorted(data, key=lambda row: row["split"] == "val"):  # which has no policy
+    for row in data:
         if row["split"] == "train" or with_val:
             policies = row.get("policies") or [{"augment": []}]
             words = policy_words(policies[0]["augment"] or [], row.get("copies", 1))
-            found.setdefault(_reader(row["dataset"]), words)
-    return sorted(found.items()) or [(_reader(None), [])]
+            reader = _reader(row["dataset"])
+            found[reader] = found.get(reader) or words
+    return list(found.items()) or [(_reader(None), [])]
 
 
 def _reader(name: str | None) -> str:

@@ -30,36 +30,38 @@ OTHERS = "(others)"
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 
 
-def of_run(
-    found: Gathered,
-    settings: Settings,
-    given: Mapping[str, Any],
-    device: torch.device,
-    processes: int,
+def of_start(
+    settings: Settings, given: Mapping[str, Any], device: torch.device, processes: int
 ) -> dict[str, Any]:
-    """Of a network, as JSON. `given` are those options of the run that are no settings, None or
-    False where they were left out. To be called when the images were read: which could not be is
-    part of it."""
-    provenance = of_records(found, given)
+    """Of a network, as JSON: what is known when the run starts. A file that it starts from may be
+    gone when it ends. `given` are those options of the run that are no settings, None or False
+    where they were left out. Raises KptoolsError where such a file cannot be read."""
+    provenance = _of_program(given)
     provenance["device"] = {
         "type": device.type,
         "name": runtime.device_name(device),
         "processes": processes,
     }
     if settings.init:
-        provenance["init"] = _of_start(settings.init)
+        provenance["init"] = _of_init(settings.init)
     if settings.weights not in ("none", "default"):
         provenance["weights"] = {"sha256": _sha256(settings.weights)}
     return provenance
 
 
-def of_records(found: Gathered, given: Mapping[str, Any]) -> dict[str, Any]:
+def of_data(found: Gathered) -> dict[str, Any]:
+    """The rest, when the images were read: which could not be is part of it."""
+    return {"data": _data(found)}
+
+
+def of_adapter(found: Gathered, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a run without a network has of it: versions, options, and the data."""
-    return {
-        "versions": versions(),
-        "options": {k: v for k, v in given.items() if v is not None and v is not False},
-        "data": _data(found),
-    }
+    return _of_program(given) | of_data(found)
+
+
+def _of_program(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = {k: v for k, v in given.items() if v is not None and v is not False}
+    return {"versions": versions(), "options": options}
 
 
 def versions() -> dict[str, str]:
@@ -107,7 +109,8 @@ class _Part:
 
 
 def _data(found: Gathered) -> list[dict[str, Any]]:
-    """An object for each dataset and split, with the policies of what was trained on."""
+    """An object for each dataset and split, in the order in which the datasets came, with the
+    policies of what was trained on."""
     used = [(record, "train") for record in _sound(found.train)]
     used += [(record, "val") for record in _sound(found.val)]
     lost = [
@@ -117,6 +120,8 @@ def _data(found: Gathered) -> list[dict[str, Any]]:
     ]
     counts = Counter(_dataset(record) for record, _ in used + lost)
     known = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_KINDS]
+    came = dict.fromkeys(_dataset(item.record) for item in found.items)
+    order = {name: place for place, name in enumerate(came)}  # OTHERS are last
     parts: dict[tuple[str, str], _Part] = defaultdict(_Part)
     for record, split in used:
         name = _dataset(record)
@@ -129,7 +134,7 @@ def _data(found: Gathered) -> list[dict[str, Any]]:
     return [
         {"dataset": name or None, "split": split}
         | parts[name, split].described(with_policies=split == "train")
-        for name, split in sorted(parts)
+        for name, split in sorted(parts, key=lambda part: (order.get(part[0], len(order)), part))
     ]
 
 
@@ -138,9 +143,10 @@ def _sound(members: Iterable[tuple[Any, Any]]) -> list[Record]:
 
 
 def _dataset(record: Record) -> str:
-    """What the record says that it is of; empty where it does not."""
+    """What the record says that it is of, as 300 in a column of a table; empty where it does
+    not."""
     name = record.get("dataset")
-    return name[:100] if isinstance(name, str) else ""
+    return str(name)[:100] if isinstance(name, str | int) else ""
 
 
 def _largest(counts: Counter[str]) -> dict[str, int]:
@@ -164,7 +170,7 @@ def _policies(counts: Counter[bytes]) -> list[dict[str, Any]]:
     return found
 
 
-def _of_start(path: str) -> dict[str, Any]:
+def _of_init(path: str) -> dict[str, Any]:
     """What a run says of the checkpoint that it goes on from: which, and what that was trained on;
     not what that one went on from in its turn, but for its hash."""
     meta = read_metadata(path)

@@ -147,6 +147,7 @@ def train_records(
             "val_fraction": val_fraction,
             "compile": options.compile_network,
         }
+        begun = provenance.of_start(settings, given, options.device, ranks.count)
         result = run(
             faces,
             val,
@@ -154,7 +155,7 @@ def train_records(
             settings,
             options,
             observer,
-            lambda: provenance.of_run(found, settings, given, options.device, ranks.count),
+            lambda: begun | provenance.of_data(found),
         )
         wait_for_all(caches)  # a run that was finished before reports the same failures
         predictions: list[Record] = []
@@ -175,8 +176,8 @@ def run(
     describe: Callable[[], dict[str, Any]],
 ) -> Checkpoint:
     """Train, and write the checkpoint, with the log next to it (STEM.log.jsonl); or, if a run was
-    finished, take what it made. `describe` gives its provenance at the end. UsageError
-    where that is of another run, KptoolsError."""
+    finished, take what it made. `describe` gives its provenance at the end, when all images were
+    read. UsageError where that is of another run, KptoolsError."""
     out, ranks = options.out, options.ranks
     state_path = out.with_name(out.stem + ".state.safetensors")
     done: Checkpoint | None = None

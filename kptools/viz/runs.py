@@ -27,11 +27,16 @@ class Run:
 
     def rate_changes(self) -> list[tuple[float, float]]:
         """(epoch, rate) where the learning rate is not that of the epoch before; the epoch is the
-        first with the new rate. None where it changes all the time, as along a cosine."""
+        first with the new rate. A rate that changes from epoch to epoch, as along a cosine, has no
+        such place."""
         x, rates = self.series("lr")
-        together = zip(x[1:], rates, rates[1:], strict=False)
-        changes = [(epoch, new) for epoch, old, new in together if new != old]
-        return changes if len(changes) <= max(3, len(x) // 2) else []
+        together = list(zip(x[1:], rates, rates[1:], strict=False))
+        changed = [False, *(new != old for _, old, new in together), False]
+        return [
+            (epoch, new)
+            for place, (epoch, _, new) in enumerate(together, 1)
+            if changed[place] and not (changed[place - 1] or changed[place + 1])
+        ]
 
 
 def names(paths: Sequence[str]) -> list[str]:

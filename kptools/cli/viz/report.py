@@ -70,11 +70,14 @@ def report(
     stream.check_expected()
     if not (sources.found or unlabelled):
         return nothing_to_draw(stream, output, "no face with a prediction")
-    if unlabelled and sources.found:
+    scored = sources.found
+    if unlabelled and not any(source.norm for source in scored):
+        scored = []  # photos alone: a broken one among them is no figure
+    if unlabelled and scored:
         console.report(
             f"kp-viz: records without points, which are shown and not scored: {unlabelled}"
         )
-    page = pages.page(title, sources.found, threshold, gallery.data(stream.fail))
+    page = pages.page(title, scored, threshold, gallery.data(stream.fail))
     write_output(output, page)
     return stream.close()
 
