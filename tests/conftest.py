@@ -1,6 +1,7 @@
 """What the tests share: the tools as a person runs them, and small pictures."""
 
 import atexit
+import fcntl
 import io
 import json
 import os
@@ -37,6 +38,14 @@ from kptools.storage import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = ("prep", "augment", "train", "predict", "track", "eval", "heatmap", "viz")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Workers of pytest-xdist (`pytest -n 2`) share the cores: torch's threads wait for each other,
+    which is slow where there are more of them than cores."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // len(specs))))
 
 
 def run(
@@ -90,16 +99,32 @@ def module(name: str) -> str:
 
 
 def start(tool: str, *words: object, cwd: Path, **keys: Any) -> subprocess.Popen[bytes]:
-    """A tool that runs beside the test."""
-    return subprocess.Popen(
+    """A tool that runs beside the test, and no longer than it."""
+    process = subprocess.Popen(
         [sys.executable, "-m", f"kptools.cli.{tool}", *map(str, words)],
         cwd=cwd,
         **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keys},
     )
+    _started.append(process)
+    return process
+
+
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on() -> Iterator[None]:
+    """Ends what a test that failed has started and left."""
+    yield
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes] | None = None) -> None:
-    for _ in range(400):
+    end = time.monotonic() + 120  # a busy machine may take long to import torch
+    while time.monotonic() < end:
         if path.exists():
             return
         assert process is None or process.poll() is None, process.stderr.read()
@@ -274,32 +299,58 @@ def face(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return make
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the session that `make` fills, for all workers of pytest-xdist."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each has its own in that of the session
+        base = base.parent
+    folder = base / name
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Sixty drawn faces, a policy on each; ten groups or so are val."""
-    folder = tmp_path_factory.mktemp("drawn")
-    made = run("prep", "synth", "--count", 60, "--out", folder / "f", "--val-fraction", 0.2)
     policy = ["--rotate", 10, "--shift", 0.05, "--brightness", 0.2, "--noise", 0.02]
-    return run("augment", *policy, stdin=made.stdout).stdout
+
+    def draw(folder: Path) -> None:
+        words = ("--count", 60, "--out", folder / "f", "--val-fraction", 0.2)
+        made = run("prep", "synth", *words)
+        (folder / "faces.jsonl").write_bytes(run("augment", *policy, stdin=made.stdout).stdout)
+
+    return (once(tmp_path_factory, "drawn", draw) / "faces.jsonl").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Sixteen drawn faces, four of them val."""
-    folder = tmp_path_factory.mktemp("few")
-    made = parse(run("prep", "synth", "--count", 16, "--out", folder / "f").stdout)
+
+    def draw(folder: Path) -> None:
+        made = run("prep", "synth", "--count", 16, "--out", folder / "f").stdout
+        (folder / "faces.jsonl").write_bytes(made)
+
+    made = parse((once(tmp_path_factory, "few", draw) / "faces.jsonl").read_bytes())
     return [r | {"split": "val" if i % 4 == 3 else "train"} for i, r in enumerate(made)]
 
 
 @pytest.fixture(scope="session")
 def box_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network in the box as an ONNX file."""
+    """The network in the box as an ONNX file; box.txt beside it is what the export said."""
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    path = tmp_path_factory.mktemp("onnx") / "box.onnx"
-    done = run("predict", "--export", path)
-    assert done.returncode == 0, done.stderr
-    return path
+
+    def export(folder: Path) -> None:
+        done = run("predict", "--export", folder / "box.onnx")
+        assert done.returncode == 0, done.stderr
+        (folder / "box.txt").write_bytes(done.stderr)
+
+    return once(tmp_path_factory, "onnx", export) / "box.onnx"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
@@ -22,13 +23,20 @@ def on_terminal(face, stdout):
         os.close(terminal)
         process.stdin.write(lines([face(0)]))
         process.stdin.flush()
+        out = process.stdout.readline() if process.stdout else b""
+        while not process.stdout and not os.fstat(stdout.fileno()).st_size:
+            assert process.poll() is None
+            time.sleep(0.05)
         time.sleep(2)
         process.stdin.write(lines([face(1)]) + b"broken\n" + lines([face(2)]))
         process.stdin.flush()
-        time.sleep(1)
-        process.stdin.close()
-        out = process.stdout.read() if process.stdout else b""
         shown = b""
+        end = time.monotonic() + (1 if process.stdout else 60)  # where there is a bar it shows them
+        while b" 4 records  " not in shown and time.monotonic() < end:
+            if select.select([screen], [], [], 0.1)[0]:
+                shown += os.read(screen, 1 << 16)
+        process.stdin.close()
+        out += process.stdout.read() if process.stdout else b""
         while True:
             try:
                 piece = os.read(screen, 1 << 16)

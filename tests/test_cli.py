@@ -92,7 +92,7 @@ def test_a_file_system_that_does_not_answer_does_not_keep_a_tool_alive(face, tmp
     assert process.stderr.readline() == b"reading\n"
     process.send_signal(signal.SIGTERM)
     try:
-        assert process.wait(timeout=10) == 143
+        assert process.wait(timeout=60) == 143
     finally:
         process.kill()
 

@@ -1,5 +1,6 @@
 """Training on several processes, as torchrun starts them."""
 
+import functools
 import json
 import os
 import signal
@@ -45,55 +46,62 @@ def curve(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def policies(drawn):
-    """Faces with a policy, of which 40 are trained on: 20 steps of 8 in 4 epochs."""
+    """Faces with a policy, of which 40 are trained on: 10 steps of 8 in 2 epochs."""
     policy = [{"rotate": 15, "flip": 0.5}]
     return lines([{**record, "augment": policy} for record in parse(drawn)[:52]])
 
 
+FACE = ("--arch", "face", "--input-size", "80x60")
+IN_DOUBLE = ("--batch-size", 8, "--epochs", 2, "--val-fraction", 0.2, "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def alone(policies, tmp_path_factory):
+    """The curve of one process with these words, in 64 bits, and the ids that it predicts."""
+
+    @functools.cache
+    def train(*words):
+        folder = tmp_path_factory.mktemp("alone")
+        command = (sys.executable, SCRIPT, "--threads", 1, *words, *IN_DOUBLE)
+        done = subprocess.run(
+            [*map(str, command), "-o", "one.safetensors"],
+            input=policies,
+            capture_output=True,
+            cwd=folder,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return curve(folder / "one.log.jsonl"), [r["id"] for r in parse(done.stdout)]
+
+    return train
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "parts"),
     [
-        ("--arch", "face", "--input-size", "80x60"),
-        SMALL[:-2],
-        ("--arch", "resnet18", "--weights", "none", "--input-size", "32x32"),
-        (*SMALL[:-2], "--accumulate", 2),
+        (FACE, 1),
+        (SMALL[:-2], 1),
+        (("--arch", "resnet18", "--weights", "none", "--input-size", "32x32"), 1),
+        (SMALL[:-2], 2),
     ],
     ids=["face", "unet", "resnet18", "unet by parts"],
 )
-def test_the_curve_of_two_processes_is_that_of_one(policies, tmp_path, words):
-    """In 64 bits: in 32 Adam makes rounding of the first steps visible in the twentieth. A batch by
+def test_the_curve_of_two_processes_is_that_of_one(policies, alone, tmp_path, words, parts):
+    """In 64 bits: in 32 Adam makes rounding of the first steps visible in later ones. A batch by
     parts is normalised by parts, so that its curve is compared with that of one process by parts
     alone where there is no batch normalisation."""
-    common = (
-        *words,
-        "--batch-size",
-        8,
-        "--epochs",
-        4,
-        "--val-fraction",
-        0.2,
-        "--precision",
-        "fp32",
-    )
-    two = ranks(2, *common, "-o", tmp_path / "two.safetensors", target=[SCRIPT])
-    status, out, err = finish(two, policies)
+    given = (*words, "--accumulate", parts, *IN_DOUBLE, "-o", tmp_path / "two.safetensors")
+    status, out, err = finish(ranks(2, *given, target=[SCRIPT]), policies)
     assert status == 0, err
-    one = subprocess.run(
-        [*map(str, (sys.executable, SCRIPT, "--threads", 1, *common)), "-o", "one.safetensors"],
-        input=policies,
-        capture_output=True,
-        cwd=tmp_path,
-    )
-    assert one.returncode == 0, one.stderr.decode()
-    ours, theirs = (curve(tmp_path / f"{name}.log.jsonl") for name in ("two", "one"))
-    assert len(ours) == len(theirs) == 4
-    if "--accumulate" not in words:
+    theirs, ids = alone(*words)
+    ours = curve(tmp_path / "two.log.jsonl")
+    assert len(ours) == len(theirs) == 2
+    if parts == 1:
         for a, b in zip(ours, theirs, strict=True):
             for key in ("train_loss", "val_loss", "val_nme", "val_mae"):
                 assert a[key] == pytest.approx(b[key], rel=1e-9), key
-    assert [r["id"] for r in parse(out)] == [r["id"] for r in parse(one.stdout)]
+    assert [r["id"] for r in parse(out)] == ids
 
 
 @pytest.fixture
@@ -134,31 +142,13 @@ def test_shared_normalisation_is_that_of_torch_and_keeps_layout_and_type(
         assert (a.double() - b).abs().max() < tolerance * b.abs().max()
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(policies, tmp_path):
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(alone):
     """Of a network without batch normalisation; in 64 bits."""
-    losses = []
-    for parts in (1, 3):
-        out = tmp_path / f"{parts}.safetensors"
-        words = (
-            "--arch",
-            "face",
-            "--input-size",
-            "80x60",
-            "--batch-size",
-            8,
-            "--epochs",
-            2,
-            "--precision",
-            "fp32",
-        )
-        done = subprocess.run(
-            [*map(str, (sys.executable, SCRIPT, *words, "--accumulate", parts, "-o", out))],
-            input=policies,
-            capture_output=True,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        losses.append([epoch["train_loss"] for epoch in curve(tmp_path / f"{parts}.log.jsonl")])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    whole, parts = (
+        [epoch["train_loss"] for epoch in alone(*FACE, *more)[0]]
+        for more in ((), ("--accumulate", 3))
+    )
+    assert whole == pytest.approx(parts, rel=1e-9)
 
 
 def pid_of_rank(process, rank):
