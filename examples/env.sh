@@ -4,7 +4,25 @@
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 venv=${KPTOOLS_VENV:-$root/.venv}
-if [ ! -e "$venv/.kptools${extras:-}" ]; then
+
+# is_installed: whether kptools is there in this version, with the extras, however it was installed
+is_installed() {
+    [ -e "$venv/.kptools${extras:-}" ] && return
+    version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$root/kptools/__init__.py")
+    "$venv/bin/python" -I - "$version" "${extras:-}" 2> /dev/null << 'END'
+import importlib.util
+import sys
+
+import kptools
+from kptools.cli.extras import EXTRAS
+
+names = sys.argv[2].strip("[]").split(",") if sys.argv[2] else []
+found = [importlib.util.find_spec(m) for name in names for m in EXTRAS[name].modules]
+sys.exit(kptools.__version__ != sys.argv[1] or None in found)
+END
+}
+
+if ! is_installed; then
     echo "setting up $venv (torch is large: a few minutes)" >&2
     "${PYTHON:-python3}" -m venv "$venv"
     "$venv/bin/pip" install --quiet --editable "$root${extras:-}"

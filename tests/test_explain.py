@@ -437,3 +437,11 @@ def test_the_network_in_the_box_has_a_name(quick):
     named, unnamed = quick("predict", "--explain", "box"), quick("predict", "--explain")
     assert named.returncode == unnamed.returncode == 0
     assert named.stdout == unnamed.stdout != b""
+
+
+@pytest.mark.parametrize(
+    ("dataset", "first"), [("photos", "cat PHOTOS.jsonl |"), ("imm", "kp-prep imm ROOT |")]
+)
+def test_points_of_photos_are_of_a_file_since_no_reader_has_them(dataset, first):
+    row = {"dataset": dataset, "split": "train", "policies": []}
+    assert pipe.of_adapter({"data": [row]})[0] == first

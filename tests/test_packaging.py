@@ -78,6 +78,12 @@ def test_the_wheel_that_is_built_from_it_works_where_nothing_else_is(archive, tm
         words = ("bash", "-euo", "pipefail", "-c", command)
         return run(*words, cwd=tmp_path, PATH=path, PYTHONPATH="", HOME=str(tmp_path))
 
+    # the examples take it as it is
+    script = source / "examples" / "which.sh"
+    script.write_text('. "$(dirname -- "$0")/env.sh"\ncommand -v kp-predict\n')
+    found = tool(f"KPTOOLS_VENV={place} sh {script} 2>&1").strip()
+    assert found == str(place / "bin" / "kp-predict")
+
     where = tool("python -c 'import kptools; print(kptools.__file__)'")
     assert str(place) in where
     tool("kp-prep synth --count 4 --out faces > faces.jsonl")

@@ -122,16 +122,17 @@ def _protocol(found: dict[str, Any]) -> Table:
 
 def _comparison(found: dict[str, Any]) -> Table:
     """A line for each figure that was compared."""
+    percent = 100 * found["confidence"]
     table = _table(
         f"Against {found['baseline']}: {found['faces']} faces in {found['groups']} groups",
-        ["input", "baseline", "difference", f"{100 * found['confidence']:g} % interval", ""],
+        ["input", "baseline", "difference", f"{percent:g} % interval", "the input is"],
         "",
     )
 
     def add(name: str, figure: dict[str, Any], metric: str) -> None:
         words = [_shown(metric, figure[k]) for k in ("candidate", "baseline", "difference")]
         interval = [_shown(metric, figure[key]) for key in ("low", "high")]
-        verdict = "-" if figure["worse"] is None else "worse" if figure["worse"] else ""
+        verdict = "-" if figure["worse"] is None else "worse" if figure["worse"] else "unclear"
         if figure["high"] is not None and figure["high"] < 0:
             verdict = "better"
         label = f"{_label(metric, found['threshold'])}{name}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kptools.cli.explain import UNKNOWN, Origin, clean
-from kptools.models import metadata
+from kptools.models import box, metadata
 from kptools.training import pipe
 
 HEADER = ("dataset", "split", "faces", "groups", "failed", "scheme", "boxes")
@@ -134,6 +134,12 @@ def start(origin: Origin) -> list[str]:
     init = origin.provenance.get("init")
     if init is None:
         return lines
+    if init["name"] == box.NAME:
+        return [
+            *lines,
+            "It went on from the network that comes with kptools (kp-predict --explain box);",
+            f"  its SHA-256 is {init['sha256']}",
+        ]
     lines.append(f"It went on from {init['name']}, after {counted(init['epochs'], 'epoch')};")
     lines.append(f"  its SHA-256 is {init['sha256']}")
     theirs = init.get("provenance")

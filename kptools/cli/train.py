@@ -49,7 +49,7 @@ kp-prep ibug | kp-augment --preset face | kp-train -o model.safetensors > val.js
 kp-prep imm --points nose | kp-augment --rotate 15 --shift 0.05 | kp-train --arch nose | kp-eval
 kp-train --arch resnet18 --epochs 5 -o r18.safetensors faces.jsonl | kp-viz grid -o val.png
 kp-predict other.safetensors faces.jsonl | kp-train --arch adapter -o adapter.safetensors | kp-eval
-kp-train --init box --epochs 20 --lr 5e-4 -o mine.safetensors faces.jsonl > val.jsonl
+kp-train --init box --lr 3e-4 --epochs 40 --val-fraction 0 --keep last -o mine.safetensors f.jsonl
 torchrun --nproc-per-node 8 -m kptools.cli.train --arch resnet50 -o r50.safetensors faces.jsonl
 ''')
 }
@@ -72,7 +72,8 @@ def train(
             (*archs.ARCHS, ADAPTER),
             metavar="NAME",
             help="The network; see the table. adapter: a map from `pred` to `points` [default: "
-            f"{archs.DEFAULT}; with --init that of the checkpoint, and its settings].",
+            f"{archs.DEFAULT}; with --init that of the checkpoint, and its settings but for its "
+            "shape prior].",
         ),
     ] = None,
     output: Annotated[

@@ -18,6 +18,7 @@ from kptools.training.settings import Settings, resolve
 from kptools.units import DEVICES, PRECISIONS
 
 WIDTH = 100
+WITHOUT_POINTS = ("photos", "video")  # their points are of another source, as of kp-viz edit
 INDENT = "    "
 
 
@@ -185,7 +186,7 @@ def _sources(data: Sequence[Mapping[str, Any]], *, with_val: bool) -> list[tuple
 def _reader(name: str | None) -> str:
     """The command that reads a dataset, its paths words in capitals; of one that no reader of
     kptools made, or that has no name, its records."""
-    if name is None or name not in DATASETS:
+    if name is None or name not in DATASETS or name in WITHOUT_POINTS:
         plain = re.sub(r"[^A-Z0-9]+", "_", (name or "").upper()).strip("_")[:40]
         return f"cat {plain or 'FACES'}.jsonl"
     words = [

@@ -202,8 +202,8 @@ def run(
                 gave_way = True
                 observer.report(
                     f"the cores are busy with other work, so the steps take fewer threads than "
-                    f"{settings.threads} while they are (`threads` in the log); for the same "
-                    "bytes whatever runs beside, name a number with --threads"
+                    f"{settings.threads} while they are (`threads` in the log); the last "
+                    "digits depend on it; a number that --threads names is kept"
                 )
             if log is not None:
                 observer.epoch(epoch.log, log.append(epoch.log))

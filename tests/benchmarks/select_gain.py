@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-4", help="as 0-4, or one number")
     parser.add_argument("--count", type=int, default=50, help="of faces that are taken")
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--train", default="", help="more options of kp-train, in one word")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("select_gain.jsonl"), help="the results")
@@ -226,7 +227,7 @@ def learn(
         path = Path(folder) / "network.safetensors"
         policy = common.tool("augment", "--preset", "face", "--seed", seed, stdin=lines_of(taken))
         words = (*RECIPE, "--epochs", args.epochs, "--seed", seed, "--device", args.device)
-        common.tool("train", *words, "-o", path, stdin=policy)
+        common.tool("train", *words, *args.train.split(), "-o", path, stdin=policy)
         report = score(predict(test, args.device, path))
     return _result(report) | {
         "taken": score(taken)["nme"],

@@ -45,7 +45,7 @@ def edit(
     \b
     kp-predict photos.jsonl | kp-viz edit -o corrected.jsonl
     kp-viz edit --resume -o corrected.jsonl preds.jsonl
-    kp-train --init box corrected.jsonl
+    kp-train --init box --lr 3e-4 --epochs 40 -o mine.safetensors corrected.jsonl > val.jsonl
     """
     choice("--order", order, ORDERS)
     if output.is_dir() or not output.parent.is_dir():
