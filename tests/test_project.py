@@ -14,7 +14,8 @@ from kptools.schemes import catalog
 PACKAGE = Path(__file__).resolve().parents[1] / "kptools"
 # A file imports from its own folder, and from those of the lines below
 LAYERS = """
-    cli api __main__
+    __main__
+    cli api
     viz
     training
     inference
