@@ -272,7 +272,7 @@ def test_a_card_has_what_stands_beside_the_checkpoint_and_asks_for_it_otherwise(
     few = [{**record, "dataset": "a|b <i>"} for record in few]
     path = make(few)
     text = explain(path, "--format", "markdown")
-    assert "Write them into `m.card.md` beside it" in text
+    assert "Write them into `m.card.md` next to it" in text
     assert "| a\\|b \\<i> | train | 12 | 12 | 0 |" in text
     (tmp_path / "m.card.md").write_text("For noses alone.\n")
     text = explain(path, "--format", "markdown")

@@ -1,7 +1,7 @@
 """Where a checkpoint comes from, as a model card in Markdown (Mitchell et al., 2019).
 
 What a program can know comes from the checkpoint; the rest is a person's, from the file
-STEM.card.md beside it.
+STEM.card.md next to it.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from kptools.models import box
 
 TO_BE_WRITTEN = (
     "What it is for, its limits, its figures on other faces and its licence are not in the "
-    "checkpoint. Write them into `{}` beside it, and they stand here."
+    "checkpoint. Write them into `{}` next to it, and they stand here."
 )
 
 
