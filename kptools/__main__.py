@@ -27,7 +27,7 @@ def main() -> None:
         sys.argv = ["kptools doctor", *words[1:]]
         doctor.main()
     if words:
-        sys.stderr.write(f"kptools: {words[0]!r} is no command of it; doctor is the only one\n")
+        sys.stderr.write(f"kptools: there is no command {words[0]!r}; doctor is the only one\n")
         sys.exit(2)
     print(f"kptools {__version__}: facial keypoints from the shell\n")
     for name, text in TOOLS.items():

@@ -68,9 +68,11 @@ def test_without_what_all_need_it_exits_with_3_in_a_line(broken, name):
     assert "missing" in (done.stdout + done.stderr).lower()
 
 
-def test_another_word_is_wrong_usage():
-    done = doctor("dokter")
+@pytest.mark.parametrize("words", [("dokter",), ("doctor", "--format", "xml")])
+def test_another_word_is_wrong_usage(words):
+    done = doctor(*words)
     assert done.returncode == 2
+    assert done.stdout == ""
     assert done.stderr.count("\n") == 1
 
 

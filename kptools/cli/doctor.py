@@ -12,8 +12,9 @@ from typing import Annotated, Any, NoReturn
 from kptools import __version__
 from kptools.cli.edge import new_app, run
 from kptools.cli.extras import EXTRAS
-from kptools.cli.options import cores, one_of
+from kptools.cli.options import choice, cores, one_of
 from kptools.errors import KptoolsError
+from kptools.models import box
 
 # The packages that nothing works without
 CORE = (
@@ -27,6 +28,7 @@ CORE = (
     "safetensors",
     "matplotlib",
 )
+FORMATS = ("text", "json")
 _MODULES = {"pillow": "PIL"}
 PROGRAMS = {"jq": "the examples of the docs", "parallel": "examples/cluster/parallel.sh"}
 VARIABLES = {
@@ -36,13 +38,14 @@ VARIABLES = {
 
 
 def doctor(
-    format: Annotated[str, one_of(("text", "json"), help="text, or one JSON object.")] = "text",
+    format: Annotated[str, one_of(FORMATS, help="text, or one JSON object.")] = "text",
 ) -> int:
     """Say what is installed here, which device and precision will be used, and what is missing for
     which command. Exits with 3 where nothing works without what is missing.
 
     python -m kptools doctor
     """
+    choice("--format", format, FORMATS)
     found = examine()
     if format == "json":
         print(json.dumps(found))
@@ -102,8 +105,11 @@ def _problem_of_extra(modules: tuple[str, ...]) -> str | None:
 
 
 def _box_is_there() -> bool:
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return os.path.exists(os.path.join(folder, "models", "box.safetensors"))
+    try:
+        box.path()
+    except KptoolsError:
+        return False
+    return True
 
 
 def _device() -> dict[str, Any]:
