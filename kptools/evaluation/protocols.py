@@ -120,11 +120,12 @@ PROTOCOLS = {
         ),
         Protocol(
             "300w-pupil",
-            "Ren et al., Face Alignment at 3000 FPS, CVPR 2014 (norm); Zhang et al., Facial "
-            "Landmark Detection by Deep Multi-task Learning, ECCV 2014 (failures)",
+            "Ren et al., Face Alignment at 3000 FPS, CVPR 2014 (norm); Valle et al., A "
+            "Deeply-initialized Coarse-to-fine Ensemble of Regression Trees, ECCV 2018 (AUC, "
+            "failures)",
             "ibug68",
             "interpupil",
-            _FAILURES_AT_10,
+            _AT_8,
             _SETS_OF_300W,
             _parts_of_300w,
         ),
