@@ -204,6 +204,13 @@ def test_options_of_networks_are_refused(records, quick, tmp_path, tool, words, 
     assert not (tmp_path / "a.safetensors").exists()
 
 
+def test_several_processes_do_not_train_an_adapter(records, quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = quick("train", "--arch", "adapter", "-o", tmp_path / "a.safetensors", stdin=records)
+    assert done.returncode == 2
+    assert b"leave torchrun out" in done.stderr
+
+
 def test_an_adapter_has_no_mirror_image(records, quick, tmp_path):
     path = tmp_path / "adapter.safetensors"
     quick("train", "--arch", "adapter", "-o", path, stdin=records)

@@ -338,6 +338,18 @@ def test_curves_of_two_runs_and_a_checkpoint(tmp_path: Path) -> None:
     assert viz("curves", "b/a.log.jsonl", "--metric", "nme", cwd=tmp_path).returncode == 3
 
 
+def test_the_curves_of_several_schemes_have_a_line_for_each(tmp_path: Path) -> None:
+    of = {"val_nme": None, "val_nme_of": {"ibug68": 0.1, "cat5": 0.25}}
+    _log(tmp_path / "both.log.jsonl", 3, **of)
+    done = viz("curves", "both.log.jsonl", "--metric", "nme", "-o", "c.svg", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    svg = (tmp_path / "c.svg").read_text()
+    assert "both, ibug68" in svg
+    assert "both, cat5" in svg
+    assert "best val 10 at epoch 1" in svg
+    assert "best val 25 at epoch 1" in svg
+
+
 def test_the_axis_is_logarithmic_where_the_range_is_wide() -> None:
     def scale(last: float, log: bool | None = None) -> str:
         run = runs.Run("a", [{"epoch": i, "train_loss": y} for i, y in enumerate((1.0, last))])

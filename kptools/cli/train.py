@@ -1,5 +1,6 @@
 """kp-train: train a network on records; its validation records come out with predictions."""
 
+import os
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -328,6 +329,8 @@ def _train_network(
 def _train_adapter(
     names: list[str], out: Path, val: str | None, val_fraction: float | None, strict: bool
 ) -> int:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--arch adapter: one process fits it in a second; leave torchrun out")
     claim_output(out)
 
     from kptools.training.adapter import train_adapter

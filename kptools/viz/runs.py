@@ -39,6 +39,17 @@ class Run:
         ]
 
 
+def by_scheme(run: Run, key: str) -> list[Run]:
+    """A run of several schemes as one of each, in which `key` (`val_nme`) is the scheme's number:
+    there is none of them together. Any other run as it is."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for epoch in run.epochs:
+        found = epoch.get(f"{key}_of")
+        for scheme, value in found.items() if isinstance(found, dict) else ():
+            parts.setdefault(scheme, []).append({**epoch, key: value})
+    return [Run(f"{run.name}, {scheme}", epochs) for scheme, epochs in parts.items()] or [run]
+
+
 def names(paths: Sequence[str]) -> list[str]:
     """A short name for each file: its stem; with its folder, or as it is, where two are alike."""
     for shorten in (_stem, _with_folder):

@@ -42,6 +42,8 @@ def curves(
     found = [
         runs.Run(name, read_epochs(path)) for name, path in zip(runs.names(logs), logs, strict=True)
     ]
+    if metric != "loss":
+        found = [part for run in found for part in runs.by_scheme(run, f"val_{metric}")]
     if not plots.has_values(found, metric):
         raise KptoolsError(f"no {metric} in {', '.join(logs)}; these runs had no val records")
     figure = plots.curves(found, metric, log, title)
