@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import lines, parse, run
 
-from kptools.inference import ray_map
+from kptools.records import ray_map
 from kptools.records.failures import Failures
 from kptools.records.item import Item
 
