@@ -423,6 +423,16 @@ def test_a_node_with_a_folder_of_its_own_ends_the_job(
     assert not files_of(tmp_path / "node" / "w")
 
 
+@pytest.mark.parametrize(("tool", "name"), [("augment", "face0.png"), ("synth", "000000.jpg")])
+def test_what_a_machine_that_is_lost_was_writing_is_in_nobodys_way(
+    quick, face, tmp_path, ray, tool, name
+):
+    (tmp_path / "w" / f"{name}.part").mkdir(parents=True)  # which nobody else can write
+    done = written(tool, quick, face, tmp_path / "w")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == [name, f"{name}.part"]
+
+
 def written(tool, quick, face, out):
     if tool == "synth":
         return prepare("synth", "--count", 1, "--out", out, "--ray", "local")

@@ -71,7 +71,8 @@ def augment(
     strict: Strict = False,
 ) -> int:
     """Add to each record what may happen to its face; it is sampled anew in each epoch of
-    kp-train. No pixels are read, unless --write asks for images.
+    kp-train. No pixels are read, unless --write asks for images; --ray shares that work over many
+    machines.
 
     With --align what is written is a crop of each face: level, and scaled so that eyes and mouth
     lie as those of a mean face do. It goes by `points`, or by `pred` where an eye has none.
@@ -83,6 +84,7 @@ def augment(
         kp-eval --merge mean
     kp-augment --rotate 30 --write turned < faces.jsonl > turned.jsonl
     kp-augment --align 256x256 --write crops < preds.jsonl > crops.jsonl
+    kp-augment --preset face --write copies --ray auto < faces.jsonl > copies.jsonl
     """
     given = locals()
 
