@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pickle
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -126,7 +127,7 @@ def test_an_item_may_become_none_or_several(ray):
     def work(items, fail):
         return [[item.derive({"n": n}) for n in range(item.record["n"])] for item in items]
 
-    found = ray_map.ray_map(work, numbered(4), ray_map.mark, size=3)
+    found = ray_map.ray_map(work, numbered(4), ray_map.mark_failed, size=3)
     made = [(item.line, item.record["n"]) for item in found]
     assert made == [(2, 0), (3, 0), (3, 1), (4, 0), (4, 1), (4, 2)]
 
@@ -164,6 +165,31 @@ def test_a_head_that_is_gone_ends_the_job(ray, monkeypatch):
     monkeypatch.setattr(ray, "get", get)
     with pytest.raises(KptoolsError, match="no Ray cluster answers there"):
         list(ray_map.ray_map(one_each, numbered(1), None, lambda: True, size=2))
+
+
+def test_a_signal_ends_the_job_as_without_ray(ray, monkeypatch):
+    class Stopped(BaseException):
+        """What stands for the exception of kptools.cli.edge."""
+
+    def stop(number, frame):
+        raise Stopped
+
+    def get(result, timeout):  # Ray's own lets this exception through, and no other one
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            raise SystemError from None
+
+    before = signal.signal(signal.SIGTERM, stop)
+    monkeypatch.setattr(ray, "get", get)
+    try:
+        with pytest.raises(Stopped), ray_map.cluster("local"):
+            list(ray_map.ray_map(one_each, numbered(1), ray_map.mark_failed, size=1))
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_node_of_another_version_ends_the_job(ray, monkeypatch):

@@ -25,7 +25,7 @@ from kptools.errors import RecordError, UsageError
 from kptools.records.failures import Fail
 from kptools.records.item import Item
 from kptools.records.keys import Record, fail, failed
-from kptools.records.ray_map import mark, ray_map
+from kptools.records.ray_map import mark_failed, ray_map
 from kptools.records.shard import WHOLE, Shard
 
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif")
@@ -164,7 +164,7 @@ def _by_ray(photos: Iterator[Record], detector: str | None) -> Iterator[Record]:
     """The records of the photos, or with a detector of the faces that it finds there."""
     items = (Item(photo, photo["image"], 1) for photo in photos)
     # a photo a task: where a damaged one takes the process with it, the others are found
-    for item in ray_map(partial(_work, detector), items, mark, size=1):
+    for item in ray_map(partial(_work, detector), items, mark_failed, size=1):
         yield item.record | SPLIT
 
 

@@ -90,7 +90,7 @@ def _on_ray(out: Path, seed: int, indices: range) -> Iterator[Item]:
     begun = (Item(_start(out, seed, index), "synth", index + 1) for index in indices)
     with shared_folder.marked(out) as mark:
         work = partial(_draw_items, out, seed, mark)
-        for item in ray_map.ray_map(work, begun, ray_map.mark, size=_AT_A_TIME):
+        for item in ray_map.ray_map(work, begun, ray_map.mark_failed, size=_AT_A_TIME):
             yield Item(item.record, item.file, item.line)
 
 

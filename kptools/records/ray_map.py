@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 import orjson
@@ -54,7 +55,8 @@ class Command:
 @contextmanager
 def cluster(address: str) -> Iterator[None]:
     """Use the Ray cluster at HOST:PORT; `auto`: that of this machine, or of RAY_ADDRESS; `local`:
-    one of this machine's cores, which ends with the block. KptoolsError."""
+    one of this machine's cores, which ends with the block. SIGTERM ends the block, and then does
+    what it did before. KptoolsError."""
     try:
         import ray
     except ImportError:
@@ -62,7 +64,13 @@ def cluster(address: str) -> Iterator[None]:
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     keys = {"include_dashboard": False} if address == "local" else {}
-    terminate = signal.getsignal(signal.SIGTERM)
+    terminate, terminated = signal.getsignal(signal.SIGTERM), False
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt  # no other exception gets through ray.get
+
     # Ray tells of its workers and nodes on stdout, where records go
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
@@ -70,11 +78,16 @@ def cluster(address: str) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise KptoolsError(f"--ray {address}: {text[:400]}") from None
-        signal.signal(signal.SIGTERM, terminate)  # which Ray has made its own
+        signal.signal(signal.SIGTERM, interrupt)
         try:
             yield
+        except KeyboardInterrupt:
+            if terminated and callable(terminate):
+                terminate(signal.SIGTERM, None)
+            raise
         finally:
             ray.shutdown()
+            signal.signal(signal.SIGTERM, terminate)
 
 
 def ray_map(
@@ -142,10 +155,10 @@ def _run(
     for scheme in command.schemes:
         catalog.register(scheme, "the command")
     items = [_unpacked(one, *place) for one, place in zip(chunk, places, strict=True)]
-    return [list(map(_packed, made)) for made in work(items, mark)]
+    return [list(map(_packed, made)) for made in work(items, mark_failed)]
 
 
-def mark(item: Item, error: RecordError) -> Item:
+def mark_failed(item: Item, error: RecordError) -> Item:
     """Make the item a failure, which is reported elsewhere."""
     item.update(as_failure(error))
     return item

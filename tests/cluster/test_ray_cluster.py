@@ -80,20 +80,21 @@ def timed(words, status=1):
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=messages)
         start = process.stdout.readline()
-        first, cpu = time.monotonic(), cpu_seconds()
+        first, before = time.monotonic(), cpu_seconds()
         start += process.stdout.read1(1 << 20)  # what came with it
         rest = []
         reading = threading.Thread(target=lambda: rest.append(process.stdout.read()))
         reading.start()
-        most = cpu
-        while reading.is_alive():  # that of Ray's processes is lost with them
-            most = max(most, cpu_seconds())
+        used = dict(before)
+        while reading.is_alive():  # that of a process is lost with it
+            used |= cpu_seconds()
             reading.join(0.2)
-        seconds, cpu = time.monotonic() - first, most - cpu
+        seconds = time.monotonic() - first
         messages.seek(0)
         told = messages.read()
         assert process.wait() == status, told
     left = rest[0].count(b"\n")
+    cpu = sum(total - before.get(pid, 0) for pid, total in used.items())
     print(
         f"\n{' '.join(words[2:4])}{' --ray' * ('--ray' in words)}: the first record after "
         f"{first - begun:.1f} s, then {left} in {seconds:.1f} s: {left / seconds:.1f} a second; "
@@ -103,17 +104,17 @@ def timed(words, status=1):
 
 
 def cpu_seconds():
-    """Of this process and all that come from it, also of those that have ended."""
+    """Of this process, and of each that comes from it."""
     parents, ticks = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             pid = int(stat.parent.name)
-            parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+            parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
     ours = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= more
-    return sum(ticks.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
+    return {pid: ticks[pid] / os.sysconf("SC_CLK_TCK") for pid in ours & ticks.keys()}
 
 
 def test_the_bytes_are_those_of_one_process(nodes, faces, plain):
@@ -164,13 +165,14 @@ def test_a_chunk_that_kills_its_process_is_failed_records(nodes):
 def test_a_run_that_is_killed_is_resumed(nodes, faces, plain, tmp_path):
     out = tmp_path / "out.jsonl"
     words = command(faces, "--ray", nodes.address, "-o", out)
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE)
     part = out.with_name("out.jsonl.part")
     while not part.exists() or part.stat().st_size < len(plain[0]) // 2:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143
+    _, messages = process.communicate()
+    assert process.returncode == 143, messages
     done = subprocess.run([*words, "--resume"], capture_output=True)
     assert b"records were there" in done.stderr
     assert out.read_bytes() == plain[0]
@@ -240,13 +242,14 @@ def test_images_are_written_as_by_one_process(nodes, faces, tmp_path):
 def check_stopped(words, found, out, whole):
     """A command that is stopped leaves no mark, and is resumed."""
     found.unlink()
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE)
     part = found.with_name(f"{found.name}.part")
     while not part.exists() or part.stat().st_size < len(whole) // 2:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143
+    _, messages = process.communicate()
+    assert process.returncode == 143, messages
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     done = subprocess.run([*words, "--resume"], capture_output=True)
     assert b"records were there" in done.stderr
