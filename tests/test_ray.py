@@ -182,9 +182,16 @@ def test_a_signal_ends_the_job_as_without_ray(ray, monkeypatch):
         except BaseException:
             raise SystemError from None
 
+    def init(*words, **keys):
+        raise SystemExit(15)
+
     before = signal.signal(signal.SIGTERM, stop)
-    monkeypatch.setattr(ray, "get", get)
     try:
+        with monkeypatch.context() as begins:
+            begins.setattr(ray, "init", init)
+            with pytest.raises(Stopped), ray_map.cluster("local"):
+                pass
+        monkeypatch.setattr(ray, "get", get)
         with pytest.raises(Stopped), ray_map.cluster("local"):
             list(ray_map.ray_map(one_each, numbered(1), ray_map.mark_failed, size=1))
         assert signal.getsignal(signal.SIGTERM) is stop

@@ -64,12 +64,16 @@ def cluster(address: str) -> Iterator[None]:
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     keys = {"include_dashboard": False} if address == "local" else {}
-    terminate, terminated = signal.getsignal(signal.SIGTERM), False
+    handler, terminated = signal.getsignal(signal.SIGTERM), False
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         nonlocal terminated
         terminated = True
         raise KeyboardInterrupt  # no other exception gets through ray.get
+
+    def terminate() -> None:
+        if callable(handler):
+            handler(signal.SIGTERM, None)
 
     # Ray tells of its workers and nodes on stdout, where records go
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
@@ -78,16 +82,19 @@ def cluster(address: str) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise KptoolsError(f"--ray {address}: {text[:400]}") from None
+        except SystemExit:  # of the handler that Ray has for SIGTERM
+            terminate()
+            raise
         signal.signal(signal.SIGTERM, interrupt)
         try:
             yield
         except KeyboardInterrupt:
-            if terminated and callable(terminate):
-                terminate(signal.SIGTERM, None)
+            if terminated:
+                terminate()
             raise
         finally:
             ray.shutdown()
-            signal.signal(signal.SIGTERM, terminate)
+            signal.signal(signal.SIGTERM, handler)
 
 
 def ray_map(
