@@ -1,5 +1,6 @@
 """kp-augment: add an augmentation policy to each record, or write augmented images."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
     Expect,
     Files,
+    OnRay,
     Output,
     Part,
     Resume,
@@ -16,10 +18,12 @@ from kptools.cli.options import (
     choice,
     one_of,
     parse_size,
+    refuse,
 )
 from kptools.cli.own_schemes import knows_schemes
 from kptools.cli.streams import open_stream
 from kptools.errors import RecordError, UsageError
+from kptools.records.ray_map import cluster
 from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
@@ -59,6 +63,7 @@ def augment(
         str | None,
         typer.Option(metavar="WxH", help="With --write: aligned crops of the faces, so large."),
     ] = None,
+    ray: OnRay = None,
     output: Output = "-",
     resume: Resume = False,
     expect: Expect = None,
@@ -66,7 +71,8 @@ def augment(
     strict: Strict = False,
 ) -> int:
     """Add to each record what may happen to its face; it is sampled anew in each epoch of
-    kp-train. No pixels are read, unless --write asks for images.
+    kp-train. No pixels are read, unless --write asks for images; --ray shares that work over many
+    machines.
 
     With --align what is written is a crop of each face: level, and scaled so that eyes and mouth
     lie as those of a mean face do. It goes by `points`, or by `pred` where an eye has none.
@@ -78,6 +84,7 @@ def augment(
         kp-eval --merge mean
     kp-augment --rotate 30 --write turned < faces.jsonl > turned.jsonl
     kp-augment --align 256x256 --write crops < preds.jsonl > crops.jsonl
+    kp-augment --preset face --write copies --ray auto < faces.jsonl > copies.jsonl
     """
     given = locals()
 
@@ -93,6 +100,8 @@ def augment(
             raise UsageError(f"--{name} {value:g}: at most {bound:g} ({meaning})")
         if value:
             stage[name] = value
+    if write is None:
+        refuse({"--ray": ray}, "without --write DIR there is no work to share; leave it out")
     crop = _crop_size(align, write, stage, copies) if align is not None else None
     run = {"tool": "kp-augment", "stage": stage, "copies": copies}
     run["write"] = str(write.resolve()) if write is not None else None
@@ -109,7 +118,7 @@ def augment(
         shard=shard,
     )
     if write is not None:
-        _write_images(stream, stage, copies, write, crop)
+        _write_images(stream, stage, copies, write, crop, ray)
     elif len(stage) == 1 and copies == 1:
         for item in stream:
             stream.write(item)
@@ -170,34 +179,20 @@ def _crop_size(align: str, write: Path | None, stage: dict[str, Any], copies: in
 
 
 def _write_images(
-    stream: Stream, stage: dict[str, Any], copies: int, folder: Path, crop: Size | None
+    stream: Stream,
+    stage: dict[str, Any],
+    copies: int,
+    folder: Path,
+    crop: Size | None,
+    ray: str | None,
 ) -> None:
-    from kptools.pixels.write import write_aligned, write_image
-    from kptools.records import keys, policy
-    from kptools.records.ids import FileNames
+    from kptools.pixels.copies import Copies, write_copies
 
     make_folder(folder)
-    names = FileNames()
-    for item in stream:
-        if item.failed:
+    wanted = Copies(folder, copies, stage if len(stage) > 1 else None, crop)
+    with cluster(ray) if ray is not None else nullcontext():
+        for item in write_copies(wanted, stream, on_ray=ray is not None):
             stream.write(item)
-            continue
-        record = item.record
-        try:
-            if crop is not None:
-                stream.write(item.derive(write_aligned(record, folder, crop, names)))
-                continue
-            copy = keys.copy_index(record)
-            stages = policy.stages(record)
-            for index in range(copies):
-                one = dict(record)
-                if copies > 1:
-                    one["copy"] = copy * copies + index
-                one["augment"] = [*stages, stage] if len(stage) > 1 else stages
-                made = write_image(one, folder, names)
-                stream.write(item.derive(made))
-        except RecordError as error:
-            stream.write(stream.fail(item, error))
 
 
 main = app(augment)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 from kptools.cli.options import refuse
 from kptools.cli.predictors import Asked, by_onnxruntime, by_torch, is_onnx
 from kptools.errors import KptoolsError
-from kptools.inference.ray_map import LOST, ray_map
 from kptools.records.failures import Fail
 from kptools.records.item import Item
+from kptools.records.ray_map import LOST, ray_map
 from kptools.records.stream import Stream
-from kptools.schemes import catalog
-from kptools.schemes.scheme import Scheme
 
 if TYPE_CHECKING:
     from kptools.inference.predictor import Predictor
@@ -48,7 +46,7 @@ def predicted(
         device = runtime.device(asked.device).type  # on all nodes what was chosen here
         asked = replace(asked, device=device, precision=how["precision"])
     for item in ray_map(
-        partial(_work, tuple(names), hash_of(checkpoints), asked, catalog.own()),
+        partial(_work, tuple(names), hash_of(checkpoints), asked),
         stream,
         stream.fail,
         stream.ready,
@@ -71,19 +69,17 @@ def _work(
     names: tuple[str, ...],
     digest: str,
     asked: Asked,
-    schemes: tuple[Scheme, ...],
     items: list[Item],
     fail: Fail,
-) -> Iterator[Item]:
-    """On a node: the items with their predictions. `schemes` are one's own."""
+) -> Iterator[list[Item]]:
+    """On a node: the items with their predictions."""
     from kptools.inference import ensemble
     from kptools.inference.prediction import of_scheme
 
-    for scheme in schemes:
-        catalog.register(scheme, "the command")
     predictors = _loaded(names, digest, asked)
     known = of_scheme(items, predictors[0].model.scheme, fail, asked.find)
-    return ensemble.run(predictors, known, fail, lambda: True)
+    for item in ensemble.run(predictors, known, fail, lambda: True):
+        yield [item]
 
 
 @lru_cache(maxsize=1)

@@ -75,6 +75,15 @@ Part = Annotated[
         help="Take record I of each N alone, I from 1; auto: this task of a Slurm array.",
     ),
 ]
+OnRay = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="HOST:PORT|auto|local",
+        help="Share the work over the machines of a Ray cluster; local: over the cores of this "
+        "one.",
+    ),
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Threads that decode images; 0: one a core.")
 ]

@@ -12,6 +12,7 @@ from kptools.cli.edge import app, need_input
 from kptools.cli.options import (
     Device,
     Expect,
+    OnRay,
     Output,
     Part,
     Precision,
@@ -28,8 +29,8 @@ from kptools.cli.predictors import Asked, beyond_one_pass, by_onnxruntime, by_to
 from kptools.console import report
 from kptools.errors import UsageError
 from kptools.inference.onnx_names import SUFFIX
-from kptools.inference.ray_map import cluster
 from kptools.models.codecs import DECODER, DECODERS
+from kptools.records.ray_map import cluster
 from kptools.records.shard import WHOLE
 from kptools.records.stream import Stream
 from kptools.storage.files import make_folder
@@ -103,13 +104,7 @@ def predict(
             "without kptools.",
         ),
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT|auto|local",
-            help="Predict on the machines of a Ray cluster; local: on the cores of this one.",
-        ),
-    ] = None,
+    ray: OnRay = None,
     explain: Annotated[
         bool,
         typer.Option(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from kptools.cli.edge import may_allow_failures, need_input, new_app, run, with_
 from kptools.cli.options import (
     Expect,
     Files,
+    OnRay,
     Output,
     Part,
     Resume,
@@ -21,6 +23,7 @@ from kptools.cli.options import (
     names_points,
     one_of,
     parameter,
+    refuse,
     set_parameters,
 )
 from kptools.cli.prep_check import check
@@ -34,6 +37,7 @@ from kptools.errors import RecordError, UsageError
 from kptools.options import Option
 from kptools.records.item import Item
 from kptools.records.keys import SPLITS
+from kptools.records.ray_map import cluster
 from kptools.records.shard import WHOLE, Shard
 from kptools.records.stream import Stream
 
@@ -105,8 +109,18 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
     own = [option.name for option in dataset.options]
     shared = [key for key in dataset.shared if key not in own]
 
-    def command(output: str, resume: bool, strict: bool, shard: Shard = WHOLE, **given: Any) -> int:
+    def command(
+        output: str,
+        resume: bool,
+        strict: bool,
+        shard: Shard = WHOLE,
+        ray: str | None = None,
+        **given: Any,
+    ) -> int:
         options = {option.name: option.check(given[option.name]) for option in dataset.options}
+        if ray is not None:
+            jobs = {"--jobs": options.get("jobs") or None}
+            refuse(jobs, "with --ray the cores of the cluster work; leave it out")
         if "scheme" in options:
             options["scheme"] = _scheme(options["scheme"])
         if dataset.source is not None:
@@ -115,7 +129,9 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
         run: dict[str, Any] = {"tool": f"kp-prep {name}"} | {key: given[key] for key in shared}
         run |= {option.name: _absolute(option, options[option.name]) for option in dataset.options}
         read = dataset.load().read
-        found = read(**options, shard=shard) if dataset.has_shards else read(**options)
+        if dataset.is_work:
+            options |= {"shard": shard, "on_ray": ray is not None}
+        found = read(**options)
         items = islice(found, given.get("limit"))
         stream = open_stream(
             [],
@@ -126,7 +142,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
             run=run,
             shard=shard,
         )
-        status = _write(items, dataset, preparation, stream)
+        with cluster(ray) if ray is not None else nullcontext():
+            status = _write(items, dataset, preparation, stream)
         searched = dataset.finds_faces and options.get("boxes") is None
         for note in preparation.notes(dataset, were_searched=searched):
             report(f"kp-prep: {note}")
@@ -137,8 +154,8 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
         parameters += [parameter(option) for option in sources.OPTIONS]
     parameters += [keyword(key, *SHARED[key]) for key in shared]
     parameters += [keyword(key, *kind) for key, kind in OUTPUT.items()]
-    if dataset.has_shards:
-        parameters.append(keyword("shard", Part, WHOLE))
+    if dataset.is_work:
+        parameters += [keyword("shard", Part, WHOLE), keyword("ray", OnRay, None)]
     set_parameters(command, parameters)
     command.__doc__ = dataset.help
     return command

@@ -46,8 +46,8 @@ class Dataset:
     order of the dataset's own files. `shared` are those options of kp-prep that the dataset has.
     `has_boxes`: --box dataset makes sense. `notes`: what is reported at the end, by the key that
     the records in question bear. `finds_faces`: how many a detector found is reported, too.
-    `has_shards`: `read` also takes a `shard` (of its pictures), since to read it is work. `source`:
-    where --download finds it. `is_slow`: a record leaves before the next one is made."""
+    `is_work`: to read it is, so `read` also takes a `shard` (of its pictures) and `on_ray`.
+    `source`: where --download finds it. `is_slow`: a record leaves before the next one is made."""
 
     module: str
     help: str
@@ -56,7 +56,7 @@ class Dataset:
     has_boxes: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
     finds_faces: bool = False
-    has_shards: bool = False
+    is_work: bool = False
     source: Source | None = None
     is_slow: bool = False
 
@@ -122,7 +122,7 @@ DATASETS: Mapping[str, Dataset] = {
             Option("seed", int, 0, "Of faces and --val-fraction.", low=0, high=2**31),
             Option("jobs", int, 0, "Processes that draw; 0: one a core.", low=0, high=256),
         ),
-        has_shards=True,
+        is_work=True,
     ),
     "photos": Dataset(
         "kptools.datasets.photos",
@@ -166,7 +166,7 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         shared=("limit",),
         finds_faces=True,
-        has_shards=True,
+        is_work=True,
     ),
     "video": Dataset(
         "kptools.datasets.video",

@@ -34,12 +34,15 @@ def start(root: str, path: str, name: str | None = None) -> Record:
     below it. Where the image cannot be read, the record is a failure and has no size."""
     below = os.path.relpath(path, root) if name is None else name
     key = os.path.splitext(below)[0].replace(os.sep, "/")
-    record: Record = {"image": path, "id": key, "group": photo(key)}
+    return with_size({"image": path, "id": key, "group": photo(key)})
+
+
+def with_size(record: Record) -> Record:
+    """The record with the size of its image; where that cannot be read, it is a failure."""
     try:
-        record["size"] = list(images.shown_size(path))
+        return record | {"size": list(images.shown_size(record["image"]))}
     except RecordError as error:
-        fail(record, error)
-    return record
+        return fail(record, error)
 
 
 def photo(key: str) -> str:

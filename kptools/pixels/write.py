@@ -2,7 +2,9 @@
 file of its own."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +18,6 @@ from kptools.errors import KptoolsError, RecordError
 from kptools.pixels.warp import recolour, warp
 from kptools.records import keys, policy
 from kptools.records.face import Face
-from kptools.records.ids import FileNames
 from kptools.records.keys import Record
 from kptools.records.points import points_array
 from kptools.specs import FILL
@@ -24,31 +25,32 @@ from kptools.storage import images, remote
 from kptools.storage.files import write_output
 from kptools.units import Box, Size
 
+# Writes a file, whole or not at all. KptoolsError where the disk says no
+Save: TypeAlias = Callable[[Path, bytes], None]
+
 _OF_THE_OLD_PICTURE = ("augment", "heatmap", "nme", "roll")
 
 
-def write_image(record: Record, folder: Path, names: FileNames | None = None) -> Record:
+def write_image(record: Record, folder: Path, save: Save = write_output) -> Record:
     """Sample the policy at epoch 0, write the image (the same size) into the folder, and give the
     record of it: points, `visible`, `pred`, `score`, `mean` and `scale` follow, the box stays;
     `source` says which image it was made from, and how; no policy is left, nor what was measured on
     the old picture (`heatmap`, `nme`). A face with a `roll` is upright in the image, in the box of
-    the upright face, and has no `roll`. `names`: those of the run, of which no two records share
-    one. Raises RecordError, and KptoolsError where the disk says no."""
+    the upright face, and has no `roll`. Raises RecordError, and KptoolsError where the disk says
+    no."""
     face = Face.parse(record)
     transform = sample(face, 0)
     picture, _ = images.read(face.image)
-    path = _new_file(record, folder, names)
+    path = _new_file(record, folder)
     made = _moved(record, transform, path, picture.size)
     if face.roll:
         made["box"] = list(face.box)
     changed = transform_picture(picture, transform)
-    write_output(path, images.encode(changed, path.suffix, level=3))
+    save(path, images.encode(changed, path.suffix, level=3))
     return made
 
 
-def write_aligned(
-    record: Record, folder: Path, size: Size, names: FileNames | None = None
-) -> Record:
+def write_aligned(record: Record, folder: Path, size: Size, save: Save = write_output) -> Record:
     """Write the face's aligned crop (`augment.aligned_crop`) of this size (width, height) into the
     folder, and give the record of it, which is as that of `write_image`. The box, where there is
     one, is moved and scaled with the face, and not turned; one that was the whole image is the
@@ -66,18 +68,18 @@ def write_aligned(
         whole = record.get("box_source") == "image"
         box = g.whole_image(size) if whole else _moved_box(keys.box(record), transform.matrix)
     picture = cut_out(image, transform.matrix, size)
-    path = _new_file(record, folder, names)
+    path = _new_file(record, folder)
     made = _moved(record, transform, path, size)
     if box is not None:
         made["box"] = list(box)
-    write_output(path, images.encode(picture, path.suffix, level=3))
+    save(path, images.encode(picture, path.suffix, level=3))
     return made
 
 
-def _new_file(record: Record, folder: Path, names: FileNames | None) -> Path:
+def _new_file(record: Record, folder: Path) -> Path:
     """The file for what is made of a record. KptoolsError where that is its image itself."""
     image = keys.image(record)
-    path = folder / f"{(names or FileNames()).unique_name(record)}{suffix(image)}"
+    path = folder / f"{keys.file_stem(record)}{suffix(image)}"
     if not remote.is_remote(image) and path.exists() and path.samefile(image):
         raise KptoolsError(f"{path} is the image itself; --write needs a folder of its own")
     return path

@@ -3,7 +3,8 @@
 Ray schedules, moves and repeats. Here items become chunks, each a task of Ray; a bounded number of
 them is under way, and what they come to is given back in order. A task finds what it needs in its
 process, which Ray keeps for the next one: so a network is loaded once a process. A task that ends
-with its process, or with its node, is done again elsewhere.
+with its process, or with its node, is done again elsewhere. So may a task whose node only seems to
+be lost: what tasks write goes by `storage.shared_folder`.
 """
 
 import math
@@ -15,7 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias
 
 import orjson
 
@@ -24,21 +27,36 @@ from kptools.console import program, report
 from kptools.errors import KptoolsError, RecordError
 from kptools.records.failures import Fail
 from kptools.records.item import Item
-from kptools.records.keys import as_failure
+from kptools.records.keys import Record, as_failure
 from kptools.records.writer import line_of
+from kptools.schemes import catalog
+from kptools.schemes.scheme import Scheme
 
 TRIES = 3  # of a chunk whose process or node dies
 AHEAD = 4  # chunks under way for each core: while one is done again, the others have work
 LOST = "crashed"  # the status of a record whose chunk did so each time
 PATIENCE = 10  # seconds for a cluster to answer
 
-Work: TypeAlias = Callable[[list[Item], Fail], Iterable[Item]]
+# For each item of a chunk, in order, the items that come of it
+Work: TypeAlias = Callable[[list[Item], Fail], Iterable[Iterable[Item]]]
+# An item's line, or its record where JSON cannot hold that, as a name that is no UTF-8
+Packed: TypeAlias = bytes | Record
+
+
+@dataclass(frozen=True)
+class Command:
+    """What each task is to know of the command: where it runs, its kptools, one's own schemes."""
+
+    folder: str
+    version: str
+    schemes: tuple[Scheme, ...]
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[None]:
     """Use the Ray cluster at HOST:PORT; `auto`: that of this machine, or of RAY_ADDRESS; `local`:
-    one of this machine's cores, which ends with the block. KptoolsError."""
+    one of this machine's cores, which ends with the block. SIGTERM ends the block, and then does
+    what it did before. KptoolsError."""
     try:
         import ray
     except ImportError:
@@ -46,7 +64,17 @@ def cluster(address: str) -> Iterator[None]:
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     keys = {"include_dashboard": False} if address == "local" else {}
-    terminate = signal.getsignal(signal.SIGTERM)
+    handler, terminated = signal.getsignal(signal.SIGTERM), False
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt  # no other exception gets through ray.get
+
+    def terminate() -> None:
+        if callable(handler):
+            handler(signal.SIGTERM, None)
+
     # Ray tells of its workers and nodes on stdout, where records go
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
@@ -54,25 +82,33 @@ def cluster(address: str) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise KptoolsError(f"--ray {address}: {text[:400]}") from None
-        signal.signal(signal.SIGTERM, terminate)  # which Ray has made its own
+        except SystemExit:  # of the handler that Ray has for SIGTERM
+            terminate()
+            raise
+        signal.signal(signal.SIGTERM, interrupt)
         try:
             yield
+        except KeyboardInterrupt:
+            if terminated:
+                terminate()
+            raise
         finally:
             ray.shutdown()
+            signal.signal(signal.SIGTERM, handler)
 
 
 def ray_map(
     work: Work,
     items: Iterable[Item],
     fail: Fail,
-    ready: Callable[[], bool],
+    ready: Callable[[], bool] = lambda: True,
     *,
     size: int,
     cpus: int = 1,
     gpus: int = 0,
 ) -> Iterator[Item]:
-    """What `work` makes of chunks of `size` items, in order, an item of each item. `ready` says
-    whether the next item is there: what is done is not held back for one that is not.
+    """What `work` makes of chunks of `size` items, in order. `ready` says whether the next item is
+    there: what is done is not held back for one that is not.
 
     `work` is a function that can be pickled; a task has so many CPUs and GPUs. Items of a chunk
     that took its process with it `TRIES` times are failures. KptoolsError where the cluster cannot
@@ -81,6 +117,7 @@ def ray_map(
 
     # max_calls=0: a process that has a GPU is kept, too
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES - 1, max_calls=0)(_run)
+    command = Command(os.getcwd(), __version__, catalog.own())
     source, ended = iter(items), False
     begun: list[Item] = []
     running: deque[tuple[list[Item], Any]] = deque()
@@ -95,9 +132,8 @@ def ray_map(
             if item is not None:
                 begun.append(item)
             if len(begun) == size or (ended and begun):
-                lines = [line_of(one, _mark) for one in begun]
                 places = [(one.file, one.line, one.reported) for one in begun]
-                reference = task.remote(work, lines, places, os.getcwd(), __version__)
+                reference = task.remote(work, list(map(_packed, begun)), places, command)
                 running.append((begun, reference))
                 begun = []
         if not running:
@@ -107,40 +143,56 @@ def ray_map(
 
 
 def _run(
-    work: Work, lines: list[bytes], places: list[Any], folder: str, version: str
-) -> list[bytes]:
-    """What a process of the cluster does with a chunk: its lines, after `work`."""
+    work: Work, chunk: list[Packed], places: list[Any], command: Command
+) -> list[list[Packed]]:
+    """What a process of the cluster makes of the items of a chunk."""
     here = f"the node {platform.node()}"
-    if version != __version__:
+    if command.version != __version__:
         raise KptoolsError(
-            f"{here} has kptools {__version__}, and this is {version}; install one on all nodes"
+            f"{here} has kptools {__version__}, and this is {command.version}; install one on all "
+            "nodes"
         )
     try:
-        os.chdir(folder)
+        os.chdir(command.folder)
     except OSError as error:
         raise KptoolsError(
-            f"{here} cannot enter {folder} ({error.strerror}); --ray needs the same files under "
-            "the same paths on all nodes"
+            f"{here} cannot enter {command.folder} ({error.strerror}); --ray needs the same files "
+            "under the same paths on all nodes"
         ) from None
-    items = [
-        Item(orjson.loads(line), file, number, line, reported)
-        for line, (file, number, reported) in zip(lines, places, strict=True)
-    ]
-    return [line_of(item, _mark) for item in work(items, _mark)]
+    for scheme in command.schemes:
+        catalog.register(scheme, "the command")
+    items = [_unpacked(one, *place) for one, place in zip(chunk, places, strict=True)]
+    return [list(map(_packed, made)) for made in work(items, mark_failed)]
 
 
-def _mark(item: Item, error: RecordError) -> Item:
-    """Make the item a failure, which is reported where all of them come together."""
+def mark_failed(item: Item, error: RecordError) -> Item:
+    """Make the item a failure, which is reported elsewhere."""
     item.update(as_failure(error))
     return item
 
 
+def _packed(item: Item) -> Packed:
+    def refuse(item: Item, error: RecordError) -> NoReturn:
+        raise error
+
+    try:
+        return line_of(item, refuse)
+    except RecordError:  # which the command reports when it writes the record
+        return item.record
+
+
+def _unpacked(packed: Packed, file: str, line: int, reported: bool) -> Item:
+    if isinstance(packed, bytes):
+        return Item(orjson.loads(packed), file, line, packed, reported)
+    return Item(packed, file, line, None, reported)
+
+
 def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
-    """The items of a chunk, once it is done; those that failed on the way are reported here."""
+    """What came of a chunk, once it is done; those that failed on the way are reported here."""
     from ray import exceptions
 
     try:
-        lines = _result(reference)
+        found = _result(reference)
     except exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, KptoolsError):
@@ -154,24 +206,31 @@ def _finished(chunk: list[Item], reference: Any, fail: Fail) -> Iterator[Item]:
         exceptions.OutOfMemoryError,
         exceptions.ObjectLostError,
     ):
-        lost = RecordError(
-            LOST,
-            f"its process died {TRIES} times at the records {chunk[0].where} to {chunk[-1].where}; "
-            "one of them may be the cause: try them without --ray",
-        )
+        lost = RecordError(LOST, f"its process died {TRIES} times{_cause(chunk)} without --ray")
         for item in chunk:
             yield item if item.failed else fail(item, lost)
         return
     except exceptions.RayError as error:
         raise _refused(error) from None
-    for old, line in zip(chunk, lines, strict=True):
-        item = Item(orjson.loads(line), old.file, old.line, line, old.reported)
-        if item.failed and not item.reported:
-            fail(item, RecordError(item.record["status"], str(item.record["error"])))
-        yield item
+    for old, made in zip(chunk, found, strict=True):
+        for one in made:
+            item = _unpacked(one, old.file, old.line, old.reported)
+            if item.failed and not item.reported:
+                fail(item, RecordError(item.record["status"], str(item.record["error"])))
+            yield item
 
 
-def _result(reference: Any) -> list[bytes]:
+def _cause(chunk: list[Item]) -> str:
+    """What to say of a chunk that took its process with it."""
+    if len(chunk) == 1:
+        return "; try it"
+    return (
+        f" at the records {chunk[0].where} to {chunk[-1].where}; one of them may be the cause: "
+        "try them"
+    )
+
+
+def _result(reference: Any) -> list[list[Packed]]:
     """What a task made, once it is done. KptoolsError where the cluster's head is gone, after which
     Ray would wait a minute, and end this process as if some records had failed."""
     import ray
@@ -179,8 +238,8 @@ def _result(reference: Any) -> list[bytes]:
 
     while True:
         try:
-            lines: list[bytes] = ray.get(reference, timeout=PATIENCE)
-            return lines
+            found: list[list[Packed]] = ray.get(reference, timeout=PATIENCE)
+            return found
         except GetTimeoutError:
             _require_answer(ray.get_runtime_context().gcs_address)
 
