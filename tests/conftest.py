@@ -39,6 +39,9 @@ from kptools.storage import files
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = ("prep", "augment", "train", "predict", "track", "eval", "heatmap", "viz")
 
+# hundreds of processes import kptools: where none of them may keep its bytecode, each compiles it
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
