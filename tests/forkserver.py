@@ -41,10 +41,12 @@ def _ask(path: str, words: list[str]) -> int:
         server.connect(path)
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
+        signal.signal(signal.SIGTERM, lambda *_: server.sendall(b"T"))
         for number in (0, 1):  # so that a reader that goes away is missed, and a writer that ends
             os.close(number)
         status = int.from_bytes(_exactly(server, 2), "big", signed=True)
     if status < 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 
@@ -69,6 +71,14 @@ class Call:
         self.connection = connection
         self.pid = pid
         self.ended = os.pidfd_open(pid)  # can be read from where the process has ended
+
+    def is_wanted(self) -> bool:
+        """Whether who asked is still there, where the connection can be read: then it was asked to
+        end, and so is the tool."""
+        asked = bool(self.connection.recv(1))
+        if asked:
+            os.kill(self.pid, signal.SIGTERM)
+        return asked
 
     def end(self) -> None:
         """Say how it ended; kill it first where it runs on."""
@@ -104,9 +114,10 @@ def _serve(path: str) -> int:
     while True:
         waited = [fd for call in calls for fd in (call.connection, call.ended)]
         ready = select([server, 0, *waited], [], [])[0]
-        for call in [c for c in calls if c.connection in ready or c.ended in ready]:
-            call.end()  # it has ended, or who asked for it is gone
-            calls.remove(call)
+        for call in list(calls):
+            if call.ended in ready or (call.connection in ready and not call.is_wanted()):
+                call.end()
+                calls.remove(call)
         if server in ready:
             calls.append(_start(server, calls))
         if 0 in ready:  # nobody holds the other end of stdin any more
