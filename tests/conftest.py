@@ -42,6 +42,7 @@ TOOLS = ("prep", "augment", "train", "predict", "track", "eval", "heatmap", "viz
 
 # hundreds of processes import kptools: where none of them may keep its bytecode, each compiles it
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.fsync = os.fstat  # no test cuts the power; new Pythons wait for the disk as ever
 
 
 @pytest.hookimpl(optionalhook=True)
