@@ -5,12 +5,13 @@ import fcntl
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cache
@@ -39,6 +40,10 @@ from kptools.storage import files
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = ("prep", "augment", "train", "predict", "track", "eval", "heatmap", "viz")
 
+# hundreds of processes import kptools: where none of them may keep its bytecode, each compiles it
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.fsync = os.fstat  # no test cuts the power; new Pythons wait for the disk as ever
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
@@ -55,9 +60,10 @@ def run(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `kp-TOOL` in a process of its own; with an environment of its own, in a new Python."""
+    """Run `kp-TOOL` in a process of its own; in a new Python where `env` has what Python reads."""
     data = stdin if isinstance(stdin, bytes) else lines(stdin)
-    python = [sys.executable, "-m"] if env else forked()
+    of_python = any(name.startswith("PYTHON") for name in env or ())
+    python = [sys.executable, "-m"] if of_python else forked()
     return subprocess.run(
         [*python, f"kptools.cli.{tool}", *map(str, arguments)],
         input=data,
@@ -93,15 +99,18 @@ def shell(command: str, cwd: Path, **keys: Any) -> subprocess.CompletedProcess[b
     )
 
 
-def module(name: str) -> str:
-    """A tool as a word of a shell's command."""
-    return f"{sys.executable} -m kptools.cli.{name}"
+def module(name: str, python: Sequence[str] = ()) -> str:
+    """A tool as a word of a shell's command; `python` may be forked()."""
+    return shlex.join([*(python or (sys.executable, "-m")), f"kptools.cli.{name}"])
 
 
-def start(tool: str, *words: object, cwd: Path, **keys: Any) -> subprocess.Popen[bytes]:
-    """A tool that runs beside the test, and no longer than it."""
+def start(
+    tool: str, *words: object, cwd: Path, python: Sequence[str] = (), **keys: Any
+) -> subprocess.Popen[bytes]:
+    """A tool that runs beside the test, and no longer than it; `python` may be forked(), whose
+    number is not the tool's."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"kptools.cli.{tool}", *map(str, words)],
+        [*(python or (sys.executable, "-m")), f"kptools.cli.{tool}", *map(str, words)],
         cwd=cwd,
         **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keys},
     )

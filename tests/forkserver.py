@@ -8,46 +8,46 @@ with the environment of the one that asks:
 
 What such a process does not show: that a tool imports what it needs and no more, and that nothing
 hangs on the seed of Python's hashes, which is the server's. Tests of that start a Python of their
-own, and so do those of signals, pipes and full disks.
+own, and so do most of those of signals, pipes and full disks. Nor does it wait for the disk: its
+fsync checks the descriptor alone.
 """
 
-import json
+import marshal
 import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import NoReturn
 
 TAKEN = [
-    *("numpy", "orjson", "typer", "typer.main", "rich.console", "rich.progress", "cv2"),
+    *("numpy", "orjson", "typer", "typer.main", "typer._adapters", "pydantic.json_schema"),
+    *("rich.console", "rich.progress", "cv2", "multiprocessing.queues", "zoneinfo"),
     *("torch", "torch._dynamo", "torchvision.models", "safetensors.torch"),
     *("PIL.Image", "PIL.ImageDraw", "PIL.ImageFilter", "PIL.ImageFont", "PIL.ImageOps"),
-    *("PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
+    *(f"PIL.{name}ImagePlugin" for name in ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")),
     *("matplotlib.figure", "matplotlib.backends.backend_agg"),
 ]
 
 
-def main(path: str, words: Sequence[str] = ()) -> NoReturn:
+def main(path: str, words: list[str]) -> None:
     os._exit(_ask(path, words) if words else _serve(path))
 
 
-# Who asks
+# Who asks: it imports little, as it is what each call waits for
 
 
-def _ask(path: str, words: Sequence[str]) -> int:
+def _ask(path: str, words: list[str]) -> int:
     """The exit status of a tool."""
-    request = json.dumps([os.getcwd(), dict(os.environ), words]).encode()
+    request = marshal.dumps((os.getcwd(), dict(os.environ), words))
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
+        signal.signal(signal.SIGTERM, lambda *_: server.sendall(b"T"))
         for number in (0, 1):  # so that a reader that goes away is missed, and a writer that ends
             os.close(number)
         status = int.from_bytes(_exactly(server, 2), "big", signed=True)
     if status < 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 
@@ -65,56 +65,86 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 # The server
 
 
+class Call:
+    """A tool that runs, for the one at the other end of the connection."""
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self.connection = connection
+        self.pid = pid
+        self.ended = os.pidfd_open(pid)  # can be read from where the process has ended
+
+    def is_wanted(self) -> bool:
+        """Whether who asked is still there, where the connection can be read: then it was asked to
+        end, and so is the tool."""
+        asked = bool(self.connection.recv(1))
+        if asked:
+            os.kill(self.pid, signal.SIGTERM)
+        return asked
+
+    def end(self) -> None:
+        """Say how it ended; kill it first where it runs on."""
+        os.kill(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        try:
+            code = os.waitstatus_to_exitcode(status)
+            self.connection.sendall(code.to_bytes(2, "big", signed=True))
+        except OSError:  # who asked is gone
+            pass
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+        os.close(self.ended)
+
+
 def _serve(path: str) -> int:
     import gc
+    from contextlib import suppress
     from importlib import import_module
     from select import select
 
     for name in TAKEN:
         with suppress(ImportError):
             import_module(name)
+    os.fsync = os.fstat  # no test cuts the power
     gc.freeze()
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen(64)
     print("ready", flush=True)
-    while server in select([server, 0], [], [])[0]:  # until nobody holds the other end of stdin
-        connection, _ = server.accept()
-        if os.fork() == 0:
-            server.close()
-            _watch(connection)
-        connection.close()
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:  # those that have watched to the end
-                pass
-    return 0
+    calls: list[Call] = []
+    while True:
+        waited = [fd for call in calls for fd in (call.connection, call.ended)]
+        ready = select([server, 0, *waited], [], [])[0]
+        for call in list(calls):
+            if call.ended in ready or (call.connection in ready and not call.is_wanted()):
+                call.end()
+                calls.remove(call)
+        if server in ready:
+            calls.append(_start(server, calls))
+        if 0 in ready:  # nobody holds the other end of stdin any more
+            for call in calls:
+                call.end()
+            return 0
 
 
-def _watch(connection: socket.socket) -> NoReturn:
-    """Run what is asked for; if who asked is killed, it is killed too."""
+def _start(server: socket.socket, others: list[Call]) -> Call:
+    connection, _ = server.accept()
     size, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    request = json.loads(_exactly(connection, int.from_bytes(size, "big")))
+    request = marshal.loads(_exactly(connection, int.from_bytes(size, "big")))
     child = os.fork()
     if child == 0:
+        server.close()
         connection.close()
+        for call in others:
+            call.close()
         _run(streams, *request)
     for stream in streams:
         os.close(stream)
-
-    def follow() -> None:
-        connection.recv(1)
-        os.kill(child, signal.SIGKILL)
-
-    threading.Thread(target=follow, daemon=True).start()
-    _, status = os.waitpid(child, 0)
-    with suppress(OSError):
-        connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
-    os._exit(0)
+    return Call(connection, child)
 
 
-def _run(
-    streams: list[int], folder: str, environment: dict[str, str], words: list[str]
-) -> NoReturn:
+def _run(streams: list[int], folder: str, environment: dict[str, str], words: list[str]) -> None:
     import runpy
 
     for number, stream in enumerate(streams):

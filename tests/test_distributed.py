@@ -1,4 +1,5 @@
-"""Training on several processes, as torchrun starts them."""
+"""Training on several processes, as torchrun starts them; where it is not torchrun that is tested,
+the test starts them itself, as torchrun takes seconds to."""
 
 import functools
 import json
@@ -13,33 +14,63 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import lines, parse
+from conftest import forked, lines, parse
 
 from kptools.training.shared_norm import share_statistics
 
-SCRIPT = Path(__file__).with_name("train_in_double.py")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+HERE = Path(__file__).parent
+TRAIN = "kptools.cli.train"
+IN_64_BITS = "train_in_double"  # a module of this folder
 SMALL = ("--arch", "unet", "--width", 4, "--stride", 2, "--input-size", "32x32", "--batch-size", 8)
 
 
-def ranks(count, *words, target=("-m", "kptools.cli.train"), **keys):
-    """Start kp-train on so many processes of one thread."""
-    options = [f"--nproc-per-node={count}", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-    command = [*TORCHRUN, *options, *keys.pop("torchrun", ()), *target, "--threads", 1, *words]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+def launch(*command, **more):
+    """Start a process of one thread."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+    pipe = subprocess.PIPE
     return subprocess.Popen(
-        [str(word) for word in command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        **keys,
+        [str(word) for word in command], cwd=HERE, stdin=pipe, stdout=pipe, stderr=pipe, env=env
     )
+
+
+def one(*words, tool=TRAIN):
+    """Start kp-train on one process."""
+    return launch(*forked(), tool, "--threads", 1, *words)
+
+
+def ranks(count, *words, tool=TRAIN, own=lambda rank: {}):
+    """Start kp-train on so many processes, with the variables that torchrun sets; the first one
+    reads stdin. `own` are more variables of a rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = []
+    for rank in range(count):
+        variables = common | {"RANK": rank, "LOCAL_RANK": rank} | own(rank)
+        texts = {name: str(value) for name, value in variables.items()}
+        started.append(launch(*forked(), tool, "--threads", 1, *words, **texts))
+    return started
+
+
+def torchrun(*words, python, options=()):
+    """Start kp-train by torchrun on two processes; `python` is what starts a module."""
+    asked = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *options]
+    command = [*python, TRAIN, "--threads", 1, *words]
+    return launch(*forked(), "torch.distributed.run", *asked, "--no-python", *command)
 
 
 def finish(process, data=b""):
     out, err = process.communicate(data, timeout=240)
     return process.returncode, out, err.decode()
+
+
+def finish_all(started, data=b""):
+    """The statuses of ranks, what the first one wrote, and what all reported."""
+    first, *others = started
+    done = [finish(first, data), *map(finish, others)]
+    return [status for status, _, _ in done], done[0][1], "".join(err for _, _, err in done)
 
 
 def curve(path):
@@ -64,15 +95,10 @@ def alone(policies, tmp_path_factory):
     @functools.cache
     def train(*words):
         folder = tmp_path_factory.mktemp("alone")
-        command = (sys.executable, SCRIPT, "--threads", 1, *words, *IN_DOUBLE)
-        done = subprocess.run(
-            [*map(str, command), "-o", "one.safetensors"],
-            input=policies,
-            capture_output=True,
-            cwd=folder,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        return curve(folder / "one.log.jsonl"), [r["id"] for r in parse(done.stdout)]
+        given = (*words, *IN_DOUBLE, "-o", folder / "one.safetensors")
+        status, out, err = finish(one(*given, tool=IN_64_BITS), policies)
+        assert status == 0, err
+        return curve(folder / "one.log.jsonl"), [r["id"] for r in parse(out)]
 
     return train
 
@@ -92,8 +118,8 @@ def test_the_curve_of_two_processes_is_that_of_one(policies, alone, tmp_path, wo
     parts is normalised by parts, so that its curve is compared with that of one process by parts
     alone where there is no batch normalisation."""
     given = (*words, "--accumulate", parts, *IN_DOUBLE, "-o", tmp_path / "two.safetensors")
-    status, out, err = finish(ranks(2, *given, target=[SCRIPT]), policies)
-    assert status == 0, err
+    statuses, out, err = finish_all(ranks(2, *given, tool=IN_64_BITS), policies)
+    assert statuses == [0, 0], err
     theirs, ids = alone(*words)
     ours = curve(tmp_path / "two.log.jsonl")
     assert len(ours) == len(theirs) == 2
@@ -151,13 +177,18 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(alone):
     assert whole == pytest.approx(parts, rel=1e-9)
 
 
-def pid_of_rank(process, rank):
-    """The process of this rank among the children of torchrun."""
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        words = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        if b"RANK=%d" % rank in words:
-            return int(child)
-    raise AssertionError(f"no rank {rank}")
+def kill_rank(number, out):
+    """Kill this rank of the run that writes `out`, as its command line and its environment say."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has gone, or is another user's
+            continue
+        if str(out).encode() in words and f"RANK={number}".encode() in variables:
+            os.kill(int(folder.name), signal.SIGKILL)
+            return
+    raise AssertionError(f"no rank {number}")
 
 
 def wait_for_epochs(log, count, process):
@@ -169,18 +200,18 @@ def wait_for_epochs(log, count, process):
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 def test_after_a_killed_process_the_run_ends_as_an_undisturbed_one(policies, tmp_path):
     words = (*SMALL, "--epochs", 8, "--precision", "fp32", "--val-fraction", 0.2)
-    status, undisturbed, err = finish(ranks(2, *words, "-o", tmp_path / "a.safetensors"), policies)
-    assert status == 0, err
-    run = ranks(2, *words, "-o", tmp_path / "b.safetensors", torchrun=["--max-restarts=1"])
+    first, second = (tmp_path / f"{name}.safetensors" for name in "ab")
+    statuses, undisturbed, err = finish_all(ranks(2, *words, "-o", first), policies)
+    assert statuses == [0, 0], err
+    run = torchrun(*words, "-o", second, python=forked(), options=["--max-restarts=1"])
     run.stdin.write(policies)
     run.stdin.close()
     run.stdin = None
     wait_for_epochs(tmp_path / "b.log.jsonl", 2, run)
-    os.kill(pid_of_rank(run, 1), signal.SIGKILL)
+    kill_rank(1, second)
     status, out, err = finish(run, None)
     assert status == 0, err
     assert out == undisturbed
-    first, second = (tmp_path / f"{name}.safetensors" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
     assert len(curve(tmp_path / "b.log.jsonl")) == 8
     assert not list(tmp_path.glob("b.st*"))  # neither the state nor what came from stdin
@@ -192,9 +223,9 @@ def test_a_lost_process_ends_the_run_with_its_reason_and_one_process_can_go_on(p
     faces = tmp_path / "faces.jsonl"
     faces.write_bytes(policies)
     words = (*SMALL, "--epochs", 300, "--precision", "fp32", "-o", out, faces)
-    run = ranks(2, *words)
+    run = torchrun(*words, python=[sys.executable, "-m"])
     wait_for_epochs(tmp_path / "a.log.jsonl", 1, run)
-    os.kill(pid_of_rank(run, 1), signal.SIGKILL)
+    kill_rank(1, out)
     status, _, err = finish(run)
     assert status != 0
     ours = [line for line in err.splitlines() if line.startswith("kp-train: another process")]
@@ -203,20 +234,18 @@ def test_a_lost_process_ends_the_run_with_its_reason_and_one_process_can_go_on(p
     assert "this is a bug" not in err
     assert (tmp_path / "a.state.safetensors").exists()
     before = len(curve(tmp_path / "a.log.jsonl"))
-    run = subprocess.Popen(
-        [*map(str, (sys.executable, "-m", "kptools.cli.train", "--resume", "--threads", 1, *words))]
-    )
+    run = one("--resume", *words)
     wait_for_epochs(tmp_path / "a.log.jsonl", before + 1, run)
     run.kill()
-    run.wait()
+    run.communicate()
 
 
 def test_uneven_shares_and_an_unreadable_image_hold_nobody_up(policies, tmp_path):
     records = [{**record, "split": "train"} for record in parse(policies)[:10]]
     records[3]["image"] = str(tmp_path / "gone.jpg")
     words = (*SMALL[:-1], 4, "--epochs", 2, "--val-fraction", 0, "-o", tmp_path / "a.safetensors")
-    status, _, err = finish(ranks(3, *words), lines(records))
-    assert status == 0, err  # torchrun would take 1 for a run to begin again
+    statuses, _, err = finish_all(ranks(3, *words), lines(records))
+    assert statuses == [0, 0, 0], err  # torchrun would take 1 for a run to begin again
     assert sum("does not exist" in line for line in err.splitlines()) == 1
     assert "1 of 10 records failed" in err
     assert len(curve(tmp_path / "a.log.jsonl")) == 2
@@ -225,39 +254,30 @@ def test_uneven_shares_and_an_unreadable_image_hold_nobody_up(policies, tmp_path
 def test_machines_that_count_restarts_apart_do_not_wait_for_each_other(policies, tmp_path):
     """One machine's torchrun has started its processes again, the other's has not; and what lies
     under -o is of another run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    out = tmp_path / "a.safetensors"
-    words = [*SMALL, "--threads", 1, "--val-fraction", 0.2, "-o", out]
     faces = tmp_path / "faces.jsonl"
     faces.write_bytes(policies)
-    train = [*map(str, (sys.executable, "-m", "kptools.cli.train", *words))]
-    subprocess.run([*train, "--epochs", "1", faces], check=True, capture_output=True)
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    common |= {"MASTER_PORT": str(port), "TORCHELASTIC_MAX_RESTARTS": "3"}
-    started = []
-    for rank in "01":
-        own = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RESTART_COUNT": rank}
-        env = {**os.environ, **common, **own, "OMP_NUM_THREADS": "1"}
-        command = [*train, "--epochs", "2", faces]
-        started.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE))
-    errors = [process.communicate(timeout=120)[1].decode() for process in started]
-    assert [process.returncode for process in started] == [0, 0], errors
+    words = (*SMALL, "--val-fraction", 0.2, "-o", tmp_path / "a.safetensors", faces)
+    status, _, err = finish(one(*words, "--epochs", 1))
+    assert status == 0, err
+
+    def count_restarts(rank):
+        return {"TORCHELASTIC_MAX_RESTARTS": 3, "TORCHELASTIC_RESTART_COUNT": rank}
+
+    statuses, _, err = finish_all(ranks(2, *words, "--epochs", 2, own=count_restarts))
+    assert statuses == [0, 0], err
     assert len(curve(tmp_path / "a.log.jsonl")) == 2
 
 
 def test_fewer_faces_than_processes_are_an_error(policies, tmp_path):
     records = [{**record, "split": "train"} for record in parse(policies)[:2]]
     words = (*SMALL, "--epochs", 1, "--val-fraction", 0, "-o", tmp_path / "a.safetensors")
-    status, _, err = finish(ranks(3, *words), lines(records))
-    assert status != 0
+    statuses, _, err = finish_all(ranks(3, *words), lines(records))
+    assert 0 not in statuses
     assert "2 faces cannot be shared by 3 processes" in err
 
 
 def test_a_batch_smaller_than_its_parts_is_a_wrong_use(tmp_path):
     words = (*SMALL[:-1], 4, "--accumulate", 4, "-o", tmp_path / "a.safetensors")
-    command = [sys.executable, "-m", "kptools.cli.train", *words]
-    done = subprocess.run([*map(str, command)], input=b"", capture_output=True)
-    assert done.returncode == 2
-    assert b"at least 8" in done.stderr
+    status, _, err = finish(one(*words))
+    assert status == 2
+    assert "at least 8" in err

@@ -39,6 +39,11 @@ def script(
         command = venv / "bin" / f"kp-{tool}"
         command.write_text(f'#!/bin/sh\nexec {shlex.join(forked())} kptools.cli.{tool} "$@"\n')
         command.chmod(0o755)
+    if not installed:
+        command = venv / "bin" / "python"
+        modules = f'[ "$1" != -m ] || {{ shift; exec {shlex.join(forked())} "$@"; }}'
+        command.write_text(f'#!/bin/sh\n{modules}\nexec {sys.executable} "$@"\n')
+        command.chmod(0o755)
     bin_folder = str(Path(sys.executable).parent)
     return subprocess.run(
         ["sh", str(ROOT / "examples" / name), *map(str, arguments)],
@@ -59,7 +64,7 @@ def script(
 def test_the_quickstart_ends_with_a_score_and_pictures(tmp_path):
     Image.new("RGB", (300, 200), "grey").save(tmp_path / "wall.png")
     photos = [tmp_path / "wall.png"] if find_spec("cv2") else []
-    done = script("quickstart.sh", *photos, cwd=tmp_path, installed=True)
+    done = script("quickstart.sh", *photos, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert b"NME" in done.stdout
     for name in ("grid.png", "curves.png"):
@@ -81,8 +86,9 @@ def test_the_box_is_made_from_nothing_to_the_same_bytes_also_where_it_was_cut_of
     made = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        for _ in range(2):  # the second time there is little left to do
-            done = script("box.sh", "box.safetensors", cwd=tmp_path / name, installed=name == "two")
+        for again in (False, True):  # when there is little left to do
+            installed = name == "two" and not again  # Pythons that have each their own hashes
+            done = script("box.sh", "box.safetensors", cwd=tmp_path / name, installed=installed)
             assert done.returncode == 0, done.stderr
         made.append((tmp_path / name / "box.safetensors").read_bytes())
     assert made[0] == made[1]

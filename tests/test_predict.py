@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import lines, parse, run, start, tiny_unet, untrained
+from conftest import forked, lines, parse, run, start, tiny_unet, untrained
 
 from kptools import runtime
 from kptools.augment.transform import Transform
@@ -209,7 +209,7 @@ def test_several_networks_hold_no_finished_record_back(drawn, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(drawn)
     rows = (drawn.splitlines(keepends=True) * 2)[:13]
     rows = [row.replace(b'"id":"', f'"id":"{n}-'.encode()) for n, row in enumerate(rows)]
-    process = start("predict", *networks, "--batch-size", 4, cwd=tmp_path)
+    process = start("predict", *networks, "--batch-size", 4, cwd=tmp_path, python=forked())
     came: queue.Queue[bytes] = queue.Queue()
     reader = threading.Thread(target=lambda: [came.put(line) for line in process.stdout])
     reader.start()

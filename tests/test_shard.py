@@ -7,7 +7,7 @@ from importlib import import_module
 import orjson
 import pytest
 import typer
-from conftest import lines, parse, run, start, untrained
+from conftest import forked, lines, parse, run, start, untrained
 
 from kptools.errors import UsageError
 from kptools.records import shard
@@ -98,7 +98,7 @@ def test_another_shard_is_another_run_that_resume_refuses(face, tmp_path):
 def test_a_record_leaves_though_the_next_ones_are_of_another_shard(face, tmp_path):
     untrained(tmp_path / "m.safetensors")
     words = ("m.safetensors", "--batch-size", 1, "--shard", "1/3")
-    process = start("predict", *words, cwd=tmp_path)
+    process = start("predict", *words, cwd=tmp_path, python=forked())
     late = threading.Timer(120, process.kill)
     late.start()
     process.stdin.write(lines([face(0), face(1), face(2)]))

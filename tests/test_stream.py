@@ -8,7 +8,7 @@ import threading
 
 import orjson
 import pytest
-from conftest import lines, module, parse, run, shell, untrained
+from conftest import forked, lines, module, parse, run, shell, untrained
 
 from kptools.limits import MAX_LINE_BYTES
 from kptools.records.stream import Stream
@@ -213,7 +213,8 @@ def test_a_full_disk_is_exit_3_and_one_line(name, ckpt, face, tmp_path):
     }[name]
     command = " ".join(str(ckpt) if word == "CKPT" else word for word in words[1:])
     source = "" if name == "prep" else "< in.jsonl"
-    done = shell(f"{module(words[0])} {command} {source} > /dev/full", tmp_path)
+    python = () if name in ("augment", "prep") else forked()  # those need not import torch
+    done = shell(f"{module(words[0], python)} {command} {source} > /dev/full", tmp_path)
     assert done.returncode == 3, done.stderr
     assert b"No space left" in done.stderr.splitlines()[-1]
     assert b"Traceback" not in done.stderr
@@ -260,8 +261,9 @@ def test_a_record_leaves_before_the_next_has_come(face, tmp_path, name):
     options = ["--records"] if name == "eval" else ["--rotate", "5"]
     if name == "predict":
         options = [str(untrained(tmp_path / "m.safetensors")), "--batch-size", "1"]
+    python = forked() if name == "predict" else [sys.executable, "-m"]
     process = subprocess.Popen(
-        [sys.executable, "-m", f"kptools.cli.{name}", *options],
+        [*python, f"kptools.cli.{name}", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
