@@ -17,21 +17,24 @@ import common
 
 FACES = 192
 NETWORKS = {
-    "unet": ("--width", 16, "--stride", 2, "--input-size", "128x128", "--batch-size", 16),
-    "resnet18": ("--weights", "none", "--input-size", "96x96", "--batch-size", 32),
-    "face": ("--batch-size", 16),
+    "unet at 128": ("unet", "--width", 16, "--stride", 2, "--input-size", "128x128"),
+    "resnet18 at 96": ("resnet18", "--weights", "none", "--input-size", "96x96"),
+    "resnet18 at 224": ("resnet18", "--weights", "none"),
+    "face": ("face",),
 }
+BATCHES = {"unet at 128": 16, "resnet18 at 96": 32, "resnet18 at 224": 16, "face": 16}
 
 
-def images_per_second(folder: Path, faces: Path, arch: str, how: str, epochs: int) -> float:
+def images_per_second(folder: Path, faces: Path, network: str, how: str, epochs: int) -> float:
     """Of a training's epochs after the first. `how`: processes x threads."""
     processes, threads = how.split("x")
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     out = folder / "m.safetensors"
-    words = ("--arch", arch, *NETWORKS[arch], "--threads", threads, "--epochs", epochs)
+    words = ("--arch", *NETWORKS[network], "--batch-size", BATCHES[network], "--epochs", epochs)
     command = (
         *(sys.executable, *(launcher if processes != "1" else ())),
-        *("-m", "kptools.cli.train", *words, "--val-fraction", 0, "-o", out, faces),
+        *("-m", "kptools.cli.train", *words, "--threads", threads, "--val-fraction", 0),
+        *("-o", out, faces),
     )
     subprocess.run(list(map(str, command)), check=True, stderr=subprocess.DEVNULL)
     log = common.read(folder / "m.log.jsonl")
@@ -46,13 +49,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         faces = common.faces(folder, FACES, enlarge=1)
-        for arch in [some for some in NETWORKS if args.only in some]:
+        for network in [some for some in NETWORKS if args.only in some]:
             sides: dict[str, list[float]] = {"1x1": [], f"{cores}x1": [], f"1x{cores}": []}
             for _ in range(rounds):
                 for how, rates in sides.items():
-                    rates.append(images_per_second(folder, faces, arch, how, epochs))
+                    rates.append(images_per_second(folder, faces, network, how, epochs))
             one, many, threads = map(median, sides.values())
-            rows.append((arch, one, many, threads, many / one, threads / one))
+            rows.append((network, one, many, threads, many / one, threads / one))
     head = ("images/s", "1 x 1", f"{cores} processes", f"{cores} threads", "ratio", "of threads")
     common.table(head, rows)
 
