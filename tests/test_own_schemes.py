@@ -17,13 +17,13 @@ import pytest
 from conftest import forked, in_process, lines, parse, run
 from PIL import Image, ImageDraw
 
+from kptools import __version__
 from kptools.cli import on_ray, prep, viz
 from kptools.cli.predictors import Asked
 from kptools.errors import KptoolsError
 from kptools.models import adapter
 from kptools.models.checkpoint import load, load_model
-from kptools.records.failures import Failures
-from kptools.records.item import Item
+from kptools.records import ray_map
 from kptools.schemes import catalog, own
 from kptools.schemes.layouts import layout_of
 from kptools.storage import scheme_files
@@ -167,11 +167,12 @@ def test_a_process_of_a_cluster_knows_what_the_command_knew(done, cat, cat5, tmp
     assert b"cat5 is not known here (--scheme FILE)" in found.stderr
     catalog.register(cat5, "cat5.json")
     asked = Asked(1, None, None, True, None, None, 1, 1, "cpu", "fp32")
-    work = partial(on_ray._work, (bare,), on_ray.hash_of([bare]), asked, catalog.own())
-    sent = pickle.dumps(work)
+    work = partial(on_ray._work, (bare,), on_ray.hash_of([bare]), asked)
+    sent = pickle.dumps((work, ray_map.Command(os.getcwd(), __version__, catalog.own())))
     catalog._own.clear()
-    items = pickle.loads(sent)([Item(dict(cat), "f", 1)], Failures().add)
-    assert [len(item.record["pred"]) for item in items] == [5]
+    work, command = pickle.loads(sent)
+    [[line]] = ray_map._run(work, [orjson.dumps(cat)], [("f", 1, False)], command)
+    assert len(orjson.loads(line)["pred"]) == 5
 
 
 def test_the_metadata_of_a_built_in_scheme_has_no_definition(done, tmp_path):

@@ -31,5 +31,8 @@ EXTRAS = {
     "remote": Extra("images at `https://` and `s3://`", ("fsspec", "s3fs", "aiohttp")),
     "zstd": Extra("`.zst` files", ("zstandard",)),
     "dlib": Extra("`kp-prep photos --detector dlib`", ("dlib",)),
-    "ray": Extra("`kp-predict --ray`", ("ray",)),
+    "ray": Extra(
+        "`--ray` of `kp-predict`, `kp-prep photos`, `kp-prep synth`, `kp-augment --write`",
+        ("ray",),
+    ),
 }
