@@ -63,6 +63,8 @@ def cluster(address: str) -> Iterator[None]:
         raise KptoolsError("--ray needs the package ray; pip install ray") from None
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # of tasks whose results nobody waits for any more, as where the reader has gone
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     keys = {"include_dashboard": False} if address == "local" else {}
     handler, terminated = signal.getsignal(signal.SIGTERM), False
 
