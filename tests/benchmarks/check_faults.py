@@ -5,9 +5,10 @@
 
 In each round four faces of each kind are spoilt, others each time, and all are checked with and
 without `pred` of the network in the box: left and right in each other's place (`mirrored`); all
-points moved by 0.2 to 0.3 of the box (`moved`); the shape of another face in the box (`another`);
-the box of another photo, where the two overlap by less than half (`box`) and by more (`near_box`);
-a smaller, recompressed copy under another name in another split (`copy`).
+points moved by 0.2 to 0.3 of the box (`moved`); the points of another photo's face, as they lie
+there (`wrong`), and laid into the box (`another`); the box of another photo, where the two overlap
+by less than half (`box`) and by more (`near_box`); a smaller, recompressed copy under another name
+in another split (`copy`).
 """
 
 import argparse
@@ -28,7 +29,7 @@ from kptools.schemes import catalog
 
 Record = dict[str, Any]
 EACH = 4  # faces of a kind
-KINDS = ("mirrored", "moved", "another", "box", "near_box", "copy")
+KINDS = ("mirrored", "moved", "wrong", "another", "box", "near_box", "copy")
 
 
 def main() -> None:
@@ -87,6 +88,8 @@ def plant(faces: Sequence[Record], chance: random.Random, folder: Path) -> list[
         dx, dy = chance.choice([(by, 0), (-by, 0), (0, by), (0, -by)])
         moved = [[x + dx, y + dy] for x, y in record["points"]]
         record |= {"points": moved, "planted": "moved"}
+    for record, other in zip(some(), some(), strict=True):
+        record |= {"points": other["points"], "planted": "wrong"}
     for record, other in zip(some(), some(), strict=True):
         shape = g.normalize(np.array(other["points"]), other["box"])
         points = g.denormalize(shape, record["box"])
