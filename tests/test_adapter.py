@@ -205,7 +205,15 @@ def test_options_of_networks_are_refused(records, quick, tmp_path, tool, words, 
 
 
 def test_several_processes_do_not_train_an_adapter(records, quick, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    ):
+        monkeypatch.setenv(name, "1")
     done = quick("train", "--arch", "adapter", "-o", tmp_path / "a.safetensors", stdin=records)
     assert done.returncode == 2
     assert b"leave torchrun out" in done.stderr

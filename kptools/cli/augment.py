@@ -1,6 +1,5 @@
 """kp-augment: add an augmentation policy to each record, or write augmented images."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -190,7 +189,7 @@ def _write_images(
 
     make_folder(folder)
     wanted = Copies(folder, copies, stage if len(stage) > 1 else None, crop)
-    with cluster(ray) if ray is not None else nullcontext():
+    with cluster(ray):
         for item in write_copies(wanted, stream, on_ray=ray is not None):
             stream.write(item)
 

@@ -1,7 +1,6 @@
 """kp-predict: a network's keypoints for each face, in the pixels of its file."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -236,7 +235,7 @@ def _predict(checkpoints: list[str], asked: Asked, open_stream: OpenStream, ray:
     else:
         items = of_scheme(stream, models[0].scheme, stream.fail, asked.find)
         found = ensemble.run(predictors, items, stream.fail, stream.ready)
-    with cluster(ray) if ray is not None else nullcontext():
+    with cluster(ray):
         for item in found:
             source = str(item.record.get("box_source") or "unknown")
             if source not in reported and not item.failed:

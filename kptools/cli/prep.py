@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,7 +141,7 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
             run=run,
             shard=shard,
         )
-        with cluster(ray) if ray is not None else nullcontext():
+        with cluster(ray):
             status = _write(items, dataset, preparation, stream)
         searched = dataset.finds_faces and options.get("boxes") is None
         for note in preparation.notes(dataset, were_searched=searched):

@@ -1,6 +1,5 @@
 """kp-train: train a network on records; its validation records come out with predictions."""
 
-import os
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -329,12 +328,13 @@ def _train_network(
 def _train_adapter(
     names: list[str], out: Path, val: str | None, val_fraction: float | None, strict: bool
 ) -> int:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("--arch adapter: one process fits it in a second; leave torchrun out")
     claim_output(out)
 
+    from kptools.training import distributed
     from kptools.training.adapter import train_adapter
 
+    if distributed.is_started():
+        raise UsageError("--arch adapter: one process fits it in a second; leave torchrun out")
     stream = open_stream(names, "-", strict=strict)
     validated = train_adapter(
         stream,

@@ -53,10 +53,13 @@ class Command:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[None]:
+def cluster(address: str | None) -> Iterator[None]:
     """Use the Ray cluster at HOST:PORT; `auto`: that of this machine, or of RAY_ADDRESS; `local`:
-    one of this machine's cores, which ends with the block. SIGTERM ends the block, and then does
-    what it did before. KptoolsError."""
+    one of this machine's cores, which ends with the block; None: none. SIGTERM ends the block, and
+    then does what it did before. KptoolsError."""
+    if address is None:
+        yield
+        return
     try:
         import ray
     except ImportError:
