@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import forked, in_process, lines, parse, run, shell, train, untrained
-from test_checkpoints_of_0_1 import UNET, written
+from test_old_checkpoints import UNET, written
 
 from kptools.cli.prep import tool as prep
 from kptools.cli.train import train as train_command

@@ -9,10 +9,12 @@ import torch
 from kptools import geometry as g
 from kptools.models import build
 from kptools.models.codecs import marginal
-from kptools.models.heads import confidence
+from kptools.models.heads import confidence, local_points
 from kptools.models.heads.integral import IntegralHead
+from kptools.models.heads.local_points import LocalPointsHead
 from kptools.models.heads.points import PointsHead
 from kptools.models.losses import integral
+from kptools.models.necks.cells import CellFeatures
 
 NAN = math.nan
 
@@ -242,3 +244,82 @@ def test_a_distance_that_cannot_be_does_not_reach_the_loss():
     assert torch.isfinite(loss)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+# Points that are looked at again
+
+
+def test_a_head_on_maps_looks_at_its_points_again_and_changes_them_by_nothing():
+    """Neither points nor features learn from how far the points are expected to be off."""
+    torch.manual_seed(0)
+    head = LocalPointsHead((3, 5), (7,), 4)
+    torch.nn.init.normal_(head.local_output)
+    plain = PointsHead(80, (7,), 4, relu=False)
+    plain.load_state_dict({k: t for k, t in head.state_dict().items() if "local" not in k})
+    maps = [torch.randn(2, c, s, s, requires_grad=True) for c, s in ((3, 16), (5, 8))]
+    cells = torch.randn(2, 80, requires_grad=True)
+    output = head(CellFeatures(cells, maps))
+    assert torch.equal(output[..., :2], plain(cells)[..., :2])
+    assert not torch.equal(output[..., 2], plain(cells)[..., 2])
+    output[..., 2].sum().backward()
+    assert [some.grad for some in maps] == [None, None]
+    assert not cells.grad.any()
+    names = {"local_weight", "local_bias", "local_output", "distance_weight", "distance_bias"}
+    assert {name for name, p in head.named_parameters() if p.grad.any()} == names
+
+
+def test_a_new_head_on_maps_expects_what_its_linear_layers_do():
+    head = LocalPointsHead((3,), (7,), 4)
+    torch.nn.init.normal_(head.distance_weight)
+    plain = PointsHead(48, (7,), 4, relu=False)
+    plain.load_state_dict({k: t for k, t in head.state_dict().items() if "local" not in k})
+    x = CellFeatures(torch.randn(2, 48), [torch.randn(2, 3, 8, 8)])
+    assert torch.equal(head(x), plain(x.cells))
+
+
+@pytest.mark.parametrize("at", [(0.25, 0.25), (0.9, 0.4), (1.3, -0.2)])
+def test_features_are_looked_at_where_the_points_are(at):
+    """On a map whose features are its places: beyond its edge those of the edge."""
+    side = 10
+    middles = (torch.arange(side) + 0.5) / side
+    rows, columns = torch.meshgrid(middles, middles, indexing="ij")
+    seen = local_points._about(torch.tensor([[at]]), torch.stack([columns, rows])[None])
+    x, y = np.transpose(np.array(at) + local_points.PLACES).clip(0.5 / side, 1 - 0.5 / side)
+    assert np.allclose(seen.view(-1, 2).numpy(), np.column_stack([x, y]), atol=1e-6)
+
+
+def test_a_point_that_does_not_lie_on_what_it_should_has_a_low_score():
+    """A bright spot where the truth is, and a point on it or 0.2 beside it, by chance: nothing in
+    the linear layers' input says which."""
+    torch.manual_seed(0)
+    chance = np.random.default_rng(0)
+    head = LocalPointsHead((1,), (), 1)
+    for fixed in head[0].parameters():  # (0.5, 0.5) for each face
+        torch.nn.init.zeros_(fixed).requires_grad_(False)
+
+    def some(count):
+        aside = chance.integers(0, 2, count) * 0.2
+        truth = np.full((count, 1, 2), 0.5)
+        truth[:, 0, 0] += aside
+        pixels = (np.arange(32) + 0.5) / 32
+        square = (pixels[None, :, None] - 0.5) ** 2 + (pixels - truth[..., :1]) ** 2
+        spots = torch.from_numpy(np.exp(-square / (2 * 0.05**2))).float()[:, None]
+        return CellFeatures(torch.ones(count, 16), [spots]), truth, aside > 0
+
+    steps = torch.optim.Adam((p for p in head.parameters() if p.requires_grad), lr=0.01)
+    for _ in range(150):
+        x, truth, _ = some(32)
+        head.loss(head(x), truth, build.criterion("points", "mse")).mean.backward()
+        steps.step()
+        steps.zero_grad()
+    x, _, is_off = some(64)
+    scores = head.decode(head(x)).scores[:, 0]
+    assert scores[~is_off].min() > 3 * scores[is_off].max()
+
+
+def test_what_is_seen_about_points_has_a_bound_too():
+    head = LocalPointsHead((4,), (), 2)
+    torch.nn.init.constant_(head.local_output, 1e4)
+    x = CellFeatures(torch.ones(3, 64), [torch.randn(3, 4, 8, 8)])
+    loss = head.loss(head(x), np.full((3, 2, 2), 0.4), build.criterion("points", "mse")).mean
+    assert torch.isfinite(loss)

@@ -4,6 +4,7 @@ Nothing in them can run. They hold no time and no date, so that equal runs give 
 they appear under their name whole or not at all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,9 @@ class Checkpoint:
     def network(self, *, share: bool = False) -> Network:
         """The network with these weights, in evaluation mode: a copy of them, or with `share` the
         very same memory. KptoolsError where they are of another network."""
-        m = self.model
-        blocks = catalog.blocks(m.scheme)
-        network = build.build_shapes(
-            m.arch,
-            m.count,
-            m.input.size,
-            m.options,
-            head=m.head,
-            blocks=blocks,
-            visibility=m.visibility,
-        )
+        network = _build(self.model, build.build_shapes)
         weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
-        load_weights(network, weights, m.arch)
+        load_weights(network, weights, self.model.arch)
         network.eval()
         return network
 
@@ -84,6 +75,8 @@ def load(path: str) -> Checkpoint:
     model = _model_of(path, meta)
     if meta["version"] < 3:
         tensors = _of_version_3(tensors, model)
+    if meta["version"] < 5 and model.head == "points":
+        tensors = _of_version_5(tensors, model)
     halves = {name: t.float() for name, t in tensors.items() if t.dtype == torch.float16}
     tensors |= halves  # weights stored in half precision
     history, run = meta.get("history", []), meta.get("run", {})
@@ -117,12 +110,34 @@ def _of_version_3(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Ten
             name if name.startswith("head.") else f"backbone.{name}": tensor
             for name, tensor in tensors.items()
         }
-    network = build.build_shapes(
-        model.arch, model.count, model.input.size, model.options, head=model.head
-    )
+    network = _build(model, build.build_shapes)
     added = {
         name: torch.zeros(tensor.shape)
         for name, tensor in network.state_dict().items()
         if name.endswith(("distance_weight", "distance_bias")) and name not in tensors
     }
     return tensors | added
+
+
+def _of_version_5(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Tensor]:
+    """The weights of an older network of points as this version has them: it did not look at its
+    points again to score them. That part is as a new network has it, and adds nothing."""
+    if not any(".local_" in name for name in _build(model, build.build_shapes).state_dict()):
+        return tensors  # one that brings linear layers of its own
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        new = _build(model, build.build).state_dict()
+    return tensors | {name: tensor for name, tensor in new.items() if ".local_" in name}
+
+
+def _build(m: ModelSpec, how: Callable[..., Network]) -> Network:
+    """Its network, by `build.build` or `build.build_shapes`."""
+    return how(
+        m.arch,
+        m.count,
+        m.input.size,
+        m.options,
+        head=m.head,
+        blocks=catalog.blocks(m.scheme),
+        visibility=m.visibility,
+    )

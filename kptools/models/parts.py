@@ -46,12 +46,13 @@ def assemble(
     """The backbone, the neck that this head wants, a pyramid of `width` channels where it wants
     one, and the head, for `count` points and inputs of `size` (W, H). `options` are the head's
     own."""
-    channels, stride, upscale = backbone.channels[-1], backbone.strides[0], 1
+    stride, upscale = backbone.strides[0], 1
     neck: nn.Module
+    inputs: int | Sequence[int]
     if entry.neck == "cells":
-        neck, inputs = Cells(), Cells.CELLS * channels
+        neck, inputs = Cells(), backbone.channels
     elif len(backbone.channels) == 1:
-        neck, inputs = Finest(), channels
+        neck, inputs = Finest(), backbone.channels[-1]
     else:
         neck, inputs = Pyramid(backbone.channels, width, from_end=backbone.from_end), width
         upscale = max(1, stride // MAP_STRIDE)

@@ -17,7 +17,8 @@ from kptools.options import Option
 class HeadEntry:
     """`module` has `build(channels, count, size, stride, upscale, **options)`, which makes the head
     for features of that stride, and maps that are finer by `upscale`. `neck` brings it what it
-    takes: `pyramid` a map (B, C, h, w), `cells` a vector (B, C). `losses` maps the names of those
+    takes: `pyramid` a map (B, C, h, w), `cells` a vector and the maps that it is made of, whose
+    `channels` are as many numbers. `losses` maps the names of those
     that it can be trained with to their modules; the first is the default."""
 
     module: str
@@ -39,7 +40,7 @@ class HeadEntry:
 
 
 HEADS: Mapping[str, HeadEntry] = {
-    "points": HeadEntry("kptools.models.heads.points", neck="cells", losses=POINT_LOSSES),
+    "points": HeadEntry("kptools.models.heads.local_points", neck="cells", losses=POINT_LOSSES),
     "heatmap": HeadEntry(
         "kptools.models.heads.heatmap",
         neck="pyramid",

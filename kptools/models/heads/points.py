@@ -94,8 +94,3 @@ class PointsHead(nn.Sequential):
     def start(self, mean: Tensor, spread: Tensor) -> None:
         self.mean.copy_(mean.flatten())
         self.spread.copy_(spread.flatten())
-
-
-def build(channels: int, count: int, size: Size, stride: int, upscale: int) -> PointsHead:
-    """The head of a network of parts; `size`, `stride` and `upscale` have no part in it."""
-    return PointsHead(channels, (HIDDEN,), count, relu=False)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kptools import geometry as g
 from kptools.models.decoded import Decoded
 from kptools.models.layers.map_conv import MapConv2d
+from kptools.models.necks.cells import CellFeatures
 from kptools.models.network import Criterion, Head, Loss
 from kptools.models.shape_prior import ShapePrior, ShapePriors
 from kptools.runtime import send
@@ -28,7 +29,8 @@ SHARE = 0.2  # of the loss of the points, whatever its unit: the weight of the c
 
 
 class VisibleHead(nn.Module):
-    """(B, C, h, w) or (B, C) features to what the head `main` gives of them, and logits (B, K)."""
+    """(B, C, h, w) or (B, C) features, or CellFeatures, to what the head `main` gives of them, and
+    logits (B, K)."""
 
     def __init__(self, main: Head, inputs: int, count: int) -> None:
         super().__init__()
@@ -47,11 +49,12 @@ class VisibleHead(nn.Module):
         prior: ShapePrior | ShapePriors | None = getattr(self.main, "shape_prior", None)
         return prior
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | CellFeatures) -> tuple[Tensor, Tensor]:
         output: Tensor = self.main(x)  # type: ignore[operator]
-        device = "cpu" if x.is_meta else x.device.type  # shapes alone know no autocast
+        features = x.cells if isinstance(x, CellFeatures) else x
+        device = "cpu" if features.is_meta else features.device.type  # shapes know no autocast
         with torch.autocast(device, enabled=False):
-            features = x.float()
+            features = features.float()
             if features.ndim == 2:
                 return output, F.linear(self.norm(features), self.weight, self.bias)
             about = self.norm(_about(features, output.detach().float()))  # (B, K, C)

@@ -1,4 +1,5 @@
-"""Checkpoints that kptools 0.1 wrote (versions 1 and 2) load, and predict the same."""
+"""Checkpoints of earlier versions, those of kptools 0.1 (1 and 2) and 0.2 (4), load and predict the
+same."""
 
 import copy
 from dataclasses import asdict
@@ -9,7 +10,8 @@ import torch
 from conftest import parse, run, tiny_unet, untrained
 
 from kptools.errors import KptoolsError
-from kptools.models import build, checkpoint
+from kptools.models import build, checkpoint, metadata
+from kptools.specs import InputSpec, ModelSpec
 from kptools.storage.tensors import write_tensors
 
 # as 0.1 wrote them, but for the mean shape, of which one point of 68 is here
@@ -144,8 +146,8 @@ def test_a_description_out_of_bounds_is_refused(tmp_path, key, value):
 
 
 def test_another_version_is_refused(tmp_path):
-    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 5})
-    with pytest.raises(KptoolsError, match="of version 5; this kptools reads versions 1 to 4"):
+    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 6})
+    with pytest.raises(KptoolsError, match="of version 6; this kptools reads versions 1 to 5"):
         checkpoint.load_model(str(tmp_path / "m.safetensors"))
 
 
@@ -205,6 +207,31 @@ def test_a_unet_of_version_2_gives_the_same_maps(tmp_path):
         "pos_weight": 1.0,
         "shape_prior": 0.0,
     }
-    old.save(tmp_path / "new.safetensors")  # as version 4
+    old.save(tmp_path / "new.safetensors")  # as version 5
     new = checkpoint.load(str(tmp_path / "new.safetensors"))
     assert torch.equal(new.network()(x), old.network()(x))
+
+
+# Version 4, whose networks of points did not look at them again
+
+
+@pytest.mark.parametrize("visibility", [False, True])
+def test_a_network_of_points_on_parts_of_version_4_predicts_the_same(tmp_path, visibility):
+    size = (64, 64)
+    torch.manual_seed(1)
+    network = build.build("tiny", 68, size, head="points", visibility=visibility)
+    head = network.head.main if visibility else network.head
+    torch.nn.init.normal_(head.distance_weight, std=0.1)  # and what looks again adds nothing yet
+    mean = ((0.5, 0.5),) * 68
+    spec = InputSpec(size, 0.15, False, None)
+    model = ModelSpec("tiny", "ibug68", 68, spec, (), mean, {}, "points", visibility=visibility)
+    weights = {n: t for n, t in network.state_dict().items() if ".local_" not in n}
+    meta = {"version": 4, "model": metadata.described(model), "history": [], "run": {}}
+    write_tensors(tmp_path / "old.safetensors", weights, meta)
+    x = torch.randn(2, 3, 64, 64)
+    first, second = (checkpoint.load(str(tmp_path / "old.safetensors")) for _ in range(2))
+    assert all(torch.equal(t, second.weights[n]) for n, t in first.weights.items())
+    found = first.network().head.decode(first.network()(x))
+    there = network.eval().head.decode(network(x))
+    assert np.array_equal(found.points, there.points)
+    assert np.array_equal(found.scores, there.scores)
