@@ -2,8 +2,10 @@
 
     python tests/benchmarks/ranks.py --full
 
-`torchrun --nproc-per-node` starts a process for each core. Next to them one process with
-all cores as its threads. The batch is the same for all.
+`torchrun --nproc-per-node` starts a process for each core. Next to them one process with all cores
+as its threads, and as many processes as there are cores that know nothing of each other, each with
+its share of the batch: what the cores would give if nothing had to be exchanged. The batch is the
+same for all.
 """
 
 import os
@@ -26,19 +28,26 @@ BATCHES = {"unet at 128": 16, "resnet18 at 96": 32, "resnet18 at 224": 16, "face
 
 
 def images_per_second(folder: Path, faces: Path, network: str, how: str, epochs: int) -> float:
-    """Of a training's epochs after the first. `how`: processes x threads."""
-    processes, threads = how.split("x")
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    out = folder / "m.safetensors"
-    words = ("--arch", *NETWORKS[network], "--batch-size", BATCHES[network], "--epochs", epochs)
-    command = (
-        *(sys.executable, *(launcher if processes != "1" else ())),
-        *("-m", "kptools.cli.train", *words, "--threads", threads, "--val-fraction", 0),
-        *("-o", out, faces),
-    )
-    subprocess.run(list(map(str, command)), check=True, stderr=subprocess.DEVNULL)
-    log = common.read(folder / "m.log.jsonl")
-    return median(epoch["img_s"] for epoch in log[1:])
+    """Of a training's epochs after the first. `how`: processes x threads, and `apart` where each of
+    them trains a network of its own."""
+    processes, threads = map(int, how.removesuffix(" apart").split("x"))
+    batch, runs, launcher = BATCHES[network], 1, []
+    if how.endswith("apart"):
+        batch, runs = batch // processes, processes
+    elif processes > 1:
+        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    words = ("--arch", *NETWORKS[network], "--batch-size", batch, "--epochs", epochs)
+    more = (*words, "--threads", threads, "--val-fraction", 0, faces)
+    started = []
+    for run in range(runs):
+        command = (*launcher, "-m", "kptools.cli.train", "-o", folder / f"{run}.safetensors")
+        text = [sys.executable, *map(str, (*command, *more))]
+        started.append(subprocess.Popen(text, stderr=subprocess.DEVNULL))
+    statuses = [process.wait() for process in started]
+    if any(statuses):
+        raise SystemExit(f"ranks: a training of {network} failed")
+    logs = [common.read(folder / f"{run}.log.jsonl") for run in range(runs)]
+    return float(sum(median(epoch["img_s"] for epoch in log[1:]) for log in logs))
 
 
 def main() -> None:
@@ -50,13 +59,14 @@ def main() -> None:
         folder = Path(name)
         faces = common.faces(folder, FACES, enlarge=1)
         for network in [some for some in NETWORKS if args.only in some]:
-            sides: dict[str, list[float]] = {"1x1": [], f"{cores}x1": [], f"1x{cores}": []}
+            hows = ("1x1", f"{cores}x1", f"{cores}x1 apart", f"1x{cores}")
+            sides: dict[str, list[float]] = {how: [] for how in hows}
             for _ in range(rounds):
                 for how, rates in sides.items():
                     rates.append(images_per_second(folder, faces, network, how, epochs))
-            one, many, threads = map(median, sides.values())
-            rows.append((network, one, many, threads, many / one, threads / one))
-    head = ("images/s", "1 x 1", f"{cores} processes", f"{cores} threads", "ratio", "of threads")
+            one, *others = map(median, sides.values())
+            rows.append((network, one, *(rate / one for rate in others)))
+    head = ("images/s", "1 x 1", f"{cores} processes", "the same, apart", f"{cores} threads")
     common.table(head, rows)
 
 
