@@ -151,6 +151,33 @@ def test_the_validation_is_that_of_the_epoch_that_was_kept(few, make, explain, t
     assert f"# Validation: {figures}, in epoch {best['epoch']} of 5, chosen by these" in text
     assert f"Validation: {figures}" in explain(path, "--format", "markdown")
     assert "of 2, the last\n" in explain(make(few, "--epochs", 2, "--keep", "last", name="last"))
+    assert json.loads(explain(path, "--format", "json"))["validation"] == {
+        "epoch": best["epoch"],
+        "epochs": 5,
+        "keep": "best",
+        "schemes": [{"scheme": "ibug68", "nme": best["val_nme"], "norm": "interocular"}],
+    }
+
+
+def test_the_validation_of_several_schemes_is_that_of_each(few, make, explain, tmp_path):
+    eyes = [
+        {**record, "id": f"e{n}", "scheme": "ibug68:36,39,42,45"}
+        | {"points": [record["points"][i] for i in (36, 39, 42, 45)]}
+        for n, record in enumerate(few)
+    ]
+    text = explain(make([*few, *eyes], "--several-schemes", "--epochs", 1))
+    (epoch,) = parse((tmp_path / "m.log.jsonl").read_bytes())
+    shown = [f"{100 * nme:.2f} % of {name}" for name, nme in epoch["val_nme_of"].items()]
+    assert len(shown) == 2
+    assert (
+        f"# Validation: NME {shown[0]} (interocular), {shown[1]} (interocular), in epoch 1" in text
+    )
+
+
+def test_without_validation_there_is_none(few, make, explain):
+    path = make([record for record in few if record["split"] == "train"], "--val-fraction", 0)
+    assert "Validation" not in explain(path)
+    assert json.loads(explain(path, "--format", "json"))["validation"] is None
 
 
 def test_each_dataset_is_counted_by_split_with_its_failures(few, make, explain, face, tmp_path):

@@ -29,6 +29,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "networks.md"
 )
 NETWORKS = {
     "nose": ("points", (40, 30), {}),
+    "tiny": ("points", (64, 64), {}),
     "resnet18": ("integral", (64, 64), {}),
     "unet": ("heatmap", (64, 64), {"width": 2, "stride": 2}),
 }  # the whole table: tests/benchmarks/onnx_export.py
@@ -40,6 +41,8 @@ def network_of(arch: str) -> Checkpoint:
     network = build.build(arch, 68, size, options, head=head)
     if head == "points":  # without such weights they give no scores
         torch.nn.init.normal_(network.head.distance_weight, std=0.1)
+        if arch == "tiny":
+            torch.nn.init.normal_(network.head.local_output, std=0.1)
     grey = arch in ("nose", "face")
     model = ModelSpec(
         arch=arch,

@@ -6,7 +6,7 @@ from typing import Any
 
 from kptools.cli.explain import UNKNOWN, Origin, clean
 from kptools.models import box, metadata
-from kptools.training import pipe
+from kptools.training import history, pipe
 
 HEADER = ("dataset", "split", "faces", "groups", "failed", "scheme", "boxes")
 UNNAMED = "(no dataset)"  # of records that name none
@@ -31,6 +31,7 @@ def as_json(origin: Origin) -> str:
         "model": described,
         "settings": origin.settings,
         "provenance": origin.provenance or None,
+        "validation": validated(origin),
         "command": "\n".join(origin.command),
     }
     return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE).decode()
@@ -158,24 +159,55 @@ def start(origin: Origin) -> list[str]:
 def validation(origin: Origin) -> str:
     """The error of the epoch that was kept, on the faces that the run was validated on; empty where
     it is not known."""
+    found = validated(origin)
+    if found is None:
+        return ""
+    several = len(found["schemes"]) > 1
+    figures = [
+        f"{100 * one['nme']:.2f} %{' of ' + one['scheme'] if several else ''} ({one['norm']})"
+        for one in found["schemes"]
+    ]
+    chosen = "the last" if found["keep"] == "last" else "chosen by these faces"
+    return (
+        f"Validation: NME {', '.join(figures)}, "
+        f"in epoch {pipe.number(found['epoch'])} of {found['epochs']}, {chosen}"
+    )
+
+
+def validated(origin: Origin) -> dict[str, Any] | None:
+    """The epoch that was kept, of how many, by what (`keep`, as kp-train has it), and its NME with
+    the norm, of each scheme; None where it is not known."""
+    first = origin.provenance.get("init", {}).get("epochs", 0)
+    epochs = [entry for entry in origin.history[first:] if _figures(origin, entry)]
+    if not epochs:
+        return None
+    is_last = origin.settings.get("keep") == "last"
+    kept = epochs[-1] if is_last else history.best(epochs)
+    return {
+        "epoch": kept["epoch"],
+        "epochs": len(origin.history),
+        "keep": "last" if is_last else "best",
+        "schemes": [
+            {"scheme": name, "nme": nme, "norm": _norm(name)}
+            for name, nme in _figures(origin, kept).items()
+        ],
+    }
+
+
+def _figures(origin: Origin, entry: Mapping[str, Any]) -> dict[str, float]:
+    """By scheme the NME of an epoch."""
+    found = entry.get("val_nme_of", {origin.scheme: entry.get("val_nme")})
+    return {name: nme for name, nme in found.items() if nme is not None}
+
+
+def _norm(scheme: str) -> str:
     from kptools.evaluation.norms import norm_for
     from kptools.schemes import catalog
 
-    first = origin.provenance.get("init", {}).get("epochs", 0)
-    epochs = [entry for entry in origin.history[first:] if entry.get("val_nme") is not None]
-    if not epochs:
-        return ""
-    is_last = origin.settings.get("keep") == "last"
-    kept = epochs[-1] if is_last else min(epochs, key=lambda entry: entry["val_nme"])
     try:
-        norm = norm_for(catalog.get(origin.scheme), None)
+        return norm_for(catalog.get(scheme), None)
     except ValueError:  # a scheme that is not known here
-        norm = norm_for(None, None)
-    chosen = "the last" if is_last else "chosen by these faces"
-    return (
-        f"Validation: NME {100 * kept['val_nme']:.2f} % ({norm}), "
-        f"in epoch {pipe.number(kept['epoch'])} of {len(origin.history)}, {chosen}"
-    )
+        return norm_for(None, None)
 
 
 def counted(count: Any, what: str, many: str | None = None) -> str:

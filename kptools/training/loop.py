@@ -27,13 +27,14 @@ from kptools.storage.tensors import tensors_of
 from kptools.thread_count import ThreadCount
 from kptools.training.distributed import ALONE, Ranks
 from kptools.training.ema import EMA
+from kptools.training.history import best
 from kptools.training.meter import LossMeter
 from kptools.training.optimizer import make_optimizer
 from kptools.training.settings import Settings, rate_at, rates
 from kptools.training.start import start
 from kptools.training.state import State, fingerprint
 from kptools.training.training_set import TrainingSet
-from kptools.training.validate import rank, validate
+from kptools.training.validate import validate
 
 
 @dataclass
@@ -146,7 +147,7 @@ def train(
         if val is not None:
             entry |= validate(ema.network, val, criterion, settings, model, device, epoch, ranks)
         state.history.append(entry)
-        if settings.keep == "best" and min(state.history[first:], key=rank) is entry:
+        if settings.keep == "best" and best(state.history[first:]) is entry:
             state.best = tensors_of(ema.network)
         # the log first: an epoch that only the log has is done again, and logged again
         seconds = time.perf_counter() - began

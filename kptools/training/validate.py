@@ -157,17 +157,6 @@ def _decode(
     )
 
 
-def rank(entry: dict[str, Any]) -> float:
-    """What the best epoch has least of: of several schemes the geometric mean of their NMEs, which
-    ranks the same whatever norm each is over."""
-    several = [value for value in entry.get("val_nme_of", {}).values() if value is not None]
-    together = math.prod(several) ** (1 / len(several)) if several else None
-    for value in (entry.get("val_nme"), together, entry.get("val_loss")):
-        if value is not None:
-            return value if math.isfinite(value) else math.inf
-    return -float(entry["epoch"])
-
-
 def diverged(what: str, epoch: int, settings: Settings, names: str) -> KptoolsError:
     """The error of a run that has no finite figures any more, at the faces of these names."""
     lower = settings.schedule[0][0] / 3

@@ -61,6 +61,8 @@ def untrained(arch: str, head: str) -> Checkpoint:
             module.momentum = 1.0
         if hasattr(module, "distance_weight"):  # where it is zero there are no scores
             torch.nn.init.normal_(module.distance_weight, std=0.1)
+        if hasattr(module, "local_output"):
+            torch.nn.init.normal_(module.local_output, std=0.1)
     channels, (width, height) = 1 if entry.grey else 3, entry.input
     with torch.no_grad():
         network.train()(torch.randn(4, channels, height, width))
