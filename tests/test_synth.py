@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import start
+from conftest import run, start
 from PIL import Image
 
 from kptools.datasets import synth
@@ -240,3 +240,15 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(KptoolsError) as caught:
         next(synth.read(out, 1, seed=0))
     assert str(caught.value) == f"cannot write {out}: Not a directory; make room there"
+
+
+def test_a_run_is_resumed_by_any_number_of_processes(tmp_path: Path) -> None:
+    out = tmp_path / "faces.jsonl"
+    words = ("prep", "synth", "--count", 6, "--out", tmp_path / "f", "-o", out)
+    assert run(*words, "--jobs", 1).returncode == 0
+    whole = out.read_bytes()
+    out.rename(tmp_path / "faces.jsonl.part")
+    (tmp_path / "faces.jsonl.part").write_bytes(whole[: whole.index(b"\n") + 1])
+    done = run(*words, "--jobs", 2, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole

@@ -126,7 +126,11 @@ def _command(name: str, dataset: Dataset) -> Callable[..., int]:
             options["root"] = _root(dataset.source, options["root"], given)
         preparation = _preparation(name, dataset, {k: given[k] for k in dataset.shared})
         run: dict[str, Any] = {"tool": f"kp-prep {name}"} | {key: given[key] for key in shared}
-        run |= {option.name: _absolute(option, options[option.name]) for option in dataset.options}
+        run |= {
+            option.name: _absolute(option, options[option.name])
+            for option in dataset.options
+            if option.name != "jobs"  # which decides how fast it is, and no more
+        }
         read = dataset.load().read
         if dataset.is_work:
             options |= {"shard": shard, "on_ray": ray is not None}
