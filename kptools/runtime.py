@@ -46,6 +46,11 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     return moved
 
 
+def without_autocast(x: Tensor) -> torch.autocast:
+    """A block in which autocast has no say over what is done on the device of `x`."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)  # no meta there
+
+
 def _cpu_has_bf16() -> bool:
     """Whether the processor has it, and oneDNN may use it (ONEDNN_MAX_CPU_ISA can say no)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -264,7 +264,7 @@ def test_a_head_on_maps_looks_at_its_points_again_and_changes_them_by_nothing():
     output[..., 2].sum().backward()
     assert [some.grad for some in maps] == [None, None]
     assert not cells.grad.any()
-    names = {"local_weight", "local_bias", "local_output", "distance_weight", "distance_bias"}
+    names = {"local_weight", "local_embedding", "local_output", "distance_weight", "distance_bias"}
     assert {name for name, p in head.named_parameters() if p.grad.any()} == names
 
 
@@ -280,12 +280,14 @@ def test_a_new_head_on_maps_expects_what_its_linear_layers_do():
 @pytest.mark.parametrize("at", [(0.25, 0.25), (0.9, 0.4), (1.3, -0.2)])
 def test_features_are_looked_at_where_the_points_are(at):
     """On a map whose features are its places: beyond its edge those of the edge."""
-    side = 10
-    middles = (torch.arange(side) + 0.5) / side
-    rows, columns = torch.meshgrid(middles, middles, indexing="ij")
-    seen = local_points._about(torch.tensor([[at]]), torch.stack([columns, rows])[None])
-    x, y = np.transpose(np.array(at) + local_points.PLACES).clip(0.5 / side, 1 - 0.5 / side)
-    assert np.allclose(seen.view(-1, 2).numpy(), np.column_stack([x, y]), atol=1e-6)
+    width, height = 10, 8
+    across, down = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
+    rows, columns = torch.meshgrid(down, across, indexing="ij")
+    places = torch.tensor([[[at, (0.5, 0.75)]]])  # (B, K, P, 2)
+    seen = local_points._sampled(torch.stack([columns, rows])[None], places)
+    edge = np.array([0.5 / width, 0.5 / height])
+    expected = np.concatenate([np.clip(at, edge, 1 - edge), (0.5, 0.75)])
+    assert np.allclose(seen.flatten().numpy(), expected, atol=1e-6)
 
 
 def test_a_point_that_does_not_lie_on_what_it_should_has_a_low_score():

@@ -162,11 +162,10 @@ def validation(origin: Origin) -> str:
     found = validated(origin)
     if found is None:
         return ""
-    several = len(found["schemes"]) > 1
-    figures = [
-        f"{100 * one['nme']:.2f} %{' of ' + one['scheme'] if several else ''} ({one['norm']})"
-        for one in found["schemes"]
-    ]
+    figures = []
+    for one in found["schemes"]:
+        whose = "" if one["scheme"] == origin.scheme else f" of {one['scheme']}"
+        figures.append(f"{100 * one['nme']:.2f} %{whose} ({one['norm']})")
     chosen = "the last" if found["keep"] == "last" else "chosen by these faces"
     return (
         f"Validation: NME {', '.join(figures)}, "

@@ -4,7 +4,6 @@ Nothing in them can run. They hold no time and no date, so that equal runs give 
 they appear under their name whole or not at all.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kptools.errors import KptoolsError, UsageError
-from kptools.models import build, metadata
+from kptools.models import archs, build, metadata
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
 from kptools.schemes import catalog
@@ -38,7 +37,7 @@ class Checkpoint:
     def network(self, *, share: bool = False) -> Network:
         """The network with these weights, in evaluation mode: a copy of them, or with `share` the
         very same memory. KptoolsError where they are of another network."""
-        network = _build(self.model, build.build_shapes)
+        network = _shapes(self.model)
         weights = self.weights if share else {name: t.clone() for name, t in self.weights.items()}
         load_weights(network, weights, self.model.arch)
         network.eval()
@@ -110,7 +109,7 @@ def _of_version_3(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Ten
             name if name.startswith("head.") else f"backbone.{name}": tensor
             for name, tensor in tensors.items()
         }
-    network = _build(model, build.build_shapes)
+    network = _shapes(model)
     added = {
         name: torch.zeros(tensor.shape)
         for name, tensor in network.state_dict().items()
@@ -121,18 +120,21 @@ def _of_version_3(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Ten
 
 def _of_version_5(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Tensor]:
     """The weights of an older network of points as this version has them: it did not look at its
-    points again to score them. That part is as a new network has it, and adds nothing."""
-    if not any(".local_" in name for name in _build(model, build.build_shapes).state_dict()):
-        return tensors  # one that brings linear layers of its own
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        new = _build(model, build.build).state_dict()
-    return tensors | {name: tensor for name, tensor in new.items() if ".local_" in name}
+    points again to score them. That part is a new one, which adds nothing."""
+    from kptools.models.heads import local_points
+
+    if hasattr(archs.get(model.arch).load(), "build"):
+        return tensors  # it brings linear layers of its own
+    shapes = _shapes(model).state_dict()
+    (name,) = (name for name in shapes if name.endswith("local_weight"))
+    chance = torch.Generator().manual_seed(0)
+    added = local_points.new_weights(shapes[name].shape[1], model.count, chance)
+    return tensors | {name.replace("local_weight", key): value for key, value in added.items()}
 
 
-def _build(m: ModelSpec, how: Callable[..., Network]) -> Network:
-    """Its network, by `build.build` or `build.build_shapes`."""
-    return how(
+def _shapes(m: ModelSpec) -> Network:
+    """Its network, without memory for the weights."""
+    return build.build_shapes(
         m.arch,
         m.count,
         m.input.size,

@@ -46,15 +46,16 @@ def assemble(
     """The backbone, the neck that this head wants, a pyramid of `width` channels where it wants
     one, and the head, for `count` points and inputs of `size` (W, H). `options` are the head's
     own."""
-    stride, upscale = backbone.strides[0], 1
-    neck: nn.Module
-    inputs: int | Sequence[int]
     if entry.neck == "cells":
-        neck, inputs = Cells(), backbone.channels
-    elif len(backbone.channels) == 1:
-        neck, inputs = Finest(), backbone.channels[-1]
+        return PartsNetwork(
+            backbone, Cells(), entry.load().build(backbone.channels, count, **options)
+        )
+    channels, stride, upscale = backbone.channels[-1], backbone.strides[0], 1
+    neck: nn.Module
+    if len(backbone.channels) == 1:
+        neck = Finest()
     else:
-        neck, inputs = Pyramid(backbone.channels, width, from_end=backbone.from_end), width
+        neck, channels = Pyramid(backbone.channels, width, from_end=backbone.from_end), width
         upscale = max(1, stride // MAP_STRIDE)
-    head: Head = entry.load().build(inputs, count, size, stride, upscale, **options)
+    head: Head = entry.load().build(channels, count, size, stride, upscale, **options)
     return PartsNetwork(backbone, neck, head)

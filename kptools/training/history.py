@@ -19,5 +19,5 @@ def rank(entry: Mapping[str, Any]) -> float:
 
 
 def best(entries: Iterable[Entry]) -> Entry:
-    """The first of those that have least of it. ValueError where there are none."""
+    """The first of those of the lowest `rank`. ValueError where there are none."""
     return min(entries, key=rank)

@@ -53,6 +53,8 @@ def images_per_second(folder: Path, faces: Path, network: str, how: str, epochs:
 def main() -> None:
     args = common.arguments(__doc__)
     cores = len(os.sched_getaffinity(0))
+    if cores < 2 or any(batch % cores for batch in BATCHES.values()):
+        raise SystemExit(f"ranks: {cores} cores cannot share the batches; taskset -c 0,1 takes two")
     epochs, rounds = (6, 3) if args.full else (3, 1)
     rows = []
     with tempfile.TemporaryDirectory() as name:

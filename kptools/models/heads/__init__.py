@@ -15,11 +15,12 @@ from kptools.options import Option
 
 @dataclass(frozen=True)
 class HeadEntry:
-    """`module` has `build(channels, count, size, stride, upscale, **options)`, which makes the head
-    for features of that stride, and maps that are finer by `upscale`. `neck` brings it what it
-    takes: `pyramid` a map (B, C, h, w), `cells` a vector and the maps that it is made of, whose
-    `channels` are as many numbers. `losses` maps the names of those
-    that it can be trained with to their modules; the first is the default."""
+    """`module` has `build`, which makes the head for what the `neck` brings it. Behind `pyramid`,
+    which brings a map (B, channels, h, w), it is `build(channels, count, size, stride, upscale,
+    **options)`: for features of that stride, and maps that are finer by `upscale`. Behind `cells`,
+    which brings CellFeatures, it is `build(channels, count, **options)`: `channels` are those of
+    the backbone's maps, from fine to coarse. `losses` maps the names of those that it can be
+    trained with to their modules; the first is the default."""
 
     module: str
     neck: str

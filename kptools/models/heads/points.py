@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kptools import geometry as g
+from kptools import runtime
 from kptools.models.decoded import Decoded
 from kptools.models.heads import confidence
 from kptools.models.network import Criterion, Loss
@@ -54,16 +55,20 @@ class PointsHead(nn.Sequential):
         self.distance_bias = nn.Parameter(torch.full((count,), math.log(DISTANCE)))
 
     def forward(self, x: Tensor) -> Tensor:
-        device = "cpu" if x.is_meta else x.device.type  # shapes alone know no autocast
-        with torch.autocast(device, enabled=False):
+        points, distance = self.points_and_distance(x)
+        return torch.cat([points, distance.unsqueeze(-1)], dim=-1)
+
+    def points_and_distance(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of features (B, inputs): points (B, K, 2) in fractions of the input, and the logs of the
+        distances (B, K), both float32."""
+        with runtime.without_autocast(x):
             x = x.float()
             for layer in list(self)[:-1]:
                 x = layer(x)
             distance = F.linear(x.detach(), self.distance_weight, self.distance_bias)
             distance = LIMIT * torch.tanh(distance / LIMIT)  # its exponential stays finite
             flat = torch.addcmul(self.mean, self[-1](x), self.spread)
-            points = flat.reshape(x.shape[0], -1, 2)
-            return torch.cat([points, distance.unsqueeze(-1)], dim=-1)
+            return flat.reshape(x.shape[0], -1, 2), distance
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the coordinates of the annotated points."""

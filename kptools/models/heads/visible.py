@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kptools import geometry as g
+from kptools import runtime
 from kptools.models.decoded import Decoded
 from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.necks.cells import CellFeatures
@@ -52,8 +53,7 @@ class VisibleHead(nn.Module):
     def forward(self, x: Tensor | CellFeatures) -> tuple[Tensor, Tensor]:
         output: Tensor = self.main(x)  # type: ignore[operator]
         features = x.cells if isinstance(x, CellFeatures) else x
-        device = "cpu" if features.is_meta else features.device.type  # shapes know no autocast
-        with torch.autocast(device, enabled=False):
+        with runtime.without_autocast(features):
             features = features.float()
             if features.ndim == 2:
                 return output, F.linear(self.norm(features), self.weight, self.bias)

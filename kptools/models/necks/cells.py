@@ -16,8 +16,8 @@ class CellFeatures(NamedTuple):
 
 
 class Cells(nn.Module):
-    """Features of a backbone, from fine to coarse, to these and (B, CELLS * C): the means of the
-    coarsest, (B, C, H, W), over cells that still know where they are."""
+    """Features of a backbone, from fine to coarse, to (B, CELLS * C), the means of the coarsest,
+    (B, C, H, W), over cells that still know where they are; and to the features themselves."""
 
     CELLS = GRID * GRID
 
