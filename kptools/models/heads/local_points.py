@@ -44,10 +44,8 @@ class LocalPointsHead(PointsHead):
             places = points.detach().unsqueeze(2) + points.new_tensor(PLACES)  # (B, K, PLACES, 2)
             seen = torch.cat([_sampled(some.detach().float(), places) for some in x.maps], dim=2)
             seen = F.layer_norm(seen, seen.shape[-1:])
-            units = F.relu(
-                F.linear(seen, self.local_weight) + self.local_embedding
-            )  # (B, K, UNITS)
-            more = (units * self.local_output).sum(dim=-1)
+            units = F.relu(F.linear(seen, self.local_weight) + self.local_embedding)
+            more = (units * self.local_output).sum(dim=-1)  # (B, K)
             distance = distance + LIMIT * torch.tanh(more / LIMIT)
             return torch.cat([points, distance.unsqueeze(-1)], dim=-1)
 
