@@ -24,6 +24,7 @@ from kptools.pixels.threads import decoding_threads
 from kptools.records.stream import Stream
 from kptools.specs import InputSpec
 from kptools.storage import files
+from kptools.storage.tensors import read_tensors
 from kptools.training import loop
 from kptools.training.ema import EMA
 from kptools.training.gather import gather, training_sets
@@ -673,6 +674,23 @@ def test_a_disk_too_small_for_the_run_is_told_before_it_starts(drawn, tmp_path, 
         state.require_space(tmp_path / "state", "best")
     with open(tmp_path / "cache", "wb") as file, pytest.raises(KptoolsError, match="make room"):
         files.reserve_space(file, tmp_path, 40_000_000, "the cache of crops")
+
+
+def test_a_state_that_has_not_all_weights_is_of_another_version(tmp_path):
+    """As that of a network of points that did not look at them again."""
+    network = build.build("tiny", 68, (32, 32), head="points")
+
+    def state():
+        steps = torch.optim.Adam(network.parameters())
+        return State("run", network, EMA(network, 0.9), steps, [])
+
+    path = tmp_path / "m.state.safetensors"
+    state().save(path)
+    tensors, meta = read_tensors(str(path))
+    state().take((tensors, meta))
+    old = {name: t for name, t in tensors.items() if "local_" not in name}
+    with pytest.raises(KptoolsError, match="another version of kptools began the run; go on with"):
+        state().take((old, meta))
 
 
 def test_a_second_training_of_one_checkpoint_fails_before_it_reads(tmp_path):

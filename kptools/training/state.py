@@ -14,7 +14,7 @@ import orjson
 import torch
 from torch import Tensor
 
-from kptools.errors import UsageError
+from kptools.errors import KptoolsError, UsageError
 from kptools.models.network import Network
 from kptools.storage import files, scheme_files
 from kptools.storage.tensors import load_weights, read_tensors, write_tensors
@@ -80,9 +80,15 @@ class State:
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
-        load_weights(self.network, parts["last"], "the network")
-        if self.ema.network is not self.network:
-            load_weights(self.ema.network, parts["average"], "the network")
+        try:
+            load_weights(self.network, parts["last"], "the network")
+            if self.ema.network is not self.network:
+                load_weights(self.ema.network, parts["average"], "the network")
+        except KptoolsError:
+            raise KptoolsError(
+                "--resume: the state holds other weights than the network has, as where another "
+                "version of kptools began the run; go on with that one, or leave --resume out"
+            ) from None
         self.ema.steps = meta["steps"]
         self.history, self.best = meta["history"], parts["best"]
         moments: dict[int, dict[str, Tensor]] = {}
