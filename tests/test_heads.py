@@ -291,8 +291,8 @@ def test_features_are_looked_at_where_the_points_are(at):
 
 
 def test_a_point_that_does_not_lie_on_what_it_should_has_a_low_score():
-    """A bright spot where the truth is, and a point on it or 0.2 beside it, by chance: nothing in
-    the linear layers' input says which."""
+    """A bright spot where the truth is, and a point on it or 0.2 to the left of it, by chance:
+    nothing in the linear layers' input says which."""
     torch.manual_seed(0)
     chance = np.random.default_rng(0)
     head = LocalPointsHead((1,), (), 1)
@@ -321,7 +321,7 @@ def test_a_point_that_does_not_lie_on_what_it_should_has_a_low_score():
 
 def test_what_is_seen_about_points_has_a_bound_too():
     head = LocalPointsHead((4,), (), 2)
-    torch.nn.init.constant_(head.local_output, 1e4)
+    torch.nn.init.constant_(head.local_output, -1e4)  # a distance of exp(-1e4)
     x = CellFeatures(torch.ones(3, 64), [torch.randn(3, 4, 8, 8)])
     loss = head.loss(head(x), np.full((3, 2, 2), 0.4), build.criterion("points", "mse")).mean
     assert torch.isfinite(loss)

@@ -41,7 +41,7 @@ def build(
     resolved = entry.resolve(arch, chosen, options or {})
     module = entry.load()
     network: Network
-    if chosen == "points" and hasattr(module, "build"):
+    if is_whole(arch, chosen):
         network = module.build(arch, count, size, weights, **resolved)
     else:
         from kptools.models.parts import assemble
@@ -56,6 +56,12 @@ def build(
         network.wrap_head(partial(_with_visibility, count=count))
     use_quick_depthwise(network)
     return network
+
+
+def is_whole(arch: str, head: str) -> bool:
+    """Whether the network `arch` with this head comes with its own linear layers. Else it is made
+    of parts."""
+    return head == "points" and hasattr(archs.get(arch).load(), "build")
 
 
 def _with_visibility(head: Any, count: int) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kptools.errors import KptoolsError, UsageError
-from kptools.models import archs, build, metadata
+from kptools.models import build, metadata
 from kptools.models.metadata import VERSION
 from kptools.models.network import Network
 from kptools.schemes import catalog
@@ -74,7 +74,7 @@ def load(path: str) -> Checkpoint:
     model = _model_of(path, meta)
     if meta["version"] < 3:
         tensors = _of_version_3(tensors, model)
-    if meta["version"] < 5 and model.head == "points":
+    if meta["version"] < 5 and model.head == "points" and not build.is_whole(model.arch, "points"):
         tensors = _of_version_5(tensors, model)
     halves = {name: t.float() for name, t in tensors.items() if t.dtype == torch.float16}
     tensors |= halves  # weights stored in half precision
@@ -119,12 +119,10 @@ def _of_version_3(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Ten
 
 
 def _of_version_5(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Tensor]:
-    """The weights of an older network of points as this version has them: it did not look at its
-    points again to score them. That part is a new one, which adds nothing."""
+    """The weights of an older network of points, made of parts, as this version has them: it did
+    not look at its points again to score them. That part is a new one, which adds nothing."""
     from kptools.models.heads import local_points
 
-    if hasattr(archs.get(model.arch).load(), "build"):
-        return tensors  # it brings linear layers of its own
     shapes = _shapes(model).state_dict()
     (name,) = (name for name in shapes if name.endswith("local_weight"))
     chance = torch.Generator().manual_seed(0)
