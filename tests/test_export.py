@@ -42,7 +42,9 @@ def network_of(arch: str) -> Checkpoint:
     if head == "points":  # without such weights they give no scores
         torch.nn.init.normal_(network.head.distance_weight, std=0.1)
         if arch == "tiny":
-            torch.nn.init.normal_(network.head.local_output, std=0.1)
+            for weights in (network.head.local_output, network.head.step_mixing):
+                torch.nn.init.normal_(weights, std=0.1)
+            torch.nn.init.normal_(network.head.step_output, std=0.01)
     grey = arch in ("nose", "face")
     model = ModelSpec(
         arch=arch,

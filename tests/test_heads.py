@@ -9,12 +9,14 @@ import torch
 from kptools import geometry as g
 from kptools.models import build
 from kptools.models.codecs import marginal
-from kptools.models.heads import confidence, local_points
+from kptools.models.heads import confidence
 from kptools.models.heads.integral import IntegralHead
 from kptools.models.heads.local_points import LocalPointsHead
 from kptools.models.heads.points import PointsHead
+from kptools.models.layers import sampling
 from kptools.models.losses import integral
 from kptools.models.necks.cells import CellFeatures
+from kptools.training import settings
 
 NAN = math.nan
 
@@ -249,32 +251,148 @@ def test_a_distance_that_cannot_be_does_not_reach_the_loss():
 # Points that are looked at again
 
 
-def test_a_head_on_maps_looks_at_its_points_again_and_changes_them_by_nothing():
-    """Neither points nor features learn from how far the points are expected to be off."""
+def plain_part(head, *inputs):
+    """The PointsHead that a LocalPointsHead holds."""
+    plain = PointsHead(*inputs, relu=False)
+    own = ("local_", "step_")
+    plain.load_state_dict({k: t for k, t in head.state_dict().items() if not k.startswith(own)})
+    return plain
+
+
+def test_how_far_points_are_off_teaches_neither_points_nor_features():
     torch.manual_seed(0)
     head = LocalPointsHead((3, 5), (7,), 4)
     torch.nn.init.normal_(head.local_output)
-    plain = PointsHead(80, (7,), 4, relu=False)
-    plain.load_state_dict({k: t for k, t in head.state_dict().items() if "local" not in k})
+    torch.nn.init.normal_(head.step_output)
+    plain = plain_part(head, 80, (7,), 4)
     maps = [torch.randn(2, c, s, s, requires_grad=True) for c, s in ((3, 16), (5, 8))]
     cells = torch.randn(2, 80, requires_grad=True)
     output = head(CellFeatures(cells, maps))
-    assert torch.equal(output[..., :2], plain(cells)[..., :2])
+    assert torch.equal(output[..., 3:5], plain(cells)[..., :2])
     assert not torch.equal(output[..., 2], plain(cells)[..., 2])
     output[..., 2].sum().backward()
-    assert [some.grad for some in maps] == [None, None]
-    assert not cells.grad.any()
+    assert not any(some.grad.any() for some in (*maps, cells))
     names = {"local_weight", "local_embedding", "local_output", "distance_weight", "distance_bias"}
     assert {name for name, p in head.named_parameters() if p.grad.any()} == names
+
+
+def test_a_step_teaches_the_maps_and_not_the_points_that_it_began_from():
+    torch.manual_seed(0)
+    head = LocalPointsHead((3, 5), (7,), 4)
+    torch.nn.init.normal_(head.step_output)
+    torch.nn.init.normal_(head.step_mixing)
+
+    def learners(pick):
+        """What a gradient goes to from a part of the output."""
+        maps = [torch.randn(2, c, s, s, requires_grad=True) for c, s in ((3, 16), (5, 8))]
+        cells = torch.randn(2, 80, requires_grad=True)
+        head.zero_grad()
+        pick(head(CellFeatures(cells, maps))).square().sum().backward()
+        inputs = {"cells": cells, "fine": maps[0], "coarse": maps[1]}
+        parts = inputs | dict(head.named_parameters())
+        return {name for name, some in parts.items() if some.grad is not None and some.grad.any()}
+
+    linear = {"0.weight", "0.bias", "1.weight", "1.bias"}
+    steps = {"step_weight", "step_embedding", "step_mixing", "step_output"}
+    assert learners(lambda output: output[..., :2]) == {"fine", "coarse"} | steps
+    assert learners(lambda output: output[..., 5:7]) == {"fine", "coarse"} | steps  # the first step
+    assert learners(lambda output: output[..., 3:5]) == {"cells"} | linear
+
+
+def test_what_one_point_sees_moves_another_by_the_mixing_alone():
+    torch.manual_seed(0)
+    head = LocalPointsHead((3,), (7,), 4)
+    torch.nn.init.normal_(head.step_output)
+    x = CellFeatures(torch.randn(2, 48), [torch.randn(2, 3, 8, 8)])
+    before = head(x)
+    with torch.no_grad():
+        head.step_mixing[1, 2] = 1.0  # the second point hears of the third
+    moved = (head(x) != before)[..., 5:7].any(dim=-1).any(dim=0)
+    assert moved.tolist() == [False, True, False, False]
 
 
 def test_a_new_head_on_maps_expects_what_its_linear_layers_do():
     head = LocalPointsHead((3,), (7,), 4)
     torch.nn.init.normal_(head.distance_weight)
-    plain = PointsHead(48, (7,), 4, relu=False)
-    plain.load_state_dict({k: t for k, t in head.state_dict().items() if "local" not in k})
+    plain = plain_part(head, 48, (7,), 4)
     x = CellFeatures(torch.randn(2, 48), [torch.randn(2, 3, 8, 8)])
-    assert torch.equal(head(x), plain(x.cells))
+    assert torch.equal(head(x)[..., :3], plain(x.cells))
+
+
+def spots(truth):
+    """Maps (B, 1, 32, 32) that are bright about the one point (B, 1, 2) of each face."""
+    pixels = (np.arange(32) + 0.5) / 32
+    square = (pixels[None, :, None] - truth[..., 1:]) ** 2 + (pixels - truth[..., :1]) ** 2
+    return torch.from_numpy(np.exp(-square / (2 * 0.05**2))).float()[:, None]
+
+
+def head_with_the_point_in_the_middle():
+    """Its linear layers give (0.5, 0.5) for each face, and learn nothing."""
+    head = LocalPointsHead((1,), (), 1)
+    for fixed in head[0].parameters():
+        torch.nn.init.zeros_(fixed).requires_grad_(False)
+    return head
+
+
+def teach(head, make, *, times):
+    """Train a head on batches of `make(count)`: CellFeatures and truth."""
+    steps = torch.optim.Adam((p for p in head.parameters() if p.requires_grad), lr=0.01)
+    for _ in range(times):
+        x, truth = make(32)
+        head.loss(head(x), truth, build.criterion("points", "smooth_l1")).mean.backward()
+        steps.step()
+        steps.zero_grad()
+
+
+def test_points_move_to_what_lies_about_them_step_by_step():
+    """A bright spot where the truth is, up to 0.1 from where the linear layers have it."""
+    torch.manual_seed(0)
+    chance = np.random.default_rng(0)
+    head = head_with_the_point_in_the_middle()
+
+    def make(count):
+        truth = 0.5 + chance.uniform(-0.1, 0.1, (count, 1, 2))
+        return CellFeatures(torch.ones(count, 16), [spots(truth)]), truth
+
+    teach(head, make, times=200)
+    x, truth = make(64)
+    output = head(x).detach()
+    before = output[..., 3:].unflatten(-1, (-1, 2)).unbind(dim=2)
+    errors = [
+        np.linalg.norm(some.numpy() - truth, axis=-1).mean() for some in (*before, output[..., :2])
+    ]
+    assert errors[0] > 0.05
+    assert errors[1] < 0.5 * errors[0]
+    assert errors[-1] < 0.5 * errors[1]
+
+
+def test_a_point_that_is_not_annotated_teaches_no_step_anything():
+    torch.manual_seed(0)
+    head = LocalPointsHead((4,), (), 2)
+    torch.nn.init.normal_(head.step_output)
+    x = CellFeatures(torch.ones(3, 64), [torch.randn(3, 4, 8, 8)])
+    truth = np.full((3, 2, 2), 0.4)
+    truth[:, 1] = np.nan
+    head.loss(head(x), truth, build.criterion("points", "l1")).mean.backward()
+    assert head.step_output.grad[0].any()
+    assert not head.step_output.grad[1].any()
+
+
+def test_networks_of_parts_learn_points_by_smooth_l1_and_the_others_by_mse():
+    losses = {arch: settings.resolve(arch, head="points").loss for arch in ("tiny", "resnet18")}
+    assert losses == {"tiny": "smooth_l1", "resnet18": "mse"}
+    assert settings.resolve("efficientnet_lite0", head="points").loss == "smooth_l1"
+    assert settings.resolve("efficientnet_lite0").loss == "bce"
+
+
+def test_the_loss_of_steps_is_the_mean_of_theirs():
+    head = LocalPointsHead((4,), (), 1)
+    at = torch.tensor([0.5, 0.5])  # after the last step; before the others 0.1, 0.2 and 0.3 off
+    before = torch.cat([at + aside for aside in (0.1, 0.2, 0.3)])
+    output = torch.cat([at, torch.zeros(1), before])[None, None]
+    loss = head.loss(output, np.full((1, 1, 2), 0.5), build.criterion("points", "l1"))
+    assert loss.mean.item() == pytest.approx((0 + 0.1 + 0.2 + 0.3) / 4)
+    assert loss.count.item() == 2
 
 
 @pytest.mark.parametrize("at", [(0.25, 0.25), (0.9, 0.4), (1.3, -0.2)])
@@ -284,10 +402,35 @@ def test_features_are_looked_at_where_the_points_are(at):
     across, down = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
     rows, columns = torch.meshgrid(down, across, indexing="ij")
     places = torch.tensor([[[at, (0.5, 0.75)]]])  # (B, K, P, 2)
-    seen = local_points._sampled(torch.stack([columns, rows])[None], places)
+    seen = sampling.sample(torch.stack([columns, rows])[None], places)
     edge = np.array([0.5 / width, 0.5 / height])
     expected = np.concatenate([np.clip(at, edge, 1 - edge), (0.5, 0.75)])
     assert np.allclose(seen.flatten().numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (1, 5), (5, 1), (1, 1)])
+def test_rows_of_pixels_give_what_a_graph_has(size, monkeypatch):
+    """The numbers, and the gradient of the features."""
+    torch.manual_seed(0)
+    maps = [torch.randn(3, 4, *size, requires_grad=True) for _ in range(2)]
+    maps[1].data.copy_(maps[0].data)
+    places = torch.rand(3, 6, 2, 2) * 1.4 - 0.2
+    weights = torch.randn(3, 6, 2, 4)
+    by_rows = sampling.sample(maps[0], places)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    by_grid = sampling.sample(maps[1], places)
+    assert torch.allclose(by_rows, by_grid, atol=1e-5)
+    (by_rows * weights).sum().backward()
+    (by_grid * weights).sum().backward()
+    assert torch.allclose(maps[0].grad, maps[1].grad, atol=1e-5)
+
+
+def test_points_that_are_no_numbers_look_somewhere(monkeypatch):
+    """So that a training that diverges says so itself."""
+    places = torch.full((1, 2, 1, 2), torch.nan)
+    assert sampling.sample(torch.ones(1, 3, 4, 4), places).eq(1).all()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert sampling.sample(torch.ones(1, 3, 4, 4), places).eq(1).all()
 
 
 def test_a_point_that_does_not_lie_on_what_it_should_has_a_low_score():
@@ -295,26 +438,17 @@ def test_a_point_that_does_not_lie_on_what_it_should_has_a_low_score():
     nothing in the linear layers' input says which."""
     torch.manual_seed(0)
     chance = np.random.default_rng(0)
-    head = LocalPointsHead((1,), (), 1)
-    for fixed in head[0].parameters():  # (0.5, 0.5) for each face
-        torch.nn.init.zeros_(fixed).requires_grad_(False)
+    head = head_with_the_point_in_the_middle()
+    head.step_output.requires_grad_(False)  # it stays where it is
 
-    def some(count):
-        aside = chance.integers(0, 2, count) * 0.2
+    def make(count):
         truth = np.full((count, 1, 2), 0.5)
-        truth[:, 0, 0] += aside
-        pixels = (np.arange(32) + 0.5) / 32
-        square = (pixels[None, :, None] - 0.5) ** 2 + (pixels - truth[..., :1]) ** 2
-        spots = torch.from_numpy(np.exp(-square / (2 * 0.05**2))).float()[:, None]
-        return CellFeatures(torch.ones(count, 16), [spots]), truth, aside > 0
+        truth[:, 0, 0] += chance.integers(0, 2, count) * 0.2
+        return CellFeatures(torch.ones(count, 16), [spots(truth)]), truth
 
-    steps = torch.optim.Adam((p for p in head.parameters() if p.requires_grad), lr=0.01)
-    for _ in range(150):
-        x, truth, _ = some(32)
-        head.loss(head(x), truth, build.criterion("points", "mse")).mean.backward()
-        steps.step()
-        steps.zero_grad()
-    x, _, is_off = some(64)
+    teach(head, make, times=150)
+    x, truth = make(64)
+    is_off = truth[:, 0, 0] > 0.5
     scores = head.decode(head(x)).scores[:, 0]
     assert scores[~is_off].min() > 3 * scores[is_off].max()
 

@@ -439,7 +439,7 @@ def test_a_classifier_without_maps_is_told_to_take_the_head_of_points(name):
     [
         (LITE0, None, {}, (7, 32, 48)),
         (LITE0, "integral", {}, (7, 32, 48)),
-        (LITE0, "points", {}, (7, 3)),
+        (LITE0, "points", {}, (7, 9)),
         ("resnet18", "heatmap", {}, (7, 32, 48)),
         ("resnet18", "integral", {}, (7, 32, 48)),
         ("resnet18", None, {}, (7, 3)),

@@ -146,8 +146,8 @@ def test_a_description_out_of_bounds_is_refused(tmp_path, key, value):
 
 
 def test_another_version_is_refused(tmp_path):
-    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 6})
-    with pytest.raises(KptoolsError, match="of version 6; this kptools reads versions 1 to 5"):
+    write_tensors(tmp_path / "m.safetensors", {}, NOSE | {"version": 7})
+    with pytest.raises(KptoolsError, match="of version 7; this kptools reads versions 1 to 6"):
         checkpoint.load_model(str(tmp_path / "m.safetensors"))
 
 
@@ -207,26 +207,31 @@ def test_a_unet_of_version_2_gives_the_same_maps(tmp_path):
         "pos_weight": 1.0,
         "shape_prior": 0.0,
     }
-    old.save(tmp_path / "new.safetensors")  # as version 5
+    old.save(tmp_path / "new.safetensors")  # as version 6
     new = checkpoint.load(str(tmp_path / "new.safetensors"))
     assert torch.equal(new.network()(x), old.network()(x))
 
 
-# Version 4, whose networks of points did not look at them again
+# Versions 4 and 5, whose networks of points did not look at them again, or to score them alone
 
 
-@pytest.mark.parametrize("visibility", [False, True])
-def test_a_network_of_points_on_parts_of_version_4_predicts_the_same(tmp_path, visibility):
+@pytest.mark.parametrize(("version", "visibility"), [(4, False), (4, True), (5, False), (5, True)])
+def test_a_network_of_points_on_parts_predicts_the_same(tmp_path, version, visibility):
     size = (64, 64)
     torch.manual_seed(1)
     network = build.build("tiny", 68, size, head="points", visibility=visibility)
     head = network.head.main if visibility else network.head
     torch.nn.init.normal_(head.distance_weight, std=0.1)  # and what looks again adds nothing yet
+    if version == 5:
+        torch.nn.init.normal_(head.local_output, std=0.1)
+    lacking = (".step_", ".local_")[: 6 - version]
     mean = ((0.5, 0.5),) * 68
     spec = InputSpec(size, 0.15, False, None)
     model = ModelSpec("tiny", "ibug68", 68, spec, (), mean, {}, "points", visibility=visibility)
-    weights = {n: t for n, t in network.state_dict().items() if ".local_" not in n}
-    meta = {"version": 4, "model": metadata.described(model), "history": [], "run": {}}
+    weights = {
+        n: t for n, t in network.state_dict().items() if not any(part in n for part in lacking)
+    }
+    meta = {"version": version, "model": metadata.described(model), "history": [], "run": {}}
     write_tensors(tmp_path / "old.safetensors", weights, meta)
     x = torch.randn(2, 3, 64, 64)
     first, second = (checkpoint.load(str(tmp_path / "old.safetensors")) for _ in range(2))

@@ -41,6 +41,7 @@ class Arch:
     average: float = 0.98  # decay of the weights' moving average, a step
     align: Fraction = 0.0  # the share of the training faces that are aligned in each epoch
     passes: int = 2  # looks at a face by default, if it learnt aligned ones; 1: and no mirror
+    point_loss: str = "mse"  # what a head of points is trained with by default
     neck: int = 96  # channels of the pyramid between a backbone and a head of maps
 
     def load(self) -> ModuleType:
@@ -56,6 +57,10 @@ class Arch:
         if head not in self.heads:
             raise UsageError(f"--head {head} is not for {arch}; use {' or '.join(self.heads)}")
         return head
+
+    def default_loss(self, head: str) -> str:
+        """What it is trained with where it ends in this head and no loss is given."""
+        return self.point_loss if head == "points" else heads.get(head).loss
 
     def resolve(self, arch: str, head: str, given: Mapping[str, float | None]) -> dict[str, float]:
         """All options of it and of its head: what was given, else their defaults. UsageError for
@@ -116,6 +121,7 @@ def _compact(size: Size, epochs: int, neck: int) -> Arch:
         average=0.998,
         align=0.8,
         passes=1,
+        point_loss="smooth_l1",
         neck=neck,
     )
 
@@ -159,6 +165,7 @@ ARCHS: Mapping[str, Arch] = {
         decay="cosine",
         average=0.998,
         align=0.8,
+        point_loss="smooth_l1",
     ),
     "tiny": _compact((96, 96), epochs=120, neck=32),
     "small": _compact((128, 128), epochs=80, neck=48),

@@ -74,8 +74,8 @@ def load(path: str) -> Checkpoint:
     model = _model_of(path, meta)
     if meta["version"] < 3:
         tensors = _of_version_3(tensors, model)
-    if meta["version"] < 5 and model.head == "points" and not build.is_whole(model.arch, "points"):
-        tensors = _of_version_5(tensors, model)
+    if meta["version"] < 6 and model.head == "points" and not build.is_whole(model.arch, "points"):
+        tensors = _of_version_6(tensors, model)
     halves = {name: t.float() for name, t in tensors.items() if t.dtype == torch.float16}
     tensors |= halves  # weights stored in half precision
     history, run = meta.get("history", []), meta.get("run", {})
@@ -118,16 +118,17 @@ def _of_version_3(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Ten
     return tensors | added
 
 
-def _of_version_5(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Tensor]:
-    """The weights of an older network of points, made of parts, as this version has them: it did
-    not look at its points again to score them. That part is a new one, which adds nothing."""
+def _of_version_6(tensors: dict[str, Tensor], model: ModelSpec) -> dict[str, Tensor]:
+    """The weights of an older network of points, made of parts, as this version has them. Before
+    version 6 it had no steps, and before version 5 no features about a point in its score. What is
+    added to its own weights changes nothing."""
     from kptools.models.heads import local_points
 
     shapes = _shapes(model).state_dict()
     (name,) = (name for name in shapes if name.endswith("local_weight"))
     chance = torch.Generator().manual_seed(0)
     added = local_points.new_weights(shapes[name].shape[1], model.count, chance)
-    return tensors | {name.replace("local_weight", key): value for key, value in added.items()}
+    return {name.replace("local_weight", key): value for key, value in added.items()} | tensors
 
 
 def _shapes(m: ModelSpec) -> Network:

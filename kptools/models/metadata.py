@@ -12,7 +12,7 @@ from kptools.models import archs
 from kptools.specs import InputSpec, ModelSpec
 from kptools.storage import scheme_files
 
-VERSION = 5
+VERSION = 6
 
 
 def model_of(path: str, meta: dict[str, Any]) -> ModelSpec:

@@ -156,7 +156,7 @@ def resolve(
         check_size(input_size)
     defaults = archs.get(arch)
     chosen_head = defaults.resolve_head(arch, head)
-    chosen_loss = loss or heads.get(chosen_head).loss
+    chosen_loss = loss or defaults.default_loss(chosen_head)
     heads.check_loss(arch, chosen_head, chosen_loss)
     if weights not in (None, "none") and not defaults.pretrained:
         raise UsageError(f"--weights {weights}: there are none for {arch}; see --init")

@@ -66,8 +66,8 @@ class State:
         tensors, meta = read_tensors(str(path))
         if meta.get("run") != self.run:
             raise UsageError(
-                f"{path} is of another stream or other arguments; give the same, "
-                "or leave --resume out"
+                f"{path} is of another stream, other arguments, or another version of kptools; "
+                "give the same, or leave --resume out"
             )
         return tensors, meta
 

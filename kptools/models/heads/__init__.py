@@ -20,7 +20,7 @@ class HeadEntry:
     **options)`: for features of that stride, and maps that are finer by `upscale`. Behind `cells`,
     which brings CellFeatures, it is `build(channels, count, **options)`: `channels` are those of
     the backbone's maps, from fine to coarse. `losses` maps the names of those that it can be
-    trained with to their modules; the first is the default."""
+    trained with to their modules; the first is the default, unless the architecture has another."""
 
     module: str
     neck: str
@@ -36,7 +36,7 @@ class HeadEntry:
 
     @property
     def loss(self) -> str:
-        """The loss that it is trained with by default."""
+        """The loss that it is trained with by default, by most architectures."""
         return next(iter(self.losses))
 
 

@@ -72,16 +72,21 @@ class PointsHead(nn.Sequential):
 
     def loss(self, output: Tensor, truth: g.Points, criterion: Criterion) -> Loss:
         """The mean over the coordinates of the annotated points."""
+        estimates = self.estimates(output).float()
         target = send(torch.from_numpy(truth), output.device, torch.float32)
         known = target.isfinite()
         target = torch.nan_to_num(target)
-        points, distance = output[..., :2].float(), output[..., 2]
-        losses = criterion(points, target)  # (B, K, 2)
+        losses = criterion(estimates, target.unsqueeze(1).expand_as(estimates)).mean(dim=1)
         count = known.float().sum().clamp(min=1)
         mean = (losses * known).sum() / count
-        off = (points.detach() - target).norm(dim=-1)
+        points, distance = output[..., :2].detach().float(), output[..., 2]
+        off = (points - target).norm(dim=-1)
         mean = confidence.with_likelihood(mean, off, distance, known.all(dim=-1))
         return Loss(mean, count)
+
+    def estimates(self, output: Tensor) -> Tensor:
+        """Of the output all points that are to be learnt, (B, estimates, K, 2)."""
+        return output[..., :2].unsqueeze(1)
 
     def decode(
         self, output: Tensor, method: str | None = None, size: Size | None = None
