@@ -109,9 +109,10 @@ def alone(policies, tmp_path_factory):
         (FACE, 1),
         (SMALL[:-2], 1),
         (("--arch", "resnet18", "--weights", "none", "--input-size", "32x32"), 1),
+        (("--arch", "tiny", "--head", "points", "--input-size", "32x32"), 1),
         (SMALL[:-2], 2),
     ],
-    ids=["face", "unet", "resnet18", "unet by parts"],
+    ids=["face", "unet", "resnet18", "tiny points", "unet by parts"],
 )
 def test_the_curve_of_two_processes_is_that_of_one(policies, alone, tmp_path, words, parts):
     """In 64 bits: in 32 Adam makes rounding of the first steps visible in later ones. A batch by
