@@ -69,13 +69,15 @@ class LocalPointsHead(PointsHead):
             return torch.cat([points, distance.unsqueeze(-1), *before], dim=-1)
 
     def _more_distance(self, seen: Tensor) -> Tensor:
-        """(B, K) of what is seen of each point, (B, K, N)."""
+        """What is added to the log of the distance, (B, K), by what is seen of each point,
+        (B, K, N)."""
         units = F.relu(F.linear(seen, self.local_weight) + self.local_embedding)
         more = (units * self.local_output).sum(dim=-1)
         return LIMIT * torch.tanh(more / LIMIT)
 
     def _move(self, seen: Tensor) -> Tensor:
-        """(B, K, 2) in fractions of the input, of what is seen of each point, (B, K, N)."""
+        """By how much each point moves, (B, K, 2) in fractions of the input, by what is seen of
+        all, (B, K, N)."""
         units = F.relu(F.linear(seen, self.step_weight) + self.step_embedding)  # (B, K, UNITS)
         units = units + torch.matmul(self.step_mixing, units)
         return REACH * (units.unsqueeze(-2) * self.step_output).sum(dim=-1)
