@@ -38,12 +38,16 @@ def images_per_second(folder: Path, faces: Path, network: str, how: str, epochs:
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     words = ("--arch", *NETWORKS[network], "--batch-size", batch, "--epochs", epochs)
     more = (*words, "--threads", threads, "--val-fraction", 0, faces)
-    started = []
-    for run in range(runs):
-        command = (*launcher, "-m", "kptools.cli.train", "-o", folder / f"{run}.safetensors")
-        text = [sys.executable, *map(str, (*command, *more))]
-        started.append(subprocess.Popen(text, stderr=subprocess.DEVNULL))
-    statuses = [process.wait() for process in started]
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for run in range(runs):
+            command = (*launcher, "-m", "kptools.cli.train", "-o", folder / f"{run}.safetensors")
+            text = [sys.executable, *map(str, (*command, *more))]
+            started.append(subprocess.Popen(text, stderr=subprocess.DEVNULL))
+        statuses = [process.wait() for process in started]
+    finally:  # of an interrupt
+        for process in started:
+            process.terminate()
     if any(statuses):
         raise SystemExit(f"ranks: a training of {network} failed")
     logs = [common.read(folder / f"{run}.log.jsonl") for run in range(runs)]
