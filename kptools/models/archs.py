@@ -41,7 +41,7 @@ class Arch:
     average: float = 0.98  # decay of the weights' moving average, a step
     align: Fraction = 0.0  # the share of the training faces that are aligned in each epoch
     passes: int = 2  # looks at a face by default, if it learnt aligned ones; 1: and no mirror
-    point_loss: str = "mse"  # what a head of points is trained with by default
+    point_loss: str | None = None  # of a head of points, in place of the head's own default
     neck: int = 96  # channels of the pyramid between a backbone and a head of maps
 
     def load(self) -> ModuleType:
@@ -60,7 +60,9 @@ class Arch:
 
     def default_loss(self, head: str) -> str:
         """What it is trained with where it ends in this head and no loss is given."""
-        return self.point_loss if head == "points" else heads.get(head).loss
+        if head == "points" and self.point_loss is not None:
+            return self.point_loss
+        return heads.get(head).loss
 
     def resolve(self, arch: str, head: str, given: Mapping[str, float | None]) -> dict[str, float]:
         """All options of it and of its head: what was given, else their defaults. UsageError for

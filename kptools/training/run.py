@@ -248,6 +248,7 @@ def _finished(out: Path, settings: Settings, wanted: str, resume: bool) -> Check
         )
     if done.run.get("fingerprint") != wanted:
         raise UsageError(
-            f"{out} is of another stream or other arguments; give the same, or another -o"
+            f"{out} is of another stream, other arguments, or another version of kptools; give the "
+            "same, or another -o"
         )
     return done
