@@ -182,6 +182,25 @@ def test_maps_stay_on_the_networks_device_until_they_are_saved():
     assert np.isfinite(decoded.points).all()
 
 
+@pytest.mark.parametrize("size", [(52, 40), (17, 9), (5, 7), (9, 8), (3, 21)])
+@pytest.mark.parametrize("method", DECODERS)
+def test_maps_are_decoded_alike_in_whichever_order_they_lie_in_memory(method, size):
+    generator = torch.Generator().manual_seed(0)
+    z = 3 * torch.randn(40, 3, *size, generator=generator)
+    z[0, 0, size[0] // 2, 2] = torch.nan
+    z[1, 1, -1, 0] = torch.inf
+    points, scores = heatmap.decode(z, method)
+    again = heatmap.decode(z.contiguous(memory_format=torch.channels_last), method)
+    np.testing.assert_array_equal(again[0], points)
+    np.testing.assert_array_equal(again[1], scores)
+    largest = z[2:].flatten(2).argmax(dim=2).numpy()
+    at = np.stack([largest % size[1], largest // size[1]], axis=-1)
+    assert np.abs(points[2:] - at).max() <= 3  # the half of a window
+    assert np.isnan(points[0, 0]).all()
+    assert np.isnan(points[1, 1]).all()
+    assert np.isfinite(points[2:]).all()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_map_without_a_finite_peak_gives_no_point(value):
     z = torch.full((2, 3, 20, 24), -5.0)

@@ -143,4 +143,4 @@ def decode(record: Record, method: str) -> Record:
     if not np.isfinite(points).all():
         raise RecordError("bad_points", "a map has no finite peak; predict again")
     pred = g.transform(g.uncentred(matrix), points[0])
-    return {"pred": pred.tolist(), "score": keys.scores_inside(record, pred, scores[0])}
+    return {"pred": pred.tolist(), "score": keys.scores_inside(record, pred.tolist(), scores[0])}

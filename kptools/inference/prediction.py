@@ -42,7 +42,7 @@ def prediction(
     found: Record = {"pred": points.tolist()}
     if scores is not None:
         named = transform.rename(scores.tolist())[face.block]
-        found["score"] = keys.scores_inside(face.record, points, named)
+        found["score"] = keys.scores_inside(face.record, found["pred"], named)
     if visible is not None:
         found["pred_visible"] = list(transform.rename(visible.tolist())[face.block])
     found["mean"] = face.place(mean[face.block]).tolist()

@@ -20,6 +20,7 @@ from kptools.units import Pixels, Size
 
 MAX_STD: Pixels = 14.0  # of a point of which a map says nothing
 _REACH = 3  # of the window of `softargmax`, pixels on each side of the peak
+_BLOCK = 8  # rows of a map among which a peak is first looked for
 
 _Radius: TypeAlias = Callable[[int], int]
 _Refine: TypeAlias = Callable[[NDArray[np.float64], Pixels, int], NDArray[np.float64]]
@@ -56,14 +57,7 @@ def decode(
     """
     if method not in DECODERS:
         raise ValueError(f"no decoder {method!r}; there are {', '.join(DECODERS)}")
-    # NaN counts as the largest
-    if z.stride(1) == 1:  # channels last: amax, which takes no index, is several times quicker
-        peaks, columns = z.permute(0, 2, 3, 1).amax(dim=1).max(dim=1)  # of (B, W, K)
-    else:
-        peaks, columns = z.max(dim=2).values.max(dim=2)  # of (B, K, W)
-    height = z.shape[2]
-    column = z.gather(3, columns[..., None, None].expand(-1, -1, height, 1))  # (B, K, H, 1)
-    rows = column.squeeze(3).max(dim=2).indices
+    peaks, columns, rows = _peaks(z)
     top = peaks.float().cpu().numpy().astype(np.float64)
     points = np.stack([columns.cpu().numpy(), rows.cpu().numpy()], axis=-1).astype(np.float64)
     smooth = math.ceil(3 * sigma)  # where its Gaussian is cut off
@@ -76,6 +70,33 @@ def decode(
     lost = ~np.isfinite(top)
     points[lost], scores[lost] = np.nan, np.nan
     return points, scores
+
+
+def _peaks(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest of the logits (B, K, H, W) of each map, NaN before all others, and its column and
+    row: (B, K) each."""
+    if z.stride(1) != 1:
+        peaks, columns = z.max(dim=2).values.max(dim=2)  # of (B, K, W)
+        column = z.gather(3, columns[..., None, None].expand(-1, -1, z.shape[2], 1))
+        return peaks, columns, column.squeeze(3).max(dim=2).indices
+    # Channels last: a maximum without its index is several times quicker, and single numbers lie
+    # far apart, so that few of them are read
+    last = z.permute(0, 2, 3, 1)
+    batch, height, width, count = last.shape
+    step = min(_BLOCK, height)
+    whole = height // step * step
+    blocks = last[:, :whole].reshape(batch, -1, step, width, count).amax(dim=2)
+    if whole < height:  # the last block shares rows with the one before
+        blocks = torch.cat([blocks, last[:, -step:].amax(dim=1, keepdim=True)], dim=1)
+    peaks, columns = blocks.amax(dim=1).max(dim=1)  # of (B, W, K)
+    at = columns[:, None, None].expand(-1, blocks.shape[1], 1, -1)
+    block = blocks.gather(2, at).squeeze(2).max(dim=1).indices  # of (B, H / step, K)
+    # MPS has no arithmetic of 64 bits to spare
+    first = (block.int() * step).clamp(max=height - step)
+    reach = torch.arange(step, device=z.device, dtype=torch.int32)[:, None]
+    flat = ((first[:, None] + reach) * width + columns.int()[:, None]).long()  # (B, step, K)
+    within = last.reshape(batch, -1, count).gather(1, flat).max(dim=1).indices
+    return peaks, columns, first + within.int()
 
 
 def covariance(z: Tensor, points: NDArray[np.float64], sigma: Pixels) -> NDArray[np.float64]:
@@ -127,7 +148,8 @@ def softargmax_in_graph(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * z))
+    with np.errstate(over="ignore"):
+        result: NDArray[np.float64] = 1 / (1 + np.exp(-z))
     return result
 
 
