@@ -23,6 +23,7 @@ from kptools.models.heads.points import PointsHead
 from kptools.models.layers import depthwise, grid_pool
 from kptools.models.layers.depthwise import DepthwiseConv2d, use_quick_depthwise
 from kptools.models.layers.folding import fold_batch_norms, round_convolutions
+from kptools.models.layers.fused import fuse_relu6
 from kptools.models.layers.map_conv import MapConv2d
 from kptools.models.losses import wing
 from kptools.models.necks.pyramid import Pyramid
@@ -407,6 +408,57 @@ def test_a_block_that_joins_its_layers_itself_is_not_folded():
         assert torch.allclose(network(x), plain, rtol=1e-3, atol=1e-4)
     left = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert 0 < left < norms  # its steps to half the size are plain sequences
+
+
+# ReLU6, by the convolution before it
+
+
+def test_a_convolution_that_clips_gives_the_numbers_of_one_that_relu6_follows():
+    network = build.build(LITE0, 3, (64, 64)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # so that much lies outside of 0..6
+            nn.init.uniform_(module.weight, 2, 4, generator=generator)
+            nn.init.uniform_(module.bias, -2, 4, generator=generator)
+    fold_batch_norms(network)
+    x = torch.randn(2, 3, 64, 64, generator=generator)
+    with torch.inference_mode():
+        plain = network(x)
+        fuse_relu6(network)
+        fused = network(x)
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    assert not any(isinstance(module, nn.ReLU6) for module in network.modules())
+    assert plain.std() > 0.01
+    assert torch.allclose(fused, plain, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float32])
+def test_relu6_stays_where_a_convolution_cannot_clip_and_the_numbers_too(dtype):
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU6(), nn.Conv2d(4, 4, 1)
+    )
+    network.append(nn.ReLU6()).to(dtype)
+    nn.init.constant_(network[2].bias, 3.0)
+    x = 20 * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.inference_mode():
+        plain = network(x)
+        fuse_relu6(network)
+        fused = network(x)
+    assert isinstance(network[1], nn.ReLU6)
+    assert isinstance(network[3], nn.ReLU6) or dtype != torch.float64
+    assert plain.max() == 6
+    assert fused.dtype == dtype
+    assert torch.allclose(fused, plain, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+def test_what_someone_listens_to_is_not_fused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Conv2d(4, 4, 1), nn.ReLU6())
+    network[0].register_forward_hook(lambda module, given, output: 2 * output)
+    network[3].register_forward_hook(lambda module, given, output: 2 * output)
+    fuse_relu6(network)
+    assert isinstance(network[1], nn.ReLU6)
+    assert isinstance(network[3], nn.ReLU6)
 
 
 # Backbones of torchvision

@@ -15,6 +15,7 @@ from kptools.inference.engine import MAX_STREAMS, Crop
 from kptools.inference.passes import Passes, decode, resolve
 from kptools.models.decoded import Decoded
 from kptools.models.layers.folding import fold_batch_norms, round_convolutions
+from kptools.models.layers.fused import fuse_relu6
 from kptools.models.network import Network
 from kptools.pixels.batch import network_input
 from kptools.pixels.threads import closing_pool
@@ -43,6 +44,8 @@ def prepare(network: Network, device: torch.device, precision: str) -> None:
     fold_batch_norms(network.eval())
     if precision == "bf16":
         round_convolutions(network, torch.bfloat16)
+    if device.type == "cpu":
+        fuse_relu6(network)
     runtime.to_device(network, device)
 
 

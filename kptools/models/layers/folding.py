@@ -17,11 +17,11 @@ def fold_batch_norms(network: nn.Module) -> None:
     for rounding, and a pass over the features less. The network must be in evaluation mode, and
     its former tensors stay as they are."""
     for module in list(network.modules()):
-        if type(module).forward is not nn.Sequential.forward:
-            continue  # what it does with its parts is its own affair
+        if not is_sequence(module):
+            continue
         parts = list(module._modules.items())  # also a layer that is there twice
         for (name, conv), (after, norm) in pairwise(parts):
-            if _is_plain_convolution(conv) and _is_plain_norm(norm):
+            if is_plain_convolution(conv) and _is_plain_norm(norm):
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, after, nn.Identity())
 
@@ -35,18 +35,24 @@ def round_convolutions(network: nn.Module, dtype: torch.dtype) -> None:
                 parameter.data = parameter.data.to(dtype)
 
 
-def _is_plain_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+def is_sequence(module: nn.Module) -> bool:
+    """Whether it runs its parts one after the other: what another does with them is its own
+    affair."""
+    return type(module).forward is nn.Sequential.forward
+
+
+def is_plain_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a 2-D convolution and no more: of no other class, and nobody listens to it."""
     known = type(module) is nn.Conv2d or type(module) is DepthwiseConv2d
-    return known and not _is_hooked(module)
+    return known and not is_hooked(module)
 
 
 def _is_plain_norm(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
     return (
-        type(module) is nn.BatchNorm2d
-        and module.running_mean is not None
-        and not _is_hooked(module)
+        type(module) is nn.BatchNorm2d and module.running_mean is not None and not is_hooked(module)
     )
 
 
-def _is_hooked(module: nn.Module | None) -> bool:
+def is_hooked(module: nn.Module | None) -> bool:
+    """Whether somebody listens to what goes in or comes out."""
     return module is not None and bool(module._forward_hooks or module._forward_pre_hooks)
