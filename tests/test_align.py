@@ -287,23 +287,23 @@ def test_a_network_of_linear_layers_sees_a_face_at_the_size_that_it_learnt():
 @pytest.mark.parametrize(
     ("how", "shown"),
     [
-        (Passes(), [(80, 112)]),
-        (Passes(1, SWAP), [(80, 112), (80, 112)]),
-        (Passes(2), [(64, 80), (80, 112)]),  # 0.75 of it, but not less than 64
-        (Passes(2, SWAP), [(64, 80), (80, 112), (80, 112)]),
+        (Passes(), [(112, 224)]),
+        (Passes(1, SWAP), [(112, 224), (112, 224)]),
+        (Passes(2), [(96, 144), (112, 224)]),  # 0.65 of it, but not less than 96
+        (Passes(2, SWAP), [(96, 144), (112, 224), (112, 224)]),
     ],
     ids=["one", "mirror", "two", "both"],
 )
 def test_the_first_of_two_passes_is_at_a_lower_resolution(how, shown):
-    network = build.build("unet", 3, (112, 80), {"width": 2}).eval()
+    network = build.build("unet", 3, (224, 112), {"width": 2}).eval()
     sizes = []
     network.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
-    of = replace(model(), input=InputSpec((112, 80), 0.1, grey=False))
+    of = replace(model(), input=InputSpec((224, 112), 0.1, grey=False))
     with torch.no_grad():
         passes.decode(
             network,
             of,
-            lambda some: torch.zeros(len(some), 3, 80, 112),
+            lambda some: torch.zeros(len(some), 3, 112, 224),
             [BOX],
             [Transform()],
             how,

@@ -30,10 +30,10 @@ from kptools.specs import ModelSpec
 from kptools.units import Box
 
 # Of a first pass of two, which is to align the face and no more: its decoder, and its side, of the
-# input's, in pixels a multiple of 8 and not less than 64 (docs/networks.md)
+# input's, in pixels a multiple of 8 and not less than 96 (docs/networks.md)
 COARSE_DECODER = "quarter"
-COARSE_SIDE = 0.75
-STEP, LEAST = 8, 64
+COARSE_SIDE = 0.65
+STEP, LEAST = 8, 96
 
 
 @dataclass(frozen=True)
