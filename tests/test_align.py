@@ -289,8 +289,8 @@ def test_a_network_of_linear_layers_sees_a_face_at_the_size_that_it_learnt():
     [
         (Passes(), [(112, 224)]),
         (Passes(1, SWAP), [(112, 224), (112, 224)]),
-        (Passes(2), [(96, 144), (112, 224)]),  # 0.65 of it, but not less than 96
-        (Passes(2, SWAP), [(96, 144), (112, 224), (112, 224)]),
+        (Passes(2), [(96, 192), (112, 224)]),  # 0.65 of it would be below 96
+        (Passes(2, SWAP), [(96, 192), (112, 224), (112, 224)]),
     ],
     ids=["one", "mirror", "two", "both"],
 )

@@ -30,7 +30,7 @@ from kptools.specs import ModelSpec
 from kptools.units import Box
 
 # Of a first pass of two, which is to align the face and no more: its decoder, and its side, of the
-# input's, in pixels a multiple of 8 and not less than 96 (docs/networks.md)
+# input's, but not below LEAST pixels; rounded to a multiple of STEP (docs/networks.md)
 COARSE_DECODER = "quarter"
 COARSE_SIDE = 0.65
 STEP, LEAST = 8, 96
@@ -104,7 +104,8 @@ def decode(
         if COARSE_DECODER in network.head.decoders:
             method = COARSE_DECODER
         if network.takes_any_size:
-            x, output = _shrunk(x), None
+            coarse = _shrunk(x)
+            x, output = coarse, (output if coarse is x else None)
     if output is None:
         output = forward(network, x, precision)
     found = network.head.decode(output, method, size=(x.shape[3], x.shape[2]))
@@ -180,8 +181,11 @@ def _in_file(
 
 
 def _shrunk(x: Tensor) -> Tensor:
-    """(B, C, H, W) at the resolution of a coarse pass."""
-    size = [min(side, max(LEAST, round(COARSE_SIDE * side / STEP) * STEP)) for side in x.shape[2:]]
+    """(B, C, H, W) at the resolution of a coarse pass; as it is where that is its own."""
+    scale = max(COARSE_SIDE, LEAST / min(x.shape[2:]))
+    if scale >= 1:
+        return x
+    size = [round(scale * side / STEP) * STEP for side in x.shape[2:]]
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 

@@ -74,13 +74,14 @@ def decode(
 
 def _peaks(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The largest of the logits (B, K, H, W) of each map, NaN before all others, and its column and
-    row: (B, K) each."""
+    row: (B, K) each. Of several that are equal, the one furthest to the left, and of these the
+    first."""
     if z.stride(1) != 1:
         peaks, columns = z.max(dim=2).values.max(dim=2)  # of (B, K, W)
         column = z.gather(3, columns[..., None, None].expand(-1, -1, z.shape[2], 1))
         return peaks, columns, column.squeeze(3).max(dim=2).indices
-    # Channels last: a maximum without its index is several times quicker, and single numbers lie
-    # far apart, so that few of them are read
+    # Channels last. A maximum without its index is several times quicker; and to read a column of
+    # one map is slow, for its numbers lie far apart: so first it is read of blocks of rows
     last = z.permute(0, 2, 3, 1)
     batch, height, width, count = last.shape
     step = min(_BLOCK, height)
@@ -91,7 +92,7 @@ def _peaks(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     peaks, columns = blocks.amax(dim=1).max(dim=1)  # of (B, W, K)
     at = columns[:, None, None].expand(-1, blocks.shape[1], 1, -1)
     block = blocks.gather(2, at).squeeze(2).max(dim=1).indices  # of (B, H / step, K)
-    # MPS has no arithmetic of 64 bits to spare
+    # by 32 bits, for arithmetic of 64 is slow on MPS
     first = (block.int() * step).clamp(max=height - step)
     reach = torch.arange(step, device=z.device, dtype=torch.int32)[:, None]
     flat = ((first[:, None] + reach) * width + columns.int()[:, None]).long()  # (B, step, K)
