@@ -312,6 +312,28 @@ def test_the_first_of_two_passes_is_at_a_lower_resolution(how, shown):
     assert sizes == shown
 
 
+def test_a_small_input_is_not_shrunk_and_what_is_known_of_it_not_asked_for_again():
+    network = build.build("unet", 3, (96, 80), {"width": 2}).eval()
+    of = replace(model(), input=InputSpec((96, 80), 0.1, grey=False))
+    x = torch.zeros(1, 3, 80, 96)
+    with torch.no_grad():
+        output = network(x)
+        sizes = []
+        network.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape[2:]))
+        passes.decode(
+            network,
+            of,
+            lambda some: x,
+            [BOX],
+            [Transform()],
+            Passes(2),
+            precision="fp32",
+            first_input=x,
+            first_output=output,
+        )
+    assert sizes == [(80, 96)]  # the second look alone
+
+
 @pytest.mark.parametrize(
     ("how", "methods"),
     [

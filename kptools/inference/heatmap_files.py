@@ -142,5 +142,5 @@ def decode(record: Record, method: str) -> Record:
     points, scores = heatmap.decode(torch.from_numpy(z)[None], method, sigma)
     if not np.isfinite(points).all():
         raise RecordError("bad_points", "a map has no finite peak; predict again")
-    pred = g.transform(g.uncentred(matrix), points[0])
-    return {"pred": pred.tolist(), "score": keys.scores_inside(record, pred.tolist(), scores[0])}
+    pred = g.transform(g.uncentred(matrix), points[0]).tolist()
+    return {"pred": pred, "score": keys.scores_inside(record, pred, scores[0])}

@@ -181,7 +181,7 @@ def _in_file(
 
 
 def _shrunk(x: Tensor) -> Tensor:
-    """(B, C, H, W) at the resolution of a coarse pass; as it is where that is its own."""
+    """(B, C, H, W) at the resolution of a coarse pass; `x` itself where that is not lower."""
     scale = max(COARSE_SIDE, LEAST / min(x.shape[2:]))
     if scale >= 1:
         return x

@@ -80,8 +80,8 @@ def _peaks(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         peaks, columns = z.max(dim=2).values.max(dim=2)  # of (B, K, W)
         column = z.gather(3, columns[..., None, None].expand(-1, -1, z.shape[2], 1))
         return peaks, columns, column.squeeze(3).max(dim=2).indices
-    # Channels last. A maximum without its index is several times quicker; and to read a column of
-    # one map is slow, for its numbers lie far apart: so first it is read of blocks of rows
+    # Channels last: a maximum without its index is several times quicker. The numbers of a column
+    # lie far apart, and are slow to read: so first the maxima of blocks of rows, then one block
     last = z.permute(0, 2, 3, 1)
     batch, height, width, count = last.shape
     step = min(_BLOCK, height)
